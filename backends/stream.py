@@ -1,0 +1,80 @@
+"""The loop of every backend that answers while it runs: pull requests, flush answers often."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from typing import Protocol
+
+from backends.base import Outcomes, Progress
+from store import WorkStore
+from store.models import Failure, Request, Result
+
+FLUSH_SECONDS = 2.0  # a kill -9 costs at most what came in since the last flush
+FLUSH_ROWS = 512
+
+
+class Answers(Protocol):
+    """The verb of an engine: take requests as it has room for them, give outcomes as they come.
+
+    It yields often, with an empty sequence where nothing came, so that what is buffered is flushed
+    in time. Closing it gives up what is in flight.
+    """
+
+    def __call__(self, requests: Iterator[Request]) -> Iterable[Outcomes]:
+        """Answer the requests, in any order."""
+
+
+def stream(
+    name: str,
+    answers: Answers,
+    store: WorkStore,
+    progress: Progress,
+    max_attempts: int,
+) -> None:
+    """Answer all that is pending, retryable failures up to max_attempts included."""
+    while True:
+        requests = store.pending(max_attempts)
+        first = next(requests, None)
+        if first is None:
+            return
+        _drain(name, answers, _chain(first, requests), store, progress)
+
+
+def _drain(
+    name: str,
+    answers: Answers,
+    requests: Iterator[Request],
+    store: WorkStore,
+    progress: Progress,
+) -> None:
+    results: list[Result] = []
+    failures: list[Failure] = []
+    flushed_at = time.monotonic()
+
+    def flush() -> None:
+        nonlocal flushed_at
+        if results or failures:
+            store.add_outcomes(name, results, failures)
+            results.clear()
+            failures.clear()
+        flushed_at = time.monotonic()
+        progress.look(store)
+
+    try:
+        for outcomes in answers(requests):
+            for outcome in outcomes:
+                if isinstance(outcome, Result):
+                    results.append(outcome)
+                else:
+                    failures.append(outcome)
+            due = time.monotonic() - flushed_at >= FLUSH_SECONDS
+            if due or len(results) + len(failures) >= FLUSH_ROWS:
+                flush()
+    finally:  # Ctrl-C and a dying engine included: what was bought is kept
+        flush()
+
+
+def _chain(first: Request, rest: Iterator[Request]) -> Iterator[Request]:
+    yield first
+    yield from rest

@@ -1,0 +1,5 @@
+"""`python -m fastdatasets`."""
+
+from fastdatasets.cli import main
+
+main()

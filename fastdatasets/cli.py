@@ -1,0 +1,161 @@
+"""The command line: reads options, makes one call, prints. Heavy imports are made when used."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import typer
+
+from fastdatasets import options as opt
+from store.errors import FastDatasetsError
+
+if TYPE_CHECKING:
+    from fastdatasets.session import Outcome
+
+app = typer.Typer(
+    name="fastdatasets",
+    help="Turn a dataset and a strong model into training data for a small one.",
+    epilog="Exit codes: 0 done; 1 something to mend; 3 something is left, see status; 130 Ctrl-C.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    # The guide writes --dataset_name, we write --dataset-name: both are understood.
+    context_settings={"token_normalize_func": lambda token: token.replace("_", "-")},
+)
+
+
+@app.callback()
+def _root() -> None:
+    """Turn a dataset and a strong model into training data for a small one."""
+
+
+@app.command()
+def distill(
+    dataset_name: opt.DatasetName = None,
+    high_quality_file: opt.HighQualityFile = None,
+    config_name: opt.ConfigName = None,
+    split: opt.Split = "train",
+    sample_size: opt.SampleSize = None,
+    seed: opt.Seed = 42,
+    instruction_col: opt.InstructionCol = None,
+    input_col: opt.InputCol = None,
+    output_col: opt.OutputCol = None,
+    backend: opt.BackendName = None,
+    model: opt.Model = None,
+    max_output_tokens: opt.MaxOutputTokens = None,
+    prompt_template: opt.PromptTemplate = None,
+    language: opt.LanguageName = None,
+    engine_arg: opt.EngineArg = None,
+    max_attempts: opt.MaxAttempts = 3,
+    skip_generation: opt.SkipGeneration = False,
+    include_reasoning: opt.IncludeReasoning = False,
+    formats: opt.Formats = None,
+    output_dir: opt.OutputDir = None,
+    run: opt.NewRunName = None,
+    output_file: opt.OutputFile = None,
+) -> None:
+    """Sample a dataset and have the teacher answer it."""
+    from fastdatasets.session import Wishes, start
+
+    wishes = Wishes(
+        dataset_name=dataset_name,
+        high_quality_file=high_quality_file,
+        config_name=config_name,
+        split=split,
+        sample_size=sample_size,
+        seed=seed,
+        instruction_col=instruction_col,
+        input_col=input_col,
+        output_col=output_col,
+        backend=backend,
+        model=model,
+        max_output_tokens=max_output_tokens,
+        prompt_template=prompt_template,
+        language=language,
+        skip_generation=skip_generation,
+        include_reasoning=include_reasoning,
+        formats=formats,
+        output_file=output_file,
+    )
+    _finish(start(wishes, output_dir, run, engine_arg or (), max_attempts))
+
+
+@app.command()
+def resume(
+    run: opt.RunName = None,
+    retry_failed: opt.RetryFailed = False,
+    engine_arg: opt.EngineArg = None,
+    max_attempts: opt.MaxAttempts = 3,
+    output_dir: opt.OutputDir = None,
+) -> None:
+    """Go on with a run: the newest unfinished one, if none is named."""
+    from fastdatasets.session import resume as go_on
+
+    outcome = go_on(run, output_dir, engine_arg or (), max_attempts, retry_failed=retry_failed)
+    if outcome is None:
+        print("nothing to resume: no run is unfinished")
+    else:
+        _finish(outcome)
+
+
+@app.command()
+def status(
+    run: opt.RunName = None,
+    as_json: opt.AsJson = False,
+    output_dir: opt.OutputDir = None,
+    max_attempts: opt.MaxAttempts = 3,
+) -> None:
+    """Say what is done, pending and failed of a run: the newest, if none is named."""
+    from fastdatasets.looking import look, to_text
+    from store.folder import STATUS_JSON
+
+    view = look(run, output_dir, max_attempts)
+    print(STATUS_JSON.encode(view.status).decode() if as_json else to_text(view))
+
+
+@app.command()
+def export(
+    run: opt.RunName = None,
+    formats: opt.Formats = None,
+    include_reasoning: opt.IncludeReasoning = False,
+    output_file: opt.OutputFile = None,
+    output_dir: opt.OutputDir = None,
+) -> None:
+    """Write a run's files again, of what is answered so far: the newest run's, if none is named."""
+    from fastdatasets.session import export_again
+
+    _print_files(export_again(run, output_dir, formats, include_reasoning, output_file))
+
+
+def _finish(outcome: Outcome) -> None:
+    """Print the files written, then exit with 3 where something is left."""
+    _print_files(outcome.files)
+    outcome.raise_if_left()
+
+
+def _print_files(files: Sequence[object]) -> None:
+    for file in files:
+        print(file)
+
+
+def main() -> None:
+    """Run the command line; the one place that turns errors into exit codes."""
+    try:
+        code = app(standalone_mode=False)
+    except FastDatasetsError as error:
+        print(f"fastdatasets: {error}", file=sys.stderr)
+        code = error.exit_code
+    except typer.Exit as error:
+        code = error.exit_code
+    except (KeyboardInterrupt, typer.Abort):
+        print("fastdatasets: stopped; go on with: fastdatasets resume", file=sys.stderr)
+        code = 130
+    except typer.TyperException as error:  # an option that does not exist, a value out of range
+        print(f"fastdatasets: {error.format_message()} (see --help)", file=sys.stderr)
+        code = 1
+    except OSError as error:
+        print(f"fastdatasets: {error}", file=sys.stderr)
+        code = 1
+    sys.exit(code)

@@ -1,0 +1,98 @@
+"""Which column of a dataset plays which role: the guide's rules, made safe."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+from store import UserError
+
+# The names tried for a role, in the guide's order.
+CANDIDATES: dict[str, tuple[str, ...]] = {
+    "instruction": ("instruction", "input", "prompt", "query", "question"),
+    "input": ("input", "input_text", "context", "source"),
+    "output": ("output", "content", "response", "answer", "completion", "target"),
+    "reasoning": ("reasoning_content", "reasoning", "rationale", "explanation", "thinking"),
+}
+CHAT = ("messages", "conversations")
+
+# Datasets whose columns the guide maps by hand.
+SPECIAL: dict[str, dict[str, str | None]] = {
+    "Congliu/Chinese-DeepSeek-R1-Distill-data-110k": {
+        "instruction": "input",
+        "input": None,
+        "output": "content",
+        "reasoning": "reasoning_content",
+    },
+    "open-r1/SYNTHETIC-1-SFT-Data-Code_decontaminated": {
+        "instruction": "prompt",
+        "input": None,
+        "output": "response",
+        "reasoning": None,
+    },
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnMapping:
+    """The column for each role; where chat is set, what is None comes from the chat's turns."""
+
+    instruction: str | None
+    input: str | None
+    output: str | None
+    reasoning: str | None
+    chat: str | None = None
+
+    def describe(self) -> str:
+        """One line: 'instruction ← question, output ← answer'."""
+        roles = asdict(self)
+        named = [f"{role} ← {name}" for role, name in roles.items() if name and role != "chat"]
+        if self.chat:
+            taken = [role for role in ("instruction", "output") if roles[role] is None]
+            named.append(f"{', '.join(taken)} and system ← turns of {self.chat}")
+        return ", ".join(named)
+
+    def as_dict(self) -> dict[str, str | None]:
+        """Role -> column, as the store keeps it."""
+        return asdict(self)
+
+
+def map_columns(
+    names: Sequence[str], asked: Mapping[str, str | None], dataset: str
+) -> ColumnMapping:
+    """Decide which of the named columns plays which role.
+
+    A column the user asked for wins where it exists; else the dataset's special mapping; else the
+    first candidate that exists, by exact name before another case. A column plays one role only,
+    instruction before input: the same text is never sent twice. Raises UserError where nothing can
+    be the instruction.
+    """
+    taken: dict[str, str | None] = {
+        role: name for role, name in asked.items() if name in names and name is not None
+    }
+    special = SPECIAL.get(dataset, {})
+    if special and all(name is None or name in names for name in special.values()):
+        return ColumnMapping(**{**special, **taken})
+
+    for role, candidates in CANDIDATES.items():
+        free = [name for name in names if name not in taken.values()]
+        if role == "input" and "instruction" not in taken:
+            break  # a chat: what else the dataset has, such as a 'source', is no input
+        if role not in taken and (found := _first(candidates, free)):
+            taken[role] = found
+    if "instruction" in taken:
+        return ColumnMapping(**{role: taken.get(role) for role in CANDIDATES})
+    if chat := _first(CHAT, names):
+        return ColumnMapping(**{role: taken.get(role) for role in CANDIDATES}, chat=chat)
+    raise UserError(
+        f"no column can be the instruction: the dataset has {', '.join(names)}. "
+        "Name one with --instruction-col"
+    )
+
+
+def _first(candidates: Sequence[str], names: Sequence[str]) -> str | None:
+    for candidate in candidates:
+        if candidate in names:
+            return candidate
+    lowered = {name.lower(): name for name in reversed(names)}
+    return next((lowered[candidate] for candidate in candidates if candidate in lowered), None)

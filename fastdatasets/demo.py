@@ -1,0 +1,51 @@
+"""`make demo`: distill a real sample with a small real model, on any machine."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from importlib.util import find_spec
+from pathlib import Path
+
+from fastdatasets.session import Wishes, start
+from store import FastDatasetsError, UserError
+
+RECORDS = 24
+MAX_TOKENS = 160  # enough for an answer, and the demo ends in a minute
+
+
+def demo_dataset() -> Path:
+    """503 questions and answers on building permits (CC BY 4.0), out of an installed package."""
+    package = find_spec("zaragoza_construction_faq")
+    if package is None or package.origin is None:
+        raise UserError(
+            "the demo's dataset comes with the extra 'demo': "
+            "make install, or pip install 'fastdatasets-distill[demo]'"
+        )
+    return Path(package.origin).parent / "data" / "faq-en-alpaca.jsonl"
+
+
+def demo() -> None:
+    """Distill, then show where the files are and the first answer."""
+    began = time.monotonic()
+    wishes = Wishes(
+        dataset_name=str(demo_dataset()), sample_size=RECORDS, max_output_tokens=MAX_TOKENS
+    )
+    outcome = start(wishes, None, None, (), max_attempts=3)
+    print("\n".join(outcome.files))
+    outcome.raise_if_left()
+    rows = json.loads((outcome.folder.path / "distilled.json").read_text("utf-8"))
+    print(
+        f"\n{len(rows)} answers in {time.monotonic() - began:.0f} s, loading included. The first:"
+    )
+    print(f"  instruction: {rows[0]['instruction']}")
+    print(f"  output: {rows[0]['output']}")
+
+
+if __name__ == "__main__":
+    try:
+        demo()
+    except FastDatasetsError as error:
+        print(f"fastdatasets: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)

@@ -1,0 +1,61 @@
+"""What `status` shows, also while another process holds the store."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from fastdatasets.session import find_or_newest
+from fastdatasets.settings import load_settings
+from store import RunFolder, Unfinished, WorkStore
+from store.models import FailureKind, Status
+
+WAIT_SECONDS = 0.5  # for a store that another process has open only for a moment
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """A run's status, and who holds its store where that kept us from reading it."""
+
+    folder: RunFolder
+    status: Status
+    reasons: tuple[tuple[FailureKind, str, int], ...]
+    held_by: str | None
+
+
+def look(name: str | None, output_dir: Path | None, max_attempts: int) -> View:
+    """Read the store where that is possible, progress.json where it is not."""
+    folder = find_or_newest(name, output_dir or load_settings().fastdatasets_output_dir)
+    try:
+        with WorkStore.open(folder.store_path, read_only=True, wait_seconds=WAIT_SECONDS) as store:
+            status = store.status(folder.name, max_attempts)
+            return View(folder, status, tuple(store.failure_reasons()), None)
+    except TimeoutError as holder:
+        written = folder.read_progress()
+        if written is None:
+            raise Unfinished(
+                f"run {folder.name} is held by {holder} and has written no progress yet: "
+                "try again in a moment"
+            ) from None
+        return View(folder, written, (), str(holder))
+
+
+def to_text(view: View) -> str:
+    """A status as lines for a person."""
+    status = view.status
+    counts = status.requests
+    lines = [
+        f"run {view.folder.path}: {status.mode} with {status.backend}, {status.model}",
+        f"  {status.state} as of {status.as_of}"
+        + (f" (working: {view.held_by})" if view.held_by else ""),
+        f"  {status.records} records, {counts.total} requests: {counts.done} done, "
+        f"{counts.pending} pending, {counts.failed} failed, {counts.in_flight} in flight",
+        f"  {status.tokens.prompt} prompt tokens, {status.tokens.completion} completion tokens"
+        + (f"; {status.truncated} answers cut off" if status.truncated else ""),
+    ]
+    lines += [f"  {count} × {kind}: {message}" for kind, message, count in view.reasons]
+    if counts.pending and not view.held_by:
+        lines.append(f"  go on with: fastdatasets resume {view.folder.path}")
+    elif counts.failed and not view.held_by:
+        lines.append(f"  ask again with: fastdatasets resume {view.folder.path} --retry-failed")
+    return "\n".join(lines)

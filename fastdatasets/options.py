@@ -1,0 +1,133 @@
+"""The options that commands share, each declared once with its help."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from store.models import Language
+
+DATA, MODEL, OUTPUT = "Data", "Model and engine", "Output"
+
+RunName = Annotated[
+    str | None, typer.Argument(metavar="[RUN]", help="A run's folder, or its name in it.")
+]
+DatasetName = Annotated[
+    str | None,
+    typer.Option(
+        help="Hub name, or a local file or folder (.json .jsonl .csv .parquet .arrow, .gz/.zst).",
+        rich_help_panel=DATA,
+    ),
+]
+HighQualityFile = Annotated[
+    Path | None,
+    typer.Option(help="A local file of samples, instead of a dataset.", rich_help_panel=DATA),
+]
+ConfigName = Annotated[
+    str | None, typer.Option(help="Configuration of a Hub dataset.", rich_help_panel=DATA)
+]
+Split = Annotated[str, typer.Option(help="Split of the dataset.", rich_help_panel=DATA)]
+SampleSize = Annotated[
+    int | None,
+    typer.Option(
+        help="Records to take; 0: all. Default: DEFAULT_SAMPLE_SIZE, else 3.",
+        rich_help_panel=DATA,
+    ),
+]
+Seed = Annotated[int, typer.Option(help="Seed of the sampling.", rich_help_panel=DATA)]
+InstructionCol = Annotated[
+    str | None, typer.Option(help="Column of the instruction.", rich_help_panel=DATA)
+]
+InputCol = Annotated[str | None, typer.Option(help="Column of the input.", rich_help_panel=DATA)]
+OutputCol = Annotated[
+    str | None, typer.Option(help="Column of the original output.", rich_help_panel=DATA)
+]
+BackendName = Annotated[
+    str | None, typer.Option("--backend", help="What answers: vllm.", rich_help_panel=MODEL)
+]
+Model = Annotated[
+    str | None,
+    typer.Option(
+        help="The teacher: a Hub name or a local folder. Default: LLM_MODEL, else a small model "
+        "that needs no key and no GPU.",
+        rich_help_panel=MODEL,
+    ),
+]
+MaxOutputTokens = Annotated[
+    int | None,
+    typer.Option(
+        help="Most tokens of an answer. Default: LLM_MAX_TOKENS, else 4096.",
+        min=1,
+        rich_help_panel=MODEL,
+    ),
+]
+PromptTemplate = Annotated[
+    Path | None,
+    typer.Option(
+        help="Jinja2 file instead of the default prompt; variables: instruction, input, output, "
+        "reasoning.",
+        rich_help_panel=MODEL,
+    ),
+]
+LanguageName = Annotated[
+    Language | None,
+    typer.Option(
+        "--language",
+        help="Default prompt: Chinese, English, or by each record's script. Default: LANGUAGE, "
+        "else auto.",
+        rich_help_panel=MODEL,
+    ),
+]
+EngineArg = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="KEY=VALUE",
+        help="Any argument of vLLM's engine, such as tensor_parallel_size=2. Repeatable.",
+        rich_help_panel=MODEL,
+    ),
+]
+MaxAttempts = Annotated[
+    int, typer.Option(help="Attempts per request.", min=1, rich_help_panel=MODEL)
+]
+SkipGeneration = Annotated[
+    bool,
+    typer.Option(help="Export the dataset's own outputs; ask nothing.", rich_help_panel=OUTPUT),
+]
+IncludeReasoning = Annotated[
+    bool,
+    typer.Option(
+        help="Put the reasoning before the output in the training files.", rich_help_panel=OUTPUT
+    ),
+]
+Formats = Annotated[
+    str | None,
+    typer.Option(
+        help="Training files: alpaca, sharegpt. Default: OUTPUT_FORMATS, else both.",
+        rich_help_panel=OUTPUT,
+    ),
+]
+OutputDir = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder of all runs. Default: FASTDATASETS_OUTPUT_DIR, else output.",
+        rich_help_panel=OUTPUT,
+    ),
+]
+NewRunName = Annotated[
+    str | None,
+    typer.Option(
+        "--run",
+        help="Name of the run; one that stands is gone on with. Default: the time.",
+        rich_help_panel=OUTPUT,
+    ),
+]
+OutputFile = Annotated[
+    Path | None,
+    typer.Option(help="Write distilled.json's content here as well.", rich_help_panel=OUTPUT),
+]
+RetryFailed = Annotated[
+    bool, typer.Option("--retry-failed", help="Ask again for what failed for good.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON object, for machines.")]

@@ -1,0 +1,76 @@
+"""Bringing a run to its end from wherever it stands: sample, ask, answer, export."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import duckdb
+
+from backends import Backend
+from fastdatasets.export import Exported, export
+from fastdatasets.progress import ConsoleProgress
+from fastdatasets.sources import open_source, read_error
+from fastdatasets.stages import Stage, stages_of
+from store import RunFolder, UserError, WorkStore
+from store.models import Run, Status
+
+MakeBackend = Callable[[Run], Backend]
+
+
+def go_on(
+    folder: RunFolder,
+    store: WorkStore,
+    make_backend: MakeBackend,
+    progress: ConsoleProgress,
+    max_attempts: int,
+) -> tuple[Status, list[Exported]]:
+    """Do all that is left of a run; gives where it stands then and the files that were written.
+
+    May be called again at any time, after any death: each step looks at the store for what is left.
+    """
+    run = store.run()
+    sample(store, run, progress)
+    progress.look_now(store)
+    for stage in stages_of(run):
+        plan(store, stage)
+        if next(store.pending(max_attempts), None) is not None:
+            progress.look_now(store)
+            make_backend(run).work(store, progress)
+    status = progress.look_now(store)
+    if status.requests.pending:
+        return status, []
+    return status, export(folder, store, run.export)
+
+
+def sample(store: WorkStore, run: Run, progress: ConsoleProgress) -> None:
+    """Take the run's records from its source, unless that was completed before."""
+    if store.sampling() is not None:
+        return
+    progress.say(f"sampling {run.source}")
+    try:
+        mapping = open_source(
+            store.connection,
+            run.source,
+            config=run.config,
+            split=run.split,
+            columns=run.columns,
+        )
+        for role, name in run.columns.items():
+            if name is not None and name not in mapping.as_dict().values():
+                progress.say(f"there is no column {name!r} for the {role}; adapting")
+        progress.say(f"columns: {mapping.describe()}")
+        sampling = store.sample(run.sample_size, run.seed, mapping.as_dict())
+    except duckdb.InterruptException:
+        raise KeyboardInterrupt from None
+    except duckdb.Error as error:
+        raise read_error(run.source, error) from None
+    empty = f", {sampling.empty} left out as empty" if sampling.empty else ""
+    progress.say(f"sampled {store.record_count()} of {sampling.rows} rows{empty}")
+    if not store.record_count():
+        raise UserError(f"{run.source} has no row with an instruction or an input")
+
+
+def plan(store: WorkStore, stage: Stage) -> None:
+    """Store the stage's questions for the records that have none yet."""
+    for records in store.records_to_ask(stage.name):
+        store.add_asks(stage.name, [stage.ask(record) for record in records])

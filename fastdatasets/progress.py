@@ -1,0 +1,98 @@
+"""Showing how a run goes: a bar where there is a terminal, plain lines where there is none."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Self
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from store import RunFolder, WorkStore
+from store.models import Status
+
+LOOK_SECONDS = 1.0
+LINE_SECONDS = 10.0  # between two plain lines
+SHARE = 100  # counting takes at most a hundredth of the time, however large the store
+
+
+class ConsoleProgress:
+    """Prints to a copy of stderr, which stays the terminal's while an engine's output goes to a log,
+    and keeps progress.json for those who look from outside.
+    """
+
+    def __init__(self, folder: RunFolder, max_attempts: int) -> None:
+        self._folder = folder
+        self._max_attempts = max_attempts
+        self._file = os.fdopen(os.dup(2), "w", encoding="utf-8", errors="replace")
+        self._console = Console(file=self._file, highlight=False, soft_wrap=True)
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=self._console,
+            refresh_per_second=2,
+            disable=not self._console.is_terminal,
+        )
+        self._task: TaskID | None = None
+        self._started_at = time.monotonic()
+        self._started_done = 0
+        self._next_look = 0.0
+        self._next_line = time.monotonic() + LINE_SECONDS
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._bar.stop()
+        self._file.close()
+
+    def say(self, line: str) -> None:
+        """Print one line."""
+        self._console.print(line, markup=False)
+
+    def look(self, store: WorkStore) -> None:
+        """Count what is done, where enough time has passed since the last count."""
+        if time.monotonic() >= self._next_look:
+            self.look_now(store)
+
+    def look_now(self, store: WorkStore) -> Status:
+        """Count what is done, write progress.json and show it."""
+        began = time.monotonic()
+        status = store.status(self._folder.name, self._max_attempts)
+        self._folder.write_progress(status)
+        self._show(status)
+        took = time.monotonic() - began
+        self._next_look = time.monotonic() + max(LOOK_SECONDS, SHARE * took)
+        return status
+
+    def _show(self, status: Status) -> None:
+        counts = status.requests
+        if self._task is None:
+            if not counts.pending:
+                return
+            self._started_at, self._started_done = time.monotonic(), counts.done
+            self._task = self._bar.add_task("answers", total=counts.total, rate="")
+        elapsed = time.monotonic() - self._started_at
+        rate = (counts.done - self._started_done) / elapsed if elapsed > 0 else 0.0
+        text = f"{rate:.2f}/s" + (f", {counts.failed} failed" if counts.failed else "")
+        self._bar.update(
+            self._task, total=counts.total, completed=counts.done + counts.failed, rate=text
+        )
+        if not self._console.is_terminal and time.monotonic() >= self._next_line:
+            left = f", {counts.pending / rate:.0f} s left" if rate else ""
+            self.say(f"{counts.done} of {counts.total} answered, {text}{left}")
+            self._next_line = time.monotonic() + LINE_SECONDS

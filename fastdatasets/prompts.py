@@ -1,0 +1,101 @@
+"""Prompt templates: Jinja2 in a sandbox, and which of the default ones a record gets."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+
+from jinja2 import StrictUndefined, Template, TemplateError, TemplateSyntaxError
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from store import UserError
+from store.models import Language, Record
+
+VARIABLES = "instruction, input, output, reasoning"
+
+_HAN = re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]")
+_KANA_OR_HANGUL = re.compile(r"[\u3040-\u30ff\u1100-\u11ff\uac00-\ud7af]")
+_OTHER_WORD = re.compile(r"[^\W\d_\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]+")
+_LOOKED_AT = 2000  # characters; the script of a longer text shows in its beginning
+
+
+def default_templates(stage: str) -> dict[str, str]:
+    """The package's templates of a stage by language."""
+    folder = files("fastdatasets") / "templates"
+    return {
+        f"{stage}.{language}": (folder / f"{stage}.{language}.j2").read_text("utf-8")
+        for language in (Language.ZH, Language.EN)
+    }
+
+
+def own_template(stage: str, path: Path) -> dict[str, str]:
+    """A user's template, which serves records of every language; raises UserError."""
+    try:
+        text = path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read the prompt template {path}: {error}") from None
+    templates = {stage: text.removesuffix("\n")}
+    try:
+        Prompt(stage, templates, Language.AUTO).render(Record(0, "text", "text", "", "", None))
+    except TemplateSyntaxError as error:
+        raise UserError(f"prompt template {path}, line {error.lineno}: {error.message}") from None
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+    return templates
+
+
+def language_of(text: str) -> Language:
+    """ZH where the text is mostly Chinese, else EN.
+
+    A Han character weighs like a word of another script, so that Chinese with program names or
+    formulas in it is Chinese and English that quotes a Chinese word is not. Any kana or hangul makes
+    it Japanese or Korean, which get the English prompt.
+    """
+    if text.isascii():
+        return Language.EN
+    beginning = text[:_LOOKED_AT]
+    if _KANA_OR_HANGUL.search(beginning):
+        return Language.EN
+    han = len(_HAN.findall(beginning))
+    others = len(_OTHER_WORD.findall(beginning))
+    return Language.ZH if han and han >= others else Language.EN
+
+
+class Prompt:
+    """The templates of one stage of a run; renders a record into the text of the user turn."""
+
+    def __init__(self, stage: str, templates: dict[str, str], language: Language) -> None:
+        self._stage = stage
+        self._templates = templates
+        self._language = language
+
+    def render(self, record: Record) -> str:
+        """The prompt for a record; raises UserError where the template cannot be filled."""
+        template = _compile(self._text(record))
+        try:
+            return template.render(
+                instruction=record.instruction,
+                input=record.input,
+                output=record.original_output,
+                reasoning=record.reasoning,
+            )
+        except TemplateError as error:
+            raise UserError(
+                f"the prompt template of stage {self._stage} fails on record {record.record}: "
+                f"{error.message}; its variables are {VARIABLES}"
+            ) from None
+
+    def _text(self, record: Record) -> str:
+        if own := self._templates.get(self._stage):
+            return own
+        language = self._language
+        if language is Language.AUTO:
+            language = language_of(f"{record.instruction}\n{record.input}")
+        return self._templates[f"{self._stage}.{language}"]
+
+
+@cache
+def _compile(text: str) -> Template:
+    return ImmutableSandboxedEnvironment(undefined=StrictUndefined).from_string(text)

@@ -1,0 +1,288 @@
+"""What the commands do: start a run, go on with one, export one. The command line only prints."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from backends import Backend
+from fastdatasets.export import Exported, export, parse_formats
+from fastdatasets.pipeline import go_on
+from fastdatasets.progress import ConsoleProgress
+from fastdatasets.prompts import default_templates, own_template
+from fastdatasets.runs import (
+    RunSpec,
+    find_run,
+    is_unfinished,
+    new_folder,
+    newest_first,
+    newest_unfinished,
+    opened,
+)
+from fastdatasets.settings import Settings, load_settings
+from fastdatasets.sources import is_local
+from store import RunFolder, Unfinished, UserError, WorkStore
+from store.models import ExportOptions, FailureKind, Language, Mode, Run, Status
+from store.work_store import utc_now
+
+DEFAULT_MAX_TOKENS = 4096
+BACKENDS = ("vllm",)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wishes:
+    """What a user asked for, flag by flag; None where the settings or defaults decide."""
+
+    dataset_name: str | None = None
+    high_quality_file: Path | None = None
+    config_name: str | None = None
+    split: str = "train"
+    sample_size: int | None = None
+    seed: int = 42
+    instruction_col: str | None = None
+    input_col: str | None = None
+    output_col: str | None = None
+    backend: str | None = None
+    model: str | None = None
+    max_output_tokens: int | None = None
+    prompt_template: Path | None = None
+    language: Language | None = None
+    skip_generation: bool = False
+    include_reasoning: bool = False
+    formats: str | None = None
+    output_file: Path | None = None
+
+    def spec(self, settings: Settings) -> RunSpec:
+        """The run these wishes and settings make; raises UserError."""
+        formats = self.formats if self.formats is not None else settings.output_formats
+        sample_size = self.sample_size
+        backend = self.backend or "vllm"
+        if backend not in BACKENDS:
+            raise UserError(f"unknown backend {backend!r}; known are {', '.join(BACKENDS)}")
+        return RunSpec(
+            mode=Mode.DISTILL,
+            backend=backend,
+            model=self._model(settings),
+            source=self._source(),
+            config=self.config_name,
+            split=self.split,
+            sample_size=settings.default_sample_size if sample_size is None else sample_size,
+            seed=self.seed,
+            columns={
+                "instruction": self.instruction_col,
+                "input": self.input_col,
+                "output": self.output_col,
+            },
+            params=self._params(settings),
+            system_prompt=settings.system_prompt,
+            language=self.language or settings.language,
+            templates=(
+                own_template("answer", self.prompt_template)
+                if self.prompt_template
+                else default_templates("answer")
+            ),
+            skip_generation=self.skip_generation,
+            export=ExportOptions(
+                formats=parse_formats(formats),
+                include_reasoning=self.include_reasoning,
+                output_file=None if self.output_file is None else str(self.output_file.resolve()),
+            ),
+        )
+
+    def _source(self) -> str:
+        if (self.dataset_name is None) == (self.high_quality_file is None):
+            raise UserError("name what to distill with --dataset-name, or --high-quality-file")
+        source = str(self.high_quality_file or self.dataset_name)
+        if self.high_quality_file or is_local(source):
+            path = Path(source).expanduser().resolve()
+            if not path.exists():
+                raise UserError(f"no such file or folder: {source}")
+            return str(path)
+        return source
+
+    def _model(self, settings: Settings) -> str:
+        from backends.embedded import EMBEDDED_MODEL
+
+        return self.model or settings.llm_model or EMBEDDED_MODEL
+
+    def _params(self, settings: Settings) -> dict[str, Any]:
+        params = {
+            "max_tokens": self.max_output_tokens or settings.llm_max_tokens or DEFAULT_MAX_TOKENS,
+            "temperature": settings.llm_temperature,
+            "top_p": settings.llm_top_p,
+        }
+        return {name: value for name, value in params.items() if value is not None}
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """Where a command left a run: its status, the files written, why requests failed."""
+
+    folder: RunFolder
+    status: Status
+    files: tuple[str, ...]
+    reasons: tuple[tuple[FailureKind, str, int], ...]
+
+    def raise_if_left(self) -> None:
+        """Raise Unfinished, saying what is left, unless the run is done."""
+        counts = self.status.requests
+        if counts.failed:
+            why = "; ".join(f"{n} × {message}" for _, message, n in self.reasons)
+            raise Unfinished(
+                f"{counts.failed} of {counts.total} requests failed for good and are in no export "
+                f"({why}). Ask again: fastdatasets resume {self.folder.path} --retry-failed"
+            )
+        if counts.pending or counts.in_flight:
+            raise Unfinished(
+                f"{counts.pending} requests are pending, {counts.in_flight} in flight. "
+                f"Go on with: fastdatasets resume {self.folder.path}"
+            )
+
+
+def start(
+    wishes: Wishes,
+    output_dir: Path | None,
+    name: str | None,
+    engine_args: Sequence[str],
+    max_attempts: int,
+) -> Outcome:
+    """Make a run, or go on with the one of that name, and bring it as far as it goes."""
+    settings = load_settings()
+    spec = wishes.spec(settings)
+    arguments = parse_engine_args(engine_args)
+    output_dir = output_dir or settings.fastdatasets_output_dir
+    others = [
+        folder
+        for folder in newest_first(output_dir)
+        if folder.name != name and is_unfinished(folder) and _source_of(folder) == spec.source
+    ]
+    folder = new_folder(output_dir, name, utc_now())
+    try:
+        with opened(folder, spec) as store, ConsoleProgress(folder, max_attempts) as progress:
+            for other in others:
+                progress.say(
+                    f"note: run {other.name} over the same source is unfinished "
+                    f"(fastdatasets resume {other.path}); this is a new run"
+                )
+            progress.say(f"run {folder.path}")
+            return _work(folder, store, progress, arguments, max_attempts)
+    except UserError:
+        _forget_if_nothing_was_sampled(folder)
+        raise
+
+
+def resume(
+    name: str | None,
+    output_dir: Path | None,
+    engine_args: Sequence[str],
+    max_attempts: int,
+    *,
+    retry_failed: bool,
+) -> Outcome | None:
+    """Go on with a run, the newest unfinished one where none is named; None where there is none."""
+    arguments = parse_engine_args(engine_args)
+    output_dir = output_dir or load_settings().fastdatasets_output_dir
+    folder = find_run(name, output_dir) if name else newest_unfinished(output_dir)
+    if folder is None:
+        return None
+    with opened(folder) as store, ConsoleProgress(folder, max_attempts) as progress:
+        progress.say(f"run {folder.path}")
+        if retry_failed:
+            store.retry_failed()
+        return _work(folder, store, progress, arguments, max_attempts)
+
+
+def export_again(
+    name: str | None,
+    output_dir: Path | None,
+    formats: str | None,
+    include_reasoning: bool,
+    output_file: Path | None,
+) -> tuple[str, ...]:
+    """Write a run's files of what is answered so far; options not given are the run's own."""
+    folder = find_or_newest(name, output_dir or load_settings().fastdatasets_output_dir)
+    with opened(folder) as store:
+        options = store.run().export
+        if formats is not None:
+            options = replace(options, formats=parse_formats(formats))
+        if include_reasoning:
+            options = replace(options, include_reasoning=True)
+        if output_file is not None:
+            options = replace(options, output_file=str(output_file.resolve()))
+        return _describe(export(folder, store, options))
+
+
+def find_or_newest(name: str | None, output_dir: Path) -> RunFolder:
+    """The run of that name, the newest where none is named; raises UserError."""
+    if name is not None:
+        return find_run(name, output_dir)
+    folders = newest_first(output_dir)
+    if not folders:
+        raise UserError(f"there is no run in {output_dir}/ yet")
+    return folders[0]
+
+
+def parse_engine_args(pairs: Sequence[str]) -> dict[str, Any]:
+    """KEY=VALUE pairs as a dict; a value is JSON where it is valid JSON, else text."""
+    import json
+
+    arguments: dict[str, Any] = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals or not key.strip():
+            raise UserError(f"--engine-arg {pair}: KEY=VALUE is expected")
+        if value in ("True", "False"):
+            value = value.lower()
+        try:
+            arguments[key.strip().replace("-", "_")] = json.loads(value)
+        except ValueError:
+            arguments[key.strip().replace("-", "_")] = value
+    return arguments
+
+
+def _work(
+    folder: RunFolder,
+    store: WorkStore,
+    progress: ConsoleProgress,
+    engine_args: Mapping[str, Any],
+    max_attempts: int,
+) -> Outcome:
+    def make_backend(run: Run) -> Backend:
+        from backends.vllm import VllmBackend
+
+        return VllmBackend(run.model, engine_args, max_attempts, folder.path / "engine.log")
+
+    status, files = go_on(folder, store, make_backend, progress, max_attempts)
+    if status.truncated:
+        progress.say(f"{status.truncated} answers were cut off at the token limit")
+    return Outcome(folder, status, _describe(files), tuple(store.failure_reasons()))
+
+
+def _describe(files: Sequence[Exported]) -> tuple[str, ...]:
+    return tuple(f"{file.path}  ({file.rows} rows)" for file in files)
+
+
+def _source_of(folder: RunFolder) -> str | None:
+    """A run's source, None where its store cannot be read right now."""
+    with suppress(UserError, TimeoutError):
+        with WorkStore.open(folder.store_path, read_only=True, wait_seconds=0) as store:
+            return store.run().source
+    return None
+
+
+def _forget_if_nothing_was_sampled(folder: RunFolder) -> None:
+    """Remove a run that failed before it had records: nothing was decided that is worth resuming."""
+    if not folder.exists():
+        return
+    with suppress(UserError, TimeoutError):
+        with WorkStore.open(folder.store_path, wait_seconds=0) as store:
+            if store.sampling() is not None:
+                return
+        for file in folder.path.iterdir():
+            if file.name in ("work.duckdb", "run.lock", "progress.json"):
+                file.unlink()
+        with suppress(OSError):
+            folder.path.rmdir()

@@ -1,0 +1,54 @@
+"""Settings from the environment and `.env`; a flag on the command line beats both."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from store import UserError
+from store.models import Language
+
+
+class Settings(BaseSettings):
+    """What the environment says, then `.env` in the current folder, then the defaults here."""
+
+    model_config = SettingsConfigDict(
+        env_file=".env", env_file_encoding="utf-8", env_ignore_empty=True, extra="ignore"
+    )
+
+    llm_api_key: SecretStr | None = None
+    llm_api_base: str | None = None
+    llm_model: str | None = None
+    llm_temperature: float | None = Field(default=None, ge=0)
+    llm_top_p: float | None = Field(default=None, gt=0, le=1)
+    llm_max_tokens: int | None = Field(default=None, ge=1)
+    max_llm_concurrency: int = Field(default=10, ge=1)
+    default_sample_size: int = 3
+    output_formats: str = "alpaca,sharegpt"
+    system_prompt: str | None = None
+    language: Language = Language.AUTO
+    hf_endpoint: str | None = None
+
+    fastdatasets_output_dir: Path = Path("output")
+
+    @field_validator("language", mode="before")
+    @classmethod
+    def _not_a_locale(cls, value: object) -> object:
+        """Many systems set LANGUAGE to a list of locales, 'en_GB:en': that says nothing to us."""
+        return Language.AUTO if isinstance(value, str) and ("_" in value or ":" in value) else value
+
+
+def load_settings() -> Settings:
+    """The settings in force; raises UserError, naming the variable, where one has no meaning."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = str(first["loc"][0]).upper()
+        raise UserError(
+            f"{name}={first['input']!r} in the environment or .env: {first['msg']}"
+        ) from None
+    except UnicodeDecodeError as error:
+        raise UserError(f".env is not UTF-8: {error}") from None

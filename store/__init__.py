@@ -1,0 +1,28 @@
+"""The work store: one DuckDB file a run, append-only, from which all state is derived."""
+
+from typing import TYPE_CHECKING
+
+from store.errors import Busy, FastDatasetsError, RequestRefused, Unfinished, UserError
+from store.folder import RunFolder
+
+if TYPE_CHECKING:
+    from store.work_store import WorkStore
+
+__all__ = [
+    "Busy",
+    "FastDatasetsError",
+    "RequestRefused",
+    "RunFolder",
+    "Unfinished",
+    "UserError",
+    "WorkStore",
+]
+
+
+def __getattr__(name: str) -> object:
+    """WorkStore on first use: DuckDB and Arrow take a third of a second that --help need not wait."""
+    if name == "WorkStore":
+        from store.work_store import WorkStore
+
+        return WorkStore
+    raise AttributeError(f"module 'store' has no attribute {name!r}")

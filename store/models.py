@@ -1,0 +1,189 @@
+"""What callers of the store speak in: frozen values, and Enums for every closed set of words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from enum import StrEnum
+from typing import Any
+
+
+class Mode(StrEnum):
+    """What a run does with its records."""
+
+    DISTILL = "distill"  # answer each record
+    AUGMENT = "augment"  # write variants of each record, then answer all of them
+
+
+class Language(StrEnum):
+    """Which default prompt a record gets."""
+
+    ZH = "zh"
+    EN = "en"
+    AUTO = "auto"  # decided record by record, by its script
+
+
+class FailureKind(StrEnum):
+    """Why an attempt brought no answer."""
+
+    REFUSED = "refused"  # the request itself is at fault: too long, empty, a 400
+    SERVER = "server"  # the server or engine is: 5xx, time-out, rate limit
+    FILTERED = "filtered"  # a content filter took the answer
+    UNUSABLE = "unusable"  # an answer came that the stage cannot use
+
+
+class Event(StrEnum):
+    """What befell a run as a whole."""
+
+    SAMPLED = "sampled"  # its records are complete
+    RETRY_FAILED = "retry_failed"  # failures before this one no longer count
+
+
+class State(StrEnum):
+    """Whether a run needs anything more."""
+
+    DONE = "done"  # nothing is pending, in flight or failed
+    INCOMPLETE = "incomplete"
+
+
+@dataclass(frozen=True, slots=True)
+class ExportOptions:
+    """How a run's files are written. No part of a request, so `export` may override it."""
+
+    formats: tuple[str, ...] = ("alpaca", "sharegpt")
+    include_reasoning: bool = False
+    output_file: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """What a run is. Frozen: a resume uses this, not the flags or environment of the day."""
+
+    run_id: str
+    created_at: datetime
+    mode: Mode
+    backend: str
+    model: str
+    source: str
+    config: str | None
+    split: str
+    sample_size: int
+    seed: int
+    columns: dict[str, str | None]
+    params: dict[str, Any]
+    system_prompt: str | None
+    language: Language
+    templates: dict[str, str]
+    skip_generation: bool
+    export: ExportOptions
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How the records came about: rows in the source, rows left out as empty, and the mapping."""
+
+    rows: int
+    empty: int
+    mapping: dict[str, str | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One sampled row, as a stage sees it. All texts are strings, '' where there is none."""
+
+    record: int
+    instruction: str
+    input: str
+    original_output: str
+    reasoning: str
+    system: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """A row of a stage and the question it asks; params and messages are canonical JSON."""
+
+    record: int
+    ordinal: int
+    sample: int
+    params: str
+    messages: str
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One question to the teacher, in the terms of OpenAI's chat completions."""
+
+    request_id: str
+    params: dict[str, Any]
+    messages: list[dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """A request's answer. text is as the model gave it, less the reasoning; tokens are counts."""
+
+    request_id: str
+    text: str
+    reasoning: str | None
+    finish_reason: str
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    cached_tokens: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """One attempt that brought no answer."""
+
+    request_id: str
+    kind: FailureKind
+    message: str
+    retryable: bool
+    code: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """How many requests a run has, and what became of them. They add up to total."""
+
+    total: int
+    done: int
+    pending: int
+    failed: int
+    in_flight: int
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """Tokens of all stored answers."""
+
+    prompt: int
+    completion: int
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """Money; None: not known."""
+
+    currency: str
+    spent: Decimal | None
+    estimate: Decimal | None
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What is done and what is left of a run, as of a moment (UTC, ISO 8601)."""
+
+    run: str
+    mode: Mode
+    backend: str
+    model: str
+    state: State
+    records: int
+    requests: Counts
+    truncated: int
+    tokens: Tokens
+    cost: Cost
+    as_of: str

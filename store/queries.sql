@@ -1,0 +1,157 @@
+-- Every statement the store runs, by name; parameters are named ($name). Relations that a caller
+-- registers for one statement are called 'incoming' (Arrow) or 'source_rows' (a view on a dataset).
+
+-- name: insert_version
+INSERT INTO meta VALUES ($version)
+
+-- name: version
+SELECT schema_version FROM meta
+
+-- name: insert_run
+INSERT INTO run VALUES (
+    $run_id, $created_at, $mode, $backend, $model, $source, $config, $split, $sample_size, $seed,
+    $columns, $params, $system_prompt, $language, $templates, $skip_generation, $export)
+
+-- name: run
+SELECT run_id::VARCHAR, created_at, mode, backend, model, source, config, split, sample_size, seed,
+       columns, params, system_prompt, language, templates, skip_generation, export
+FROM run
+
+-- name: insert_event
+INSERT INTO events VALUES ($event, now()::TIMESTAMP, $detail)
+
+-- name: sampled
+SELECT detail FROM events WHERE event = 'sampled'
+
+-- name: round
+SELECT count(*) FROM events WHERE event = 'retry_failed'
+
+-- name: count_source
+-- One pass over the source: its rows, and those with neither instruction nor input.
+SELECT count(*), count(*) FILTER (NOT regexp_matches(instruction || input, '\S')) FROM source_rows
+
+-- name: sample_all
+INSERT INTO records
+SELECT row_number() OVER (ORDER BY source_row) - 1,
+       source_row, instruction, input, output, reasoning, system
+FROM (SELECT *, row_number() OVER () - 1 AS source_row FROM source_rows)
+WHERE regexp_matches(instruction || input, '\S')
+ORDER BY source_row
+
+-- name: sample_some
+-- md5 of seed and row: the same choice in every version of DuckDB and with any number of threads, and
+-- a larger sample only adds to a smaller one.
+INSERT INTO records
+SELECT row_number() OVER (ORDER BY pick, source_row) - 1,
+       source_row, instruction, input, output, reasoning, system
+FROM (
+    SELECT *, md5_number_lower($seed || ':' || source_row) AS pick
+    FROM (SELECT *, row_number() OVER () - 1 AS source_row FROM source_rows)
+    WHERE regexp_matches(instruction || input, '\S')
+    ORDER BY pick, source_row
+    LIMIT $sample_size
+)
+ORDER BY pick, source_row
+
+-- name: count_records
+SELECT count(*) FROM records
+
+-- name: records_to_ask
+-- Records for which a stage has no ask yet, in sample order.
+SELECT record, instruction, input, original_output, reasoning, system
+FROM records
+WHERE record NOT IN (SELECT record FROM asks WHERE stage = $stage AND ordinal = 0)
+ORDER BY record
+
+-- name: insert_requests
+INSERT INTO requests
+SELECT request_id, params, messages
+FROM (
+    SELECT *, row_number() OVER (PARTITION BY request_id ORDER BY position) AS copy
+    FROM (SELECT position, params, messages,
+                 left(sha256(params || chr(10) || messages), 32)::UUID AS request_id
+          FROM incoming)
+)
+WHERE copy = 1 AND request_id NOT IN (SELECT request_id FROM requests)
+ORDER BY position
+
+-- name: insert_asks
+INSERT INTO asks
+SELECT record, $stage, ordinal, sample, left(sha256(params || chr(10) || messages), 32)::UUID
+FROM incoming
+ORDER BY position
+
+-- name: insert_results
+-- The first success of a request wins.
+INSERT INTO results
+SELECT request_id::UUID, text, reasoning, finish_reason, prompt_tokens, completion_tokens,
+       cached_tokens, $backend, NULL, now()::TIMESTAMP
+FROM incoming
+WHERE request_id::UUID NOT IN (SELECT request_id FROM results)
+
+-- name: insert_failures
+INSERT INTO failures
+SELECT request_id::UUID, kind, code, message, retryable,
+       (SELECT count(*) FROM events WHERE event = 'retry_failed'), NULL, now()::TIMESTAMP
+FROM incoming
+
+-- name: pending
+-- Requests without a result and with attempts left, as rowids in the order they were first asked.
+SELECT requests.rowid
+FROM requests
+ANTI JOIN results USING (request_id)
+WHERE request_id NOT IN (
+    SELECT request_id FROM failures
+    WHERE round = (SELECT count(*) FROM events WHERE event = 'retry_failed')
+    GROUP BY request_id
+    HAVING bool_or(NOT retryable) OR count(*) >= $max_attempts)
+ORDER BY requests.rowid
+
+-- name: requests_by_rowid
+SELECT request_id::VARCHAR, params, messages
+FROM requests
+WHERE rowid BETWEEN $first AND $last AND list_contains($rowids, rowid)
+ORDER BY rowid
+
+-- name: status
+WITH failed AS (
+    SELECT request_id FROM failures
+    WHERE round = (SELECT count(*) FROM events WHERE event = 'retry_failed')
+    GROUP BY request_id
+    HAVING bool_or(NOT retryable) OR count(*) >= $max_attempts)
+SELECT
+    (SELECT count(*) FROM records),
+    (SELECT count(*) FROM requests),
+    (SELECT count(*) FROM requests SEMI JOIN results USING (request_id)),
+    (SELECT count(*) FROM failed ANTI JOIN results USING (request_id)),
+    (SELECT count(*) FROM results WHERE finish_reason = 'length'),
+    (SELECT coalesce(sum(prompt_tokens), 0)::BIGINT FROM results),
+    (SELECT coalesce(sum(completion_tokens), 0)::BIGINT FROM results)
+
+-- name: failure_reasons
+-- The latest message of each request that has no result, most frequent first.
+SELECT kind, message, count(*) AS requests
+FROM (SELECT request_id, arg_max(kind, rowid) AS kind, arg_max(message, rowid) AS message
+      FROM failures ANTI JOIN results USING (request_id)
+      GROUP BY request_id)
+GROUP BY kind, message
+ORDER BY requests DESC, message
+LIMIT 5
+
+-- name: answered
+-- What exports are made of: one row a record that has its answer, in sample order.
+SELECT records.record, 0 AS ordinal, records.instruction, records.input, results.text AS output,
+       coalesce(results.reasoning, '') AS reasoning, results.finish_reason,
+       json_extract_string(requests.params, '$.model') AS model, records.source_row, records.system
+FROM records
+JOIN asks ON asks.record = records.record AND asks.stage = 'answer' AND asks.ordinal = 0
+JOIN requests USING (request_id)
+JOIN results USING (request_id)
+ORDER BY records.record
+
+-- name: originals
+-- The dataset's own outputs, for a run that skips generation.
+SELECT record, 0 AS ordinal, instruction, input, original_output AS output, reasoning,
+       NULL::VARCHAR AS finish_reason, NULL::VARCHAR AS model, source_row, system
+FROM records
+ORDER BY record

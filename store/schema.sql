@@ -1,0 +1,89 @@
+-- The work store of one run. Every table is append-only: what is done, pending or failed is a query
+-- over them, never a column to keep in step. No PRIMARY KEY or UNIQUE: measured at two million rows
+-- they cost 7 times the insert time and 5 times the size, so inserts use anti-joins instead.
+-- Rows are never deleted, so rowid is the order of insertion.
+
+CREATE TABLE meta (
+    schema_version INTEGER NOT NULL
+);
+
+-- One row: what this run is. All that enters a request is here, frozen.
+CREATE TABLE run (
+    run_id          UUID NOT NULL,
+    created_at      TIMESTAMP NOT NULL,   -- UTC
+    mode            VARCHAR NOT NULL CHECK (mode IN ('distill', 'augment')),
+    backend         VARCHAR NOT NULL,
+    model           VARCHAR NOT NULL,
+    source          VARCHAR NOT NULL,     -- a local path, absolute, or a Hub name
+    config          VARCHAR,
+    split           VARCHAR NOT NULL,
+    sample_size     BIGINT NOT NULL,      -- <= 0: all rows
+    seed            BIGINT NOT NULL,
+    columns         JSON NOT NULL,        -- role -> the column named by the user, or null
+    params          JSON NOT NULL,        -- generation parameters, without the model
+    system_prompt   VARCHAR,
+    language        VARCHAR NOT NULL CHECK (language IN ('zh', 'en', 'auto')),
+    templates       JSON NOT NULL,        -- template name -> its text
+    skip_generation BOOLEAN NOT NULL,
+    export          JSON NOT NULL         -- formats, include_reasoning, output_file
+);
+
+-- What was sampled, in sample order (record = 0, 1, 2, …).
+CREATE TABLE records (
+    record          BIGINT NOT NULL,
+    source_row      BIGINT NOT NULL,      -- 0-based position in the source
+    instruction     VARCHAR NOT NULL,
+    input           VARCHAR NOT NULL,
+    original_output VARCHAR NOT NULL,
+    reasoning       VARCHAR NOT NULL,     -- the dataset's own
+    system          VARCHAR               -- a chat's own system turn
+);
+
+-- One question to the teacher. request_id: the first 128 bits of the SHA-256 of the canonical logical
+-- request, so that equal questions are one request.
+CREATE TABLE requests (
+    request_id UUID NOT NULL,
+    params     VARCHAR NOT NULL,          -- canonical JSON: the model and its generation parameters
+    messages   VARCHAR NOT NULL           -- canonical JSON: [{"content", "role"}, …]
+);
+
+-- Which row of which stage asks which question. sample > 0: the same question once more, on purpose.
+CREATE TABLE asks (
+    record     BIGINT NOT NULL,
+    stage      VARCHAR NOT NULL,
+    ordinal    INTEGER NOT NULL,          -- 0: the record itself; 1, 2, …: its variants
+    sample     INTEGER NOT NULL,
+    request_id UUID NOT NULL
+);
+
+CREATE TABLE results (
+    request_id        UUID NOT NULL,
+    text              VARCHAR NOT NULL,
+    reasoning         VARCHAR,
+    finish_reason     VARCHAR,
+    prompt_tokens     BIGINT,
+    completion_tokens BIGINT,
+    cached_tokens     BIGINT,
+    backend           VARCHAR NOT NULL,
+    job_id            VARCHAR,
+    happened_at       TIMESTAMP NOT NULL
+);
+
+-- A row an attempt. round: how often --retry-failed had been said; only the current round counts.
+CREATE TABLE failures (
+    request_id UUID NOT NULL,
+    kind       VARCHAR NOT NULL CHECK (kind IN ('refused', 'server', 'filtered', 'unusable')),
+    code       VARCHAR,
+    message    VARCHAR NOT NULL,
+    retryable  BOOLEAN NOT NULL,
+    round      INTEGER NOT NULL,
+    job_id     VARCHAR,
+    happened_at TIMESTAMP NOT NULL
+);
+
+-- What befell the run as a whole.
+CREATE TABLE events (
+    event  VARCHAR NOT NULL CHECK (event IN ('sampled', 'retry_failed')),
+    happened_at TIMESTAMP NOT NULL,
+    detail JSON NOT NULL
+);
