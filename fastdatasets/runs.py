@@ -63,7 +63,7 @@ def newest_first(output_dir: Path) -> list[RunFolder]:
 
 
 def is_unfinished(folder: RunFolder) -> bool:
-    """Whether a run wants something more, by its progress.json: it says 'done' only once that is so."""
+    """Whether a run wants something more, by progress.json: that says 'done' only when it is."""
     status = folder.read_progress()
     return status is None or status.state is not State.DONE
 
@@ -74,7 +74,7 @@ def newest_unfinished(output_dir: Path) -> RunFolder | None:
 
 
 def new_folder(output_dir: Path, name: str | None, now: datetime) -> RunFolder:
-    """A folder for a new run, by its name or by the time; raises UserError where a file is in the way."""
+    """A folder for a new run, by its name or by the time; raises UserError where a file stands."""
     stem = name or now.strftime("%Y%m%d_%H%M%S")
     if name is not None:
         path = output_dir / name

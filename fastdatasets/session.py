@@ -162,10 +162,11 @@ def start(
     folder = new_folder(output_dir, name, utc_now())
     try:
         with opened(folder, spec) as store, ConsoleProgress(folder, max_attempts) as progress:
-            for other in others:
+            if others:
+                more = f" and {len(others) - 1} more" if len(others) > 1 else ""
                 progress.say(
-                    f"note: run {other.name} over the same source is unfinished "
-                    f"(fastdatasets resume {other.path}); this is a new run"
+                    f"note: this is a new run; {others[0].name}{more} over the same source is "
+                    f"unfinished (fastdatasets resume {others[0].path})"
                 )
             progress.say(f"run {folder.path}")
             return _work(folder, store, progress, arguments, max_attempts)
@@ -184,7 +185,8 @@ def resume(
 ) -> Outcome | None:
     """Go on with a run, the newest unfinished one where none is named; None where there is none."""
     arguments = parse_engine_args(engine_args)
-    output_dir = output_dir or load_settings().fastdatasets_output_dir
+    settings = load_settings()
+    output_dir = output_dir or settings.fastdatasets_output_dir
     folder = find_run(name, output_dir) if name else newest_unfinished(output_dir)
     if folder is None:
         return None
@@ -267,14 +269,15 @@ def _describe(files: Sequence[Exported]) -> tuple[str, ...]:
 
 def _source_of(folder: RunFolder) -> str | None:
     """A run's source, None where its store cannot be read right now."""
-    with suppress(UserError, TimeoutError):
+    try:
         with WorkStore.open(folder.store_path, read_only=True, wait_seconds=0) as store:
             return store.run().source
-    return None
+    except (UserError, TimeoutError):
+        return None
 
 
 def _forget_if_nothing_was_sampled(folder: RunFolder) -> None:
-    """Remove a run that failed before it had records: nothing was decided that is worth resuming."""
+    """Remove a run that failed before it had records: there is nothing in it to resume."""
     if not folder.exists():
         return
     with suppress(UserError, TimeoutError):

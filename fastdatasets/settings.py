@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
@@ -43,7 +44,7 @@ class Settings(BaseSettings):
 def load_settings() -> Settings:
     """The settings in force; raises UserError, naming the variable, where one has no meaning."""
     try:
-        return Settings()
+        settings = Settings()
     except ValidationError as error:
         first = error.errors()[0]
         name = str(first["loc"][0]).upper()
@@ -52,3 +53,7 @@ def load_settings() -> Settings:
         ) from None
     except UnicodeDecodeError as error:
         raise UserError(f".env is not UTF-8: {error}") from None
+    if settings.hf_endpoint:
+        # `datasets` and transformers read it from the environment when they are imported
+        os.environ["HF_ENDPOINT"] = settings.hf_endpoint
+    return settings

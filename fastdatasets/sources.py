@@ -55,9 +55,10 @@ def open_source(
 
 def read_error(source: str, error: duckdb.Error) -> UserError:
     """What to tell the user of an error that came up while a source's rows were read."""
-    if is_local(source) and _kind(Path(source)) in (".json", ".jsonl") and Path(source).is_file():
-        if place := _bad_json(Path(source)):
-            return UserError(f"{source} is not valid JSON: {place}")
+    path = Path(source)
+    is_json = path.is_file() and _kind(path) in (".json", ".jsonl")
+    if is_json and (place := _bad_json(path)):
+        return UserError(f"{source} is not valid JSON: {place}")
     lines = [line for line in str(error).splitlines() if line.strip()]
     detail = " ".join(lines[:3]) if "CSV Error" in lines[0] else lines[0]
     return UserError(f"cannot read {source}: {detail}")

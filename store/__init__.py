@@ -20,7 +20,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    """WorkStore on first use: DuckDB and Arrow take a third of a second that --help need not wait."""
+    """WorkStore on first use: DuckDB and Arrow take a third of a second --help need not wait."""
     if name == "WorkStore":
         from store.work_store import WorkStore
 

@@ -23,9 +23,6 @@ INSERT INTO events VALUES ($event, now()::TIMESTAMP, $detail)
 -- name: sampled
 SELECT detail FROM events WHERE event = 'sampled'
 
--- name: round
-SELECT count(*) FROM events WHERE event = 'retry_failed'
-
 -- name: count_source
 -- One pass over the source: its rows, and those with neither instruction nor input.
 SELECT count(*), count(*) FILTER (NOT regexp_matches(instruction || input, '\S')) FROM source_rows

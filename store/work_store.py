@@ -104,7 +104,7 @@ class WorkStore:
         *,
         read_only: bool = False,
         wait_seconds: float = float("inf"),
-        on_wait: Callable[[str], object] = str,
+        on_wait: Callable[[str], None] | None = None,
     ) -> WorkStore:
         """Open a store that exists; raises UserError where it is not one or is a newer version's.
 
@@ -122,7 +122,7 @@ class WorkStore:
                     raise UserError(f"{path} is not a work store: {_first_line(error)}") from None
                 if time.monotonic() >= deadline:
                     raise TimeoutError(holder) from None
-                if not waited:
+                if on_wait is not None and not waited:
                     on_wait(holder)
                     waited = True
                 time.sleep(min(0.2, max(0.0, deadline - time.monotonic())))
@@ -185,10 +185,10 @@ class WorkStore:
         return None if row is None else msgspec.json.decode(row[0], type=Sampling)
 
     def sample(self, sample_size: int, seed: int, mapping: Mapping[str, str | None]) -> Sampling:
-        """Take records from the view source_rows, in one transaction; all where sample_size <= 0.
+        """Take records from the view source_rows in one transaction; all where sample_size <= 0.
 
         source_rows has instruction, input, output, reasoning (never null) and system (may be).
-        The choice depends on seed and row number only, so it is the same with any number of threads.
+        The choice depends on seed and row only, so it is the same with any number of threads.
         """
         with self.transaction():
             rows, empty = self._row("count_source")

@@ -1,0 +1,63 @@
+"""What all tests share: a clean environment, and the command as its users run it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+
+OURS = ("LLM_", "FASTDATASETS_", "OPENAI_", "VLLM_")
+NAMES = (
+    "OUTPUT_FORMATS",
+    "DEFAULT_SAMPLE_SIZE",
+    "SYSTEM_PROMPT",
+    "LANGUAGE",
+    "MAX_LLM_CONCURRENCY",
+)
+
+Command = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in list(os.environ):
+        if name.startswith(OURS) or name in NAMES:
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.chdir(tmp_path)
+
+
+def start(*arguments: object, env: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
+    """The command as a process of its own, in the current folder."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "fastdatasets", *map(str, arguments)],
+        env={**os.environ, **(env or {})},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.fixture
+def command() -> Command:
+    """Run the command to its end."""
+
+    def run(
+        *arguments: object, env: Mapping[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        process = start(*arguments, env=env)
+        out, err = process.communicate(timeout=300)
+        return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+    return run
+
+
+def write_jsonl(path: Path, rows: list[dict[str, object]]) -> Path:
+    """Write rows as one JSON object a line."""
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), "utf-8")
+    return path

@@ -1,0 +1,126 @@
+"""The work store: what it promises whoever opens it."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import sys
+from pathlib import Path
+from uuid import UUID
+
+import duckdb
+import pytest
+
+from fastdatasets.runs import RunSpec, opened
+from fastdatasets.session import Wishes
+from fastdatasets.settings import load_settings
+from store import Busy, RunFolder, UserError, WorkStore
+from store.models import Ask, Event, FailureKind, Language, Mode, Result
+from store.queries import QUERIES, SCHEMA
+
+
+def a_spec(tmp_path: Path) -> RunSpec:
+    """Any run."""
+    (tmp_path / "d.jsonl").write_text('{"prompt": "a"}\n')
+    return Wishes(dataset_name=str(tmp_path / "d.jsonl")).spec(load_settings())
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> WorkStore:
+    """A new store."""
+    return WorkStore.create(tmp_path / "work.duckdb", a_spec(tmp_path).run())
+
+
+def test_run_comes_back(tmp_path: Path) -> None:
+    """A run is read as it was written."""
+    run = a_spec(tmp_path).run()
+    with WorkStore.create(tmp_path / "work.duckdb", run) as store:
+        assert store.run() == run
+
+
+def test_first_success_wins(store: WorkStore) -> None:
+    """A second answer to a request changes nothing, and identity is the request's content."""
+    store.add_asks("answer", [Ask(0, 0, 0, '{"model":"m"}', '[{"content":"a","role":"user"}]')])
+    (request,) = store.pending(3)
+    digest = hashlib.sha256(b'{"model":"m"}\n[{"content":"a","role":"user"}]').hexdigest()
+    assert request.request_id == str(UUID(digest[:32]))
+    for text in ("first", "second"):
+        store.add_outcomes("b", [Result(request.request_id, text, None, "stop")], [])
+    rows = store.connection.execute("SELECT text FROM results").fetchall()
+    assert (rows, list(store.pending(3))) == ([("first",)], [])
+
+
+def test_failed_transaction_leaves_nothing(store: WorkStore) -> None:
+    """A transaction that dies has no effect."""
+
+    def half() -> None:
+        with store.transaction():
+            store.retry_failed()
+            store.connection.execute("SELECT 'no number'::INTEGER")
+
+    with pytest.raises(duckdb.ConversionException):
+        half()
+    assert store.connection.execute("SELECT count(*) FROM events").fetchall() == [(0,)]
+
+
+def test_enums_are_the_tables_checks() -> None:
+    """Every closed set of words in the schema is the Enum's, and the other way round."""
+    for enum in (Mode, Language, FailureKind, Event):
+        words = ", ".join(f"'{member}'" for member in enum)
+        assert f"IN ({words})" in SCHEMA
+
+
+def test_every_query_is_used() -> None:
+    """No statement stands in queries.sql that nobody runs."""
+    code = "".join(path.read_text() for path in Path(__file__).parents[1].glob("store/*.py"))
+    assert [name for name in QUERIES if f'"{name}"' not in code] == []
+
+
+def test_store_of_a_newer_version(store: WorkStore, tmp_path: Path) -> None:
+    """A store written by a newer version is refused with what to do."""
+    store.connection.execute("UPDATE meta SET schema_version = 99")
+    store.close()
+    with pytest.raises(UserError, match=r"newer version of this tool \(store version 99"):
+        WorkStore.open(tmp_path / "work.duckdb")
+
+
+def test_other_files_are_no_store(tmp_path: Path) -> None:
+    """A text file and a foreign DuckDB file are told apart from a store."""
+    (tmp_path / "text").write_text("x" * 5000)
+    duckdb.connect(str(tmp_path / "foreign")).close()
+    for name, message in [("text", "not a valid DuckDB"), ("foreign", "not a work store")]:
+        with pytest.raises(UserError, match=message):
+            WorkStore.open(tmp_path / name)
+
+
+HOLD = """
+import sys
+from store import RunFolder, WorkStore
+from pathlib import Path
+folder = RunFolder(Path(sys.argv[1]))
+with folder.lock(), WorkStore.open(folder.store_path):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_two_commands_on_one_run(tmp_path: Path) -> None:
+    """The second command on a run says who works on it; a reader is told who holds the store."""
+    with opened(RunFolder(tmp_path), a_spec(tmp_path)):
+        pass
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(tmp_path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        busy = f"is busy: process {holder.pid} is working on it"
+        with pytest.raises(Busy, match=busy), opened(RunFolder(tmp_path)):
+            pass
+        with pytest.raises(TimeoutError, match=f"PID {holder.pid}"):
+            WorkStore.open(tmp_path / "work.duckdb", read_only=True, wait_seconds=0)
+        holder.kill()
+    with opened(RunFolder(tmp_path)) as store:  # the kernel freed both locks
+        assert store.run().mode is Mode.DISTILL
