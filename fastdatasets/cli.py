@@ -14,6 +14,8 @@ from store.errors import FastDatasetsError
 if TYPE_CHECKING:
     from fastdatasets.session import Outcome
 
+STOPPED = 130
+
 app = typer.Typer(
     name="fastdatasets",
     help="Turn a dataset and a strong model into training data for a small one.",
@@ -149,13 +151,14 @@ def main() -> None:
         code = error.exit_code
     except typer.Exit as error:
         code = error.exit_code
-    except (KeyboardInterrupt, typer.Abort):
-        print("fastdatasets: stopped; go on with: fastdatasets resume", file=sys.stderr)
-        code = 130
+    except KeyboardInterrupt:
+        code = STOPPED
     except typer.TyperException as error:  # an option that does not exist, a value out of range
         print(f"fastdatasets: {error.format_message()} (see --help)", file=sys.stderr)
         code = 1
     except OSError as error:
         print(f"fastdatasets: {error}", file=sys.stderr)
         code = 1
+    if code == STOPPED:  # Typer gives it for a Ctrl-C inside a command
+        print("fastdatasets: stopped; go on with: fastdatasets resume", file=sys.stderr)
     sys.exit(code)
