@@ -51,6 +51,11 @@ def distill(
     language: opt.LanguageName = None,
     engine_arg: opt.EngineArg = None,
     max_attempts: opt.MaxAttempts = 3,
+    wait: opt.Wait = True,
+    keep_files: opt.KeepFiles = False,
+    max_enqueued_tokens: opt.MaxEnqueuedTokens = None,
+    completion_window: opt.CompletionWindow = None,
+    max_tokens_name: opt.MaxTokensName = None,
     skip_generation: opt.SkipGeneration = False,
     include_reasoning: opt.IncludeReasoning = False,
     formats: opt.Formats = None,
@@ -59,6 +64,7 @@ def distill(
     output_file: opt.OutputFile = None,
 ) -> None:
     """Sample a dataset and have the teacher answer it."""
+    from fastdatasets.day import Day
     from fastdatasets.session import Wishes, start
 
     wishes = Wishes(
@@ -81,21 +87,47 @@ def distill(
         formats=formats,
         output_file=output_file,
     )
-    _finish(start(wishes, output_dir, run, engine_arg or (), max_attempts))
+    day = Day(
+        engine_args=engine_arg or (),
+        max_attempts=max_attempts,
+        wait=wait,
+        keep_files=keep_files,
+        max_enqueued_tokens=max_enqueued_tokens,
+        completion_window=completion_window,
+        max_tokens_name=max_tokens_name,
+    )
+    _finish(start(wishes, output_dir, run, day))
 
 
 @app.command()
 def resume(
     run: opt.RunName = None,
     retry_failed: opt.RetryFailed = False,
+    resubmit_lost: opt.ResubmitLost = False,
     engine_arg: opt.EngineArg = None,
     max_attempts: opt.MaxAttempts = 3,
+    wait: opt.Wait = True,
+    keep_files: opt.KeepFiles = False,
+    max_enqueued_tokens: opt.MaxEnqueuedTokens = None,
+    completion_window: opt.CompletionWindow = None,
+    max_tokens_name: opt.MaxTokensName = None,
     output_dir: opt.OutputDir = None,
 ) -> None:
     """Go on with a run: the newest unfinished one, if none is named."""
+    from fastdatasets.day import Day
     from fastdatasets.session import resume as go_on
 
-    outcome = go_on(run, output_dir, engine_arg or (), max_attempts, retry_failed=retry_failed)
+    day = Day(
+        engine_args=engine_arg or (),
+        max_attempts=max_attempts,
+        wait=wait,
+        keep_files=keep_files,
+        resubmit_lost=resubmit_lost,
+        max_enqueued_tokens=max_enqueued_tokens,
+        completion_window=completion_window,
+        max_tokens_name=max_tokens_name,
+    )
+    outcome = go_on(run, output_dir, day, retry_failed=retry_failed)
     if outcome is None:
         print("nothing to resume: no run is unfinished")
     else:
@@ -115,6 +147,23 @@ def status(
 
     view = look(run, output_dir, max_attempts)
     print(STATUS_JSON.encode(view.status).decode() if as_json else to_text(view))
+
+
+@app.command()
+def cancel(
+    run: opt.RunName = None,
+    keep_files: opt.KeepFiles = False,
+    output_dir: opt.OutputDir = None,
+) -> None:
+    """Cancel what a run has at the server, keep what it finished, delete the files there."""
+    from fastdatasets.day import Day
+    from fastdatasets.session import cancel as cancel_run
+
+    outcome = cancel_run(run, output_dir, Day(keep_files=keep_files))
+    if outcome is None:
+        print("nothing to cancel: no run is unfinished")
+    else:
+        _finish(outcome)
 
 
 @app.command()

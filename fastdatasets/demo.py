@@ -8,6 +8,7 @@ import time
 from importlib.util import find_spec
 from pathlib import Path
 
+from fastdatasets.day import Day
 from fastdatasets.session import Wishes, start
 from store import FastDatasetsError, UserError
 
@@ -32,7 +33,7 @@ def demo() -> None:
     wishes = Wishes(
         dataset_name=str(demo_dataset()), sample_size=RECORDS, max_output_tokens=MAX_TOKENS
     )
-    outcome = start(wishes, None, None, (), max_attempts=3)
+    outcome = start(wishes, None, None, Day())
     print("\n".join(outcome.files))
     outcome.raise_if_left()
     rows = json.loads((outcome.folder.path / "distilled.json").read_text("utf-8"))

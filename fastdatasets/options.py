@@ -9,7 +9,7 @@ import typer
 
 from store.models import Language
 
-DATA, MODEL, OUTPUT = "Data", "Model and engine", "Output"
+DATA, MODEL, BATCH, OUTPUT = "Data", "Model and engine", "Batch API", "Output"
 
 RunName = Annotated[
     str | None, typer.Argument(metavar="[RUN]", help="A run's folder, or its name in it.")
@@ -45,7 +45,8 @@ OutputCol = Annotated[
     str | None, typer.Option(help="Column of the original output.", rich_help_panel=DATA)
 ]
 BackendName = Annotated[
-    str | None, typer.Option("--backend", help="What answers: vllm.", rich_help_panel=MODEL)
+    str | None,
+    typer.Option("--backend", help="What answers: openai-batch or vllm.", rich_help_panel=MODEL),
 ]
 Model = Annotated[
     str | None,
@@ -126,6 +127,48 @@ NewRunName = Annotated[
 OutputFile = Annotated[
     Path | None,
     typer.Option(help="Write distilled.json's content here as well.", rich_help_panel=OUTPUT),
+]
+Wait = Annotated[
+    bool,
+    typer.Option(
+        "--wait/--no-wait",
+        help="Wait for the server's batches, or submit, collect what is ready and leave.",
+        rich_help_panel=BATCH,
+    ),
+]
+KeepFiles = Annotated[
+    bool,
+    typer.Option(
+        "--keep-files", help="Leave collected files at the server.", rich_help_panel=BATCH
+    ),
+]
+MaxEnqueuedTokens = Annotated[
+    int | None,
+    typer.Option(
+        help="Most prompt tokens to have enqueued at the server. Default: learnt from it.",
+        min=1,
+        rich_help_panel=BATCH,
+    ),
+]
+CompletionWindow = Annotated[
+    str | None,
+    typer.Option(help="A batch's completion window. Default: 24h.", rich_help_panel=BATCH),
+]
+MaxTokensName = Annotated[
+    str | None,
+    typer.Option(
+        help="What the server calls the limit of an answer: max_tokens or max_completion_tokens. "
+        "Default: by model and server.",
+        rich_help_panel=BATCH,
+    ),
+]
+ResubmitLost = Annotated[
+    bool,
+    typer.Option(
+        "--resubmit-lost",
+        help="Ask again for batches that the server no longer knows.",
+        rich_help_panel=BATCH,
+    ),
 ]
 RetryFailed = Annotated[
     bool, typer.Option("--retry-failed", help="Ask again for what failed for good.")

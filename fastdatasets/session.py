@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from backends import Backend
+from fastdatasets.day import BACKENDS, Day, parse_engine_args
 from fastdatasets.export import Exported, export, parse_formats
 from fastdatasets.pipeline import go_on
 from fastdatasets.progress import ConsoleProgress
@@ -29,7 +30,6 @@ from store.models import ExportOptions, FailureKind, Language, Mode, Run, Status
 from store.work_store import utc_now
 
 DEFAULT_MAX_TOKENS = 4096
-BACKENDS = ("vllm",)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +65,7 @@ class Wishes:
         return RunSpec(
             mode=Mode.DISTILL,
             backend=backend,
-            model=self._model(settings),
+            model=self._model(settings, backend),
             source=self._source(),
             config=self.config_name,
             split=self.split,
@@ -103,10 +103,13 @@ class Wishes:
             return str(path)
         return source
 
-    def _model(self, settings: Settings) -> str:
+    def _model(self, settings: Settings, backend: str) -> str:
         from backends.embedded import EMBEDDED_MODEL
 
-        return self.model or settings.llm_model or EMBEDDED_MODEL
+        named = self.model or settings.llm_model
+        if named is None and backend != "vllm":
+            raise UserError(f"name the teacher for {backend}: --model, or LLM_MODEL")
+        return named or EMBEDDED_MODEL
 
     def _params(self, settings: Settings) -> dict[str, Any]:
         params = {
@@ -146,13 +149,12 @@ def start(
     wishes: Wishes,
     output_dir: Path | None,
     name: str | None,
-    engine_args: Sequence[str],
-    max_attempts: int,
+    day: Day,
 ) -> Outcome:
     """Make a run, or go on with the one of that name, and bring it as far as it goes."""
     settings = load_settings()
     spec = wishes.spec(settings)
-    arguments = parse_engine_args(engine_args)
+    parse_engine_args(day.engine_args)  # a mistake in them shows before anything is made
     output_dir = output_dir or settings.fastdatasets_output_dir
     others = [
         folder
@@ -161,7 +163,7 @@ def start(
     ]
     folder = new_folder(output_dir, name, utc_now())
     try:
-        with opened(folder, spec) as store, ConsoleProgress(folder, max_attempts) as progress:
+        with opened(folder, spec) as store, ConsoleProgress(folder, day.max_attempts) as progress:
             if others:
                 more = f" and {len(others) - 1} more" if len(others) > 1 else ""
                 progress.say(
@@ -169,7 +171,7 @@ def start(
                     f"unfinished (fastdatasets resume {others[0].path})"
                 )
             progress.say(f"run {folder.path}")
-            return _work(folder, store, progress, arguments, max_attempts)
+            return _work(folder, store, progress, settings, day)
     except UserError:
         _forget_if_nothing_was_sampled(folder)
         raise
@@ -178,23 +180,41 @@ def start(
 def resume(
     name: str | None,
     output_dir: Path | None,
-    engine_args: Sequence[str],
-    max_attempts: int,
+    day: Day,
     *,
     retry_failed: bool,
 ) -> Outcome | None:
     """Go on with a run, the newest unfinished one where none is named; None where there is none."""
-    arguments = parse_engine_args(engine_args)
+    parse_engine_args(day.engine_args)  # a mistake in them shows before anything is made
     settings = load_settings()
     output_dir = output_dir or settings.fastdatasets_output_dir
     folder = find_run(name, output_dir) if name else newest_unfinished(output_dir)
     if folder is None:
         return None
-    with opened(folder) as store, ConsoleProgress(folder, max_attempts) as progress:
+    with opened(folder) as store, ConsoleProgress(folder, day.max_attempts) as progress:
         progress.say(f"run {folder.path}")
         if retry_failed:
             store.retry_failed()
-        return _work(folder, store, progress, arguments, max_attempts)
+        return _work(folder, store, progress, settings, day)
+
+
+def cancel(name: str | None, output_dir: Path | None, day: Day) -> Outcome | None:
+    """Cancel what a run has at the server, the newest unfinished one's where none is named."""
+    settings = load_settings()
+    output_dir = output_dir or settings.fastdatasets_output_dir
+    folder = find_run(name, output_dir) if name else newest_unfinished(output_dir)
+    if folder is None:
+        return None
+    with opened(folder) as store, ConsoleProgress(folder, day.max_attempts) as progress:
+        run = store.run()
+        if run.backend != "openai-batch":
+            raise UserError(
+                f"run {folder.name} has nothing at a server: its backend is {run.backend}"
+            )
+        progress.say(f"run {folder.path}: cancelling what is at the server")
+        day.batch(run, settings, folder).cancel(store, progress)
+        status = progress.look_now(store)
+        return Outcome(folder, status, (), tuple(store.failure_reasons()))
 
 
 def export_again(
@@ -227,37 +247,13 @@ def find_or_newest(name: str | None, output_dir: Path) -> RunFolder:
     return folders[0]
 
 
-def parse_engine_args(pairs: Sequence[str]) -> dict[str, Any]:
-    """KEY=VALUE pairs as a dict; a value is JSON where it is valid JSON, else text."""
-    import json
-
-    arguments: dict[str, Any] = {}
-    for pair in pairs:
-        key, equals, value = pair.partition("=")
-        if not equals or not key.strip():
-            raise UserError(f"--engine-arg {pair}: KEY=VALUE is expected")
-        if value in ("True", "False"):
-            value = value.lower()
-        try:
-            arguments[key.strip().replace("-", "_")] = json.loads(value)
-        except ValueError:
-            arguments[key.strip().replace("-", "_")] = value
-    return arguments
-
-
 def _work(
-    folder: RunFolder,
-    store: WorkStore,
-    progress: ConsoleProgress,
-    engine_args: Mapping[str, Any],
-    max_attempts: int,
+    folder: RunFolder, store: WorkStore, progress: ConsoleProgress, settings: Settings, day: Day
 ) -> Outcome:
     def make_backend(run: Run) -> Backend:
-        from backends.vllm import VllmBackend
+        return day.backend(run, settings, folder)
 
-        return VllmBackend(run.model, engine_args, max_attempts, folder.path / "engine.log")
-
-    status, files = go_on(folder, store, make_backend, progress, max_attempts)
+    status, files = go_on(folder, store, make_backend, progress, day.max_attempts)
     if status.truncated:
         progress.say(f"{status.truncated} answers were cut off at the token limit")
     return Outcome(folder, status, _describe(files), tuple(store.failure_reasons()))

@@ -142,6 +142,7 @@ class Failure:
     message: str
     retryable: bool
     code: str | None = None
+    text: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

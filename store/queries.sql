@@ -88,20 +88,18 @@ WHERE request_id::UUID NOT IN (SELECT request_id FROM results)
 
 -- name: insert_failures
 INSERT INTO failures
-SELECT request_id::UUID, kind, code, message, retryable,
+SELECT request_id::UUID, kind, code, message, retryable, text,
        (SELECT count(*) FROM events WHERE event = 'retry_failed'), NULL, now()::TIMESTAMP
 FROM incoming
 
 -- name: pending
--- Requests without a result and with attempts left, as rowids in the order they were first asked.
+-- Requests without a result, with attempts left and in no job that is still going, as rowids in the
+-- order they were first asked.
 SELECT requests.rowid
 FROM requests
 ANTI JOIN results USING (request_id)
-WHERE request_id NOT IN (
-    SELECT request_id FROM failures
-    WHERE round = (SELECT count(*) FROM events WHERE event = 'retry_failed')
-    GROUP BY request_id
-    HAVING bool_or(NOT retryable) OR count(*) >= $max_attempts)
+ANTI JOIN failed_for_good($max_attempts) USING (request_id)
+ANTI JOIN requests_in_jobs USING (request_id)
 ORDER BY requests.rowid
 
 -- name: requests_by_rowid
@@ -111,16 +109,12 @@ WHERE rowid BETWEEN $first AND $last AND list_contains($rowids, rowid)
 ORDER BY rowid
 
 -- name: status
-WITH failed AS (
-    SELECT request_id FROM failures
-    WHERE round = (SELECT count(*) FROM events WHERE event = 'retry_failed')
-    GROUP BY request_id
-    HAVING bool_or(NOT retryable) OR count(*) >= $max_attempts)
 SELECT
     (SELECT count(*) FROM records),
     (SELECT count(*) FROM requests),
     (SELECT count(*) FROM requests SEMI JOIN results USING (request_id)),
-    (SELECT count(*) FROM failed ANTI JOIN results USING (request_id)),
+    (SELECT count(*) FROM failed_for_good($max_attempts) ANTI JOIN requests_in_jobs USING (request_id)),
+    (SELECT count(*) FROM requests_in_jobs ANTI JOIN results USING (request_id)),
     (SELECT count(*) FROM results WHERE finish_reason = 'length'),
     (SELECT coalesce(sum(prompt_tokens), 0)::BIGINT FROM results),
     (SELECT coalesce(sum(completion_tokens), 0)::BIGINT FROM results)
@@ -152,3 +146,101 @@ SELECT record, 0 AS ordinal, instruction, input, original_output AS output, reas
        NULL::VARCHAR AS finish_reason, NULL::VARCHAR AS model, source_row, system
 FROM records
 ORDER BY record
+
+-- name: insert_job_event
+INSERT INTO job_events VALUES ($job_id, $event, $batch_id, now()::TIMESTAMP, $detail)
+
+-- name: job_events
+SELECT job_id, event, batch_id, happened_at, detail FROM job_events ORDER BY rowid
+
+-- name: insert_job_requests
+-- The next pending requests that fit into one job file, at least one. 200: what a line has around its
+-- messages and parameters. Prompt tokens are estimated as a third of the messages' bytes: more than
+-- English needs, about right for Chinese.
+INSERT INTO job_requests
+SELECT $job_id, request_id
+FROM (
+    SELECT request_id, position,
+           row_number() OVER running AS requests,
+           sum(strlen(params) + strlen(messages) + 200) OVER running AS bytes,
+           sum(1 + strlen(messages) // 3) OVER running AS tokens
+    FROM (SELECT *, rowid AS position FROM requests)
+    ANTI JOIN results USING (request_id)
+    ANTI JOIN failed_for_good($max_attempts) USING (request_id)
+    ANTI JOIN requests_in_jobs USING (request_id)
+    WINDOW running AS (ORDER BY position)
+)
+WHERE requests = 1 OR (requests <= $max_requests AND bytes <= $max_bytes AND tokens <= $max_tokens)
+ORDER BY position
+
+-- name: job_size
+SELECT count(*), coalesce(sum(1 + strlen(messages) // 3), 0)::BIGINT
+FROM job_requests JOIN requests USING (request_id)
+WHERE job_id = $job_id
+
+-- name: job_params
+SELECT DISTINCT params FROM job_requests JOIN requests USING (request_id) WHERE job_id = $job_id
+
+-- name: job_lines
+-- incoming: for each params the opening of a request's body, '{"model":…' without its closing brace.
+SELECT '{"custom_id":"' || request_id::VARCHAR || '","method":"POST","url":"' || $endpoint
+       || '","body":' || incoming.opening || ',"messages":' || messages || '}}' || chr(10)
+FROM job_requests
+JOIN (SELECT *, rowid AS position FROM requests) AS requests USING (request_id)
+JOIN incoming USING (params)
+WHERE job_id = $job_id
+ORDER BY position
+
+-- name: insert_job_results
+-- The first success of a request wins, in the store and within the file; others' requests stay out.
+INSERT INTO results
+SELECT request_id, text, reasoning, finish_reason, prompt_tokens, completion_tokens, cached_tokens,
+       $backend, $job_id, now()::TIMESTAMP
+FROM (SELECT * REPLACE (request_id::UUID AS request_id),
+             row_number() OVER (PARTITION BY request_id ORDER BY position) AS copy
+      FROM incoming)
+SEMI JOIN (SELECT request_id FROM job_requests WHERE job_id = $job_id) USING (request_id)
+ANTI JOIN results USING (request_id)
+WHERE copy = 1
+ORDER BY position
+
+-- name: insert_job_failures
+INSERT INTO failures
+SELECT request_id, kind, code, message, retryable, text,
+       (SELECT count(*) FROM events WHERE event = 'retry_failed'), $job_id, now()::TIMESTAMP
+FROM (SELECT * REPLACE (request_id::UUID AS request_id),
+             row_number() OVER (PARTITION BY request_id ORDER BY position) AS copy
+      FROM incoming)
+SEMI JOIN (SELECT request_id FROM job_requests WHERE job_id = $job_id) USING (request_id)
+WHERE copy = 1
+ORDER BY position
+
+-- name: count_foreign
+SELECT count(*)
+FROM (SELECT request_id::UUID AS request_id FROM incoming)
+ANTI JOIN (SELECT request_id FROM job_requests WHERE job_id = $job_id) USING (request_id)
+
+-- name: insert_missing
+-- Requests of a completed job of which its files say nothing.
+INSERT INTO failures
+SELECT request_id, 'server', NULL, $message, $retryable, NULL,
+       (SELECT count(*) FROM events WHERE event = 'retry_failed'), $job_id, now()::TIMESTAMP
+FROM job_requests
+WHERE job_id = $job_id
+  AND request_id NOT IN (SELECT request_id FROM results)
+  AND request_id NOT IN (SELECT request_id FROM failures WHERE job_id = $job_id)
+
+-- name: request_of_line
+-- The request on a 1-based line of a job's file.
+SELECT request_id::VARCHAR
+FROM job_requests
+JOIN (SELECT *, rowid AS position FROM requests) AS requests USING (request_id)
+WHERE job_id = $job_id
+ORDER BY position
+LIMIT 1 OFFSET $line - 1
+
+-- name: count_failures
+SELECT count(*) FROM failures
+
+-- name: any_result
+SELECT count(*) > 0 FROM (SELECT 1 FROM results LIMIT 1)

@@ -76,6 +76,7 @@ CREATE TABLE failures (
     code       VARCHAR,
     message    VARCHAR NOT NULL,
     retryable  BOOLEAN NOT NULL,
+    text       VARCHAR,                   -- what came, where it could not be used
     round      INTEGER NOT NULL,
     job_id     VARCHAR,
     happened_at TIMESTAMP NOT NULL
@@ -87,3 +88,35 @@ CREATE TABLE events (
     happened_at TIMESTAMP NOT NULL,
     detail JSON NOT NULL
 );
+
+-- The journal of the Batch API: what was about to be done, committed before it was done, and what came
+-- of it. A job is one JSONL file; which state it is in is folded from its events (store/jobs.py).
+CREATE TABLE job_events (
+    job_id      VARCHAR NOT NULL,
+    event       VARCHAR NOT NULL CHECK (event IN ('planned', 'uploaded', 'creating', 'created', 'refused', 'absent', 'twin', 'limited', 'ended', 'collected', 'lost', 'closed')),
+    batch_id    VARCHAR,
+    happened_at TIMESTAMP NOT NULL,
+    detail      JSON NOT NULL
+);
+
+CREATE TABLE job_requests (
+    job_id     VARCHAR NOT NULL,
+    request_id UUID NOT NULL
+);
+
+-- Requests that went with a job whose story is not over: not to be sent again.
+CREATE VIEW requests_in_jobs AS
+SELECT request_id
+FROM job_requests
+WHERE job_id NOT IN (SELECT job_id FROM job_events WHERE event = 'closed');
+
+-- Requests without a result for which no attempt is left in the current round.
+CREATE MACRO failed_for_good(max_attempts) AS TABLE
+SELECT request_id
+FROM (
+    SELECT request_id, bool_or(NOT retryable) AS refused, count(*) AS attempts
+    FROM failures
+    WHERE round = (SELECT count(*) FROM events WHERE event = 'retry_failed')
+      AND request_id NOT IN (SELECT request_id FROM results)
+    GROUP BY request_id)
+WHERE refused OR attempts >= max_attempts;

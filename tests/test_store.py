@@ -54,7 +54,7 @@ def test_failed_transaction_leaves_nothing(store: WorkStore) -> None:
     """A transaction that dies has no effect."""
 
     def half() -> None:
-        with store.transaction():
+        with store.database.transaction():
             store.retry_failed()
             store.connection.execute("SELECT 'no number'::INTEGER")
 

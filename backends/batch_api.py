@@ -1,0 +1,184 @@
+"""The calls to a server's Files and Batches, each made once; what they give is read leniently."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import openai
+from openai.types import Batch as SdkBatch
+
+from backends.client import CALL_ERRORS, Trouble, Verdict, make_client, trouble_of
+
+T = TypeVar("T")
+
+PAGE = 100  # batches of a listing's page: the most OpenAI gives
+FILE_SECONDS = 900.0  # a file of 200 MB over a slow line
+TERMINAL = {"completed", "failed", "expired", "cancelled"}
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteBatch:
+    """A batch as a server shows it; whatever it leaves out or writes otherwise is made even.
+
+    status is in lower case, 'cancelled' with two l. completed: requests that succeeded so far, None
+    where it is not told. created_at: unix seconds.
+    """
+
+    batch_id: str
+    status: str
+    input_file_id: str | None
+    metadata: dict[str, str]
+    created_at: float
+    output_file_id: str | None
+    error_file_id: str | None
+    errors: tuple[dict[str, Any], ...]
+    completed: int | None
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether it will change no more; a status nobody documented means 'still running'."""
+        return self.status in TERMINAL
+
+
+class BatchApi:
+    """One server, one key. Every method raises Trouble."""
+
+    def __init__(self, base_url: str, api_key: str) -> None:
+        self._client = make_client(base_url, api_key)
+        self._key = api_key
+
+    def upload(self, path: Path, name: str) -> str:
+        """POST /files under a name; gives the file's id. The file is streamed from the disk."""
+        with path.open("rb") as file:
+            answer = self._call(
+                lambda: self._client.files.create(
+                    file=(name, file, "application/jsonl"), purpose="batch", timeout=FILE_SECONDS
+                )
+            )
+        return _id(answer)
+
+    def create(
+        self, file_id: str, endpoint: str, completion_window: str, metadata: dict[str, str]
+    ) -> RemoteBatch:
+        """POST /batches, never repeated: an UNKNOWN trouble may have worked."""
+        answer = self._call(
+            lambda: self._client.batches.create(
+                input_file_id=file_id,
+                endpoint=endpoint,  # type: ignore[arg-type]  # providers have others
+                completion_window=completion_window,  # type: ignore[arg-type]
+                metadata=metadata,
+            )
+        )
+        return _remote(answer)
+
+    def retrieve(self, batch_id: str) -> RemoteBatch:
+        """GET /batches/{id}."""
+        return _remote(self._call(lambda: self._client.batches.retrieve(batch_id)))
+
+    def list_all(self) -> list[RemoteBatch]:
+        """All batches of the key's project, all pages: anything less would not count as a look.
+
+        The order is documented nowhere, so nothing stops early; a page without a new id ends it,
+        since some servers say has_more for ever.
+        """
+        found: dict[str, RemoteBatch] = {}
+        after: str | openai.Omit = openai.omit
+        while True:
+            cursor = after
+            page = self._call(lambda: self._client.batches.list(after=cursor, limit=PAGE))  # noqa: B023  # called at once
+            batches = [_remote(item) for item in _page_data(page)]
+            new = {batch.batch_id: batch for batch in batches if batch.batch_id not in found}
+            found |= new
+            if not new or not getattr(page, "has_more", False):
+                return list(found.values())
+            after = batches[-1].batch_id
+
+    def cancel(self, batch_id: str) -> None:
+        """POST /batches/{id}/cancel."""
+        self._call(lambda: self._client.batches.cancel(batch_id))
+
+    def download(self, file_id: str, path: Path) -> None:
+        """GET /files/{id}/content to a path, in pieces; what comes must be the file, all of it.
+
+        A connection that is closed early looks like the end of a file where the server gives no
+        length, so the size is compared with the file object's.
+        """
+        expected = getattr(self._call(lambda: self._client.files.retrieve(file_id)), "bytes", None)
+
+        def fetch() -> int:
+            size = 0
+            with (
+                self._client.files.with_streaming_response.content(
+                    file_id, timeout=FILE_SECONDS
+                ) as answer,
+                path.open("wb") as file,
+            ):
+                for piece in answer.iter_bytes(1 << 16):
+                    file.write(piece)
+                    size += len(piece)
+            return size
+
+        size = self._call(fetch)
+        if isinstance(expected, int) and size != expected:
+            raise Trouble(Verdict.UNKNOWN, f"file {file_id} came short: {size} of {expected} bytes")
+        if not isinstance(expected, int) and size and not _ends_whole(path):
+            raise Trouble(Verdict.UNKNOWN, f"file {file_id} came short: its last line is cut")
+
+    def delete(self, file_id: str) -> None:
+        """DELETE /files/{id}."""
+        self._call(lambda: self._client.files.delete(file_id))
+
+    def _call(self, call: Callable[[], T]) -> T:
+        try:
+            return call()
+        except CALL_ERRORS as error:
+            raise trouble_of(error, self._key) from None
+
+
+def _id(answer: object) -> str:
+    """The id of an object the server made; without one nobody knows whether it did."""
+    found = getattr(answer, "id", None)
+    if not isinstance(found, str) or not found:
+        raise Trouble(Verdict.UNKNOWN, "the server's answer has no id")
+    return found
+
+
+def _page_data(page: object) -> list[object]:
+    data = getattr(page, "data", None)
+    if not isinstance(data, list):
+        raise Trouble(Verdict.UNKNOWN, "the server's list of batches cannot be read")
+    return data
+
+
+def _remote(answer: SdkBatch | object) -> RemoteBatch:
+    status = str(getattr(answer, "status", "") or "").lower()
+    metadata = getattr(answer, "metadata", None)
+    counts = getattr(answer, "request_counts", None)
+    completed = getattr(counts, "completed", None)
+    created_at = getattr(answer, "created_at", None)
+    return RemoteBatch(
+        batch_id=_id(answer),
+        status="cancelled" if status == "canceled" else status,
+        input_file_id=getattr(answer, "input_file_id", None) or None,
+        metadata=dict(metadata) if isinstance(metadata, dict) else {},
+        created_at=float(created_at) if isinstance(created_at, (int, float)) else 0.0,
+        output_file_id=getattr(answer, "output_file_id", None) or None,
+        error_file_id=getattr(answer, "error_file_id", None) or None,
+        errors=_errors(getattr(answer, "errors", None)),
+        completed=completed if isinstance(completed, int) else None,
+    )
+
+
+def _errors(errors: object) -> tuple[dict[str, Any], ...]:
+    names = ("code", "line", "message", "param")
+    data = getattr(errors, "data", None) or []
+    return tuple({name: getattr(item, name, None) for name in names} for item in data)
+
+
+def _ends_whole(path: Path) -> bool:
+    with path.open("rb") as file:
+        file.seek(-1, 2)
+        return file.read(1) == b"\n"

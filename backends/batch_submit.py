@@ -1,0 +1,209 @@
+"""Bringing a job to the server: upload, create once, and look before anything is sent again."""
+
+from __future__ import annotations
+
+import hashlib
+from contextlib import suppress
+from pathlib import Path
+
+from backends.batch_api import RemoteBatch
+from backends.batch_desk import ENDPOINT, Desk
+from backends.client import Trouble, Verdict
+from backends.killpoints import KillPoint, reach
+from store import Unfinished, UserError
+from store.jobs import BatchState, Job, JobEvent
+from store.journal import job_file
+
+
+class Submitting:
+    """The steps from a planned job to a batch whose id is in the journal."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+
+    def upload(self, job: Job) -> None:
+        """POST /files. A file too many costs nothing, so this one may be repeated."""
+        path = job_file(self._desk.options.folder, job.job_id)
+        if not path.exists() or _sha256(path) != job.sha256:
+            # Written anew from the store, so the bytes are those of the intent, unless another
+            # version of this tool writes requests otherwise: then the job is planned anew.
+            options = self._desk.options
+            body = self._desk.body
+            if self._desk.journal.write_file(job.job_id, options.folder, ENDPOINT, body) != (
+                job.sha256
+            ):
+                self._desk.close(job, "stale")
+                return
+        name = f"fastdatasets-{self._desk.run_id}-{job.job_id}.jsonl"
+        try:
+            file_id = self._desk.api.upload(path, name)
+        except Trouble as trouble:
+            if trouble.verdict is Verdict.TOO_LARGE and job.requests > 1:
+                self._desk.say(
+                    f"job {job.job_id} is too large for the server: cut into smaller ones"
+                )
+                self._desk.close(job, "cut")
+                return
+            self._raise_if_no_batch_api(trouble)
+            raise
+        reach(KillPoint.FILE_SENT)
+        self._desk.journal.tell(job, JobEvent.UPLOADED, file_id=file_id)
+        path.unlink()
+        reach(KillPoint.UPLOADED)
+
+    def create(self, job: Job) -> None:
+        """POST /batches: once, after a look wherever an earlier POST may have worked after all."""
+        if self._desk.rests(job) or not self._desk.queue().has_room_again(job):
+            return
+        if job.attempt and self._adopt(job):
+            return
+        attempt = job.attempt + 1
+        self._desk.journal.tell(job, JobEvent.CREATING, attempt=attempt)
+        reach(KillPoint.CREATING)
+        assert job.file_id is not None
+        try:
+            remote = self._desk.api.create(
+                job.file_id, ENDPOINT, self._desk.options.completion_window, self._metadata(job)
+            )
+        except Trouble as trouble:
+            self._not_created(job, trouble)
+            return
+        reach(KillPoint.BATCH_SENT)
+        self._desk.journal.tell(
+            job, JobEvent.CREATED, remote.batch_id, attempt=attempt, adopted=False
+        )
+        self._desk.progress.say(
+            f"job {job.job_id}: {job.requests} requests are at the server as {remote.batch_id}"
+        )
+        reach(KillPoint.CREATED)
+
+    def _metadata(self, job: Job) -> dict[str, str]:
+        return {
+            "fastdatasets_run": self._desk.run_id,
+            "fastdatasets_job": job.job_id,
+            "fastdatasets_attempt": str(job.attempt),
+        }
+
+    def _not_created(self, job: Job, trouble: Trouble) -> None:
+        """Journal what a failed POST /batches means, and raise what ends the run."""
+        if trouble.verdict is Verdict.UNKNOWN:
+            self._desk.say(
+                f"job {job.job_id}: the server's answer is lost ({trouble}); looking for it"
+            )
+            return  # 'creating' stands: it is looked for before anything is sent again
+        if trouble.verdict is Verdict.LIMITED:
+            refuse_for_limit(self._desk, job, JobEvent.REFUSED, None, trouble.message)
+            return
+        self._desk.journal.tell(
+            job, JobEvent.REFUSED, message=trouble.message, limited=False, beside=0
+        )
+        if trouble.verdict is Verdict.STOP:
+            raise trouble
+        if trouble.verdict is Verdict.NOT_FOUND and not _is_about_file(trouble, job):
+            self._raise_if_no_batch_api(trouble)
+        if trouble.verdict is Verdict.REFUSED and not _is_about_file(trouble, job):
+            raise Unfinished(
+                f"the server refuses the batch: {trouble}. Nothing was sent; no attempt used"
+            )
+        # Busy, or a file that is not ready yet: the same file goes again, later.
+        self._desk.say(f"job {job.job_id}: {trouble}; trying again")
+        self._desk.put_off(job)
+
+    # -- looking for batches of unknown fate
+
+    def look_for(self, job: Job) -> None:
+        """Adopt the batch of a POST whose answer was lost, or find that there is none.
+
+        There is none only if it did not show in a complete listing made after the grace time.
+        """
+        last_look = self._desk.looked_long_enough(job.job_id)
+        if not self._adopt(job) and last_look:
+            self._desk.journal.tell(job, JobEvent.ABSENT, attempt=job.attempt)
+            self._desk.stop_looking(job.job_id)
+            self._desk.say(
+                f"job {job.job_id}: no batch of it appeared at the server; sending it again"
+            )
+
+    def _adopt(self, job: Job) -> bool:
+        """Take the oldest unknown batch of this job as its own; any others are twins."""
+        found = self._unknown_batches(job)
+        if not found:
+            return False
+        remote = found[0]
+        self._desk.journal.tell(
+            job, JobEvent.CREATED, remote.batch_id, attempt=job.attempt, adopted=True
+        )
+        self._desk.progress.say(
+            f"job {job.job_id}: found at the server as {remote.batch_id}, adopted"
+        )
+        self._cancel_twins(job, remote, found[1:])
+        return True
+
+    def look_for_twins(self, job: Job) -> None:
+        """Find batches of earlier POSTs that had seemed to fail, and cancel the younger ones."""
+        twins = self._unknown_batches(job)
+        if twins:
+            mine = next(b for b in job.batches.values() if b.state is BatchState.OPEN)
+            self._cancel_twins(job, self._desk.api.retrieve(mine.batch_id), twins)
+
+    def _cancel_twins(self, job: Job, mine: RemoteBatch, twins: list[RemoteBatch]) -> None:
+        """Cancel the younger of two batches of one file; what both answer is kept once."""
+        for twin in twins:
+            older, younger = sorted((mine, twin), key=lambda batch: batch.created_at)
+            self._desk.journal.tell(job, JobEvent.TWIN, twin.batch_id, cancelled=younger.batch_id)
+            self._desk.progress.say(
+                f"job {job.job_id}: a second batch of it turned up; cancelling {younger.batch_id}"
+            )
+            with suppress(
+                Trouble
+            ):  # it may be over already: its answers are collected all the same
+                self._desk.api.cancel(younger.batch_id)
+            mine = older
+
+    def _unknown_batches(self, job: Job) -> list[RemoteBatch]:
+        """Batches at the server that are this job's and not in the journal, the oldest first."""
+        jobs = self._desk.journal.jobs().values()
+        known = {batch_id for other in jobs for batch_id in other.batches}
+        strangers = [batch for batch in self._desk.listing() if batch.batch_id not in known]
+        by_file = [batch for batch in strangers if batch.input_file_id == job.file_id]
+        found = by_file or [batch for batch in strangers if self._is_ours(batch, job)]
+        return sorted(found, key=lambda batch: batch.created_at)
+
+    def _is_ours(self, batch: RemoteBatch, job: Job) -> bool:
+        wanted = self._metadata(job)
+        del wanted["fastdatasets_attempt"]  # an earlier attempt's batch answers the same requests
+        return all(batch.metadata.get(key) == value for key, value in wanted.items())
+
+    def _raise_if_no_batch_api(self, trouble: Trouble) -> None:
+        if trouble.verdict is Verdict.NOT_FOUND or trouble.status == 405:
+            raise UserError(
+                f"{self._desk.options.base_url} has no Batch API ({trouble}): use --backend openai "
+                "for live requests"
+            ) from None
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _is_about_file(trouble: Trouble, job: Job) -> bool:
+    """Whether a refusal may be of a file that is not ready yet, as some servers need a while."""
+    return job.file_id is not None and (job.file_id in trouble.message or "file" in trouble.message)
+
+
+def refuse_for_limit(
+    desk: Desk, job: Job, event: JobEvent, batch_id: str | None, message: str
+) -> None:
+    """Journal a refusal for the enqueued-token limit: no failure of the requests."""
+    beside = desk.queue().beside(job)
+    desk.journal.tell(job, event, batch_id, message=message, limited=True, beside=beside)
+    if not job.limited:
+        return  # another batch of the job is going on
+    if desk.queue().must_cut(job):
+        desk.say(f"job {job.job_id} is over the server's enqueued-token limit: cut smaller")
+        desk.close(job, "cut")
+        desk.delete_files(job)
+    else:
+        desk.say(f"job {job.job_id} waits for room: {message}")
+        desk.put_off(job)

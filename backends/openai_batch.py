@@ -1,0 +1,180 @@
+"""The OpenAI Batch API as a backend: jobs at half price that no death loses or pays twice.
+
+The journal is the whole state: each pass reads the jobs from it and does for each what it needs
+next, so a resume after any death is just another pass. Nothing has to stay running while the server
+works. The rules are in docs/batch.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+
+from backends.base import Progress
+from backends.batch_collect import Collecting
+from backends.batch_desk import ENDPOINT, BatchOptions, Desk
+from backends.batch_submit import Submitting
+from backends.client import Trouble, Verdict
+from backends.killpoints import KillPoint, reach
+from store import Unfinished, UserError, WorkStore
+from store.jobs import BatchState, Job, JobState
+from store.journal import Caps
+
+PROBE = (
+    100  # requests of a run's first job: what is wrong with all of them shows before more is sent
+)
+PATIENCE = 10  # looks at a server that never answers, while nothing of ours is there
+
+
+class OpenAIBatch:
+    """One run's jobs at one server."""
+
+    def __init__(self, options: BatchOptions) -> None:
+        self._options = options
+
+    def work(self, store: WorkStore, progress: Progress) -> None:
+        """Submit what is pending and collect what is ready, until all is done.
+
+        Without options.wait only until nothing more can be done now.
+        """
+        passes = _Passes(Desk(self._options, store, progress))
+        passes.check_address()
+        while True:
+            reached = passes.advance_all()
+            progress.look(store)
+            live = store.journal.live()
+            if not live and next(store.pending(self._options.max_attempts), None) is None:
+                return
+            passes.give_up_on_silence(reached, live)
+            if all(job.state is JobState.LOST for job in live) and live:
+                return
+            if not self._options.wait and not _wants_submitting(live):
+                return
+            passes.desk.pause()
+
+    def cancel(self, store: WorkStore, progress: Progress) -> None:
+        """Cancel what is at the server, keep what it finished, delete the files there."""
+        passes = _Passes(Desk(self._options, store, progress))
+        passes.check_address()
+        while live := [job for job in store.journal.live() if job.state is not JobState.LOST]:
+            reached = passes.cancel_all(live)
+            progress.look(store)
+            passes.give_up_on_silence(reached, live)
+            if store.journal.live():
+                passes.desk.pause()
+
+
+class _Passes:
+    """What is done to all jobs, again and again."""
+
+    def __init__(self, desk: Desk) -> None:
+        self.desk = desk
+        self._submitting = Submitting(desk)
+        self._collecting = Collecting(desk)
+        self._silent = 0
+        self._asked_to_cancel: set[str] = set()
+
+    def check_address(self) -> None:
+        """Jobs that are going on can be asked after at their own server only."""
+        base_url = self.desk.options.base_url
+        for job in self.desk.journal.live():
+            if job.base_url.rstrip("/") != base_url.rstrip("/"):
+                raise UserError(
+                    f"job {job.job_id} of this run is at {job.base_url}, not at {base_url}: set "
+                    f"LLM_API_BASE={job.base_url} until it is done, or cancel it there first"
+                )
+
+    def advance_all(self) -> bool:
+        """Do for every job what it needs next; gives whether the server answered throughout."""
+        self.desk.begin_pass()
+        reached = True
+        for job in self.desk.journal.live():
+            reached = self._guarded(partial(self._advance, job)) and reached
+        while reached and (planned := self._plan()) is not None:
+            reached = self._guarded(partial(self._advance, planned))
+        return reached
+
+    def cancel_all(self, jobs: list[Job]) -> bool:
+        """Bring every job nearer to its cancelled end; gives whether the server answered."""
+        self.desk.begin_pass()
+        reached = True
+        for job in jobs:
+            reached = self._guarded(partial(self._cancel, job)) and reached
+        return reached
+
+    def give_up_on_silence(self, reached: bool, live: list[Job]) -> None:
+        """Raise Unfinished where the server has not answered for long and has nothing of ours."""
+        self._silent = 0 if reached else self._silent + 1
+        if self._silent >= PATIENCE and not any(job.attempt for job in live):
+            raise Unfinished(
+                f"{self.desk.options.base_url} does not answer as a batch server should; nothing "
+                "of this run is there yet. Check LLM_API_BASE, then resume"
+            )
+
+    def _guarded(self, step: Callable[[], None]) -> bool:
+        """Run a step; what cannot be mended here ends the run, the rest waits for the next pass."""
+        try:
+            step()
+        except Trouble as trouble:
+            if trouble.verdict is Verdict.STOP:
+                raise Unfinished(
+                    f"the server refuses every request: {trouble}. Nothing is lost and no attempt "
+                    "used; mend it, then resume"
+                ) from None
+            self.desk.say(f"the server: {trouble}; trying again")
+            return False
+        return True
+
+    def _advance(self, job: Job) -> None:
+        if job.state is JobState.PLANNED:
+            self._submitting.upload(job)
+        if job.state is JobState.UNKNOWN:
+            self._submitting.look_for(job)
+        if job.state is JobState.UPLOADED:
+            self._submitting.create(job)
+        if job.state is JobState.LOST:
+            self._collecting.ask_for_lost(job)
+        if job.state is JobState.OPEN and job.doubtful:
+            self._submitting.look_for_twins(job)
+        self._collecting.poll_and_collect(job)
+
+    def _cancel(self, job: Job) -> None:
+        if job.state is JobState.UNKNOWN:
+            self._submitting.look_for(job)
+        if job.state in (JobState.PLANNED, JobState.UPLOADED):
+            self.desk.close(job, "cancelled")
+            self.desk.delete_files(job)
+        for batch in job.batches.values():
+            if batch.state is BatchState.OPEN and batch.batch_id not in self._asked_to_cancel:
+                with suppress(Trouble):  # it may have ended in this moment: the poll will tell
+                    self.desk.api.cancel(batch.batch_id)
+                self._asked_to_cancel.add(batch.batch_id)
+        self._collecting.poll_and_collect(job)
+
+    def _plan(self) -> Job | None:
+        """The next job of what is pending, as far as the server's limits allow; else None."""
+        options, journal = self.desk.options, self.desk.journal
+        proven = self._collecting.seen_success or journal.any_result()
+        if not proven and journal.live():
+            return None  # the first, small job shows first whether the server answers at all
+        tokens = self.desk.queue().next_job_tokens()
+        if not tokens:
+            return None
+        requests = options.max_requests if proven else min(PROBE, options.max_requests)
+        job = journal.plan(
+            options.folder,
+            Caps(requests, options.max_bytes, tokens),
+            options.max_attempts,
+            options.base_url,
+            ENDPOINT,
+            self.desk.body,
+        )
+        reach(KillPoint.PLANNED)
+        return job
+
+
+def _wants_submitting(live: list[Job]) -> bool:
+    """Whether a job has still to reach the server, or be looked for there."""
+    submitting = (JobState.PLANNED, JobState.UPLOADED, JobState.UNKNOWN)
+    return any(job.state in submitting and not job.limited for job in live)

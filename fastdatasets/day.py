@@ -1,0 +1,87 @@
+"""What a command takes from the day, since it enters no request, and the backend made of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from backends import Backend
+from fastdatasets.settings import Settings
+from store import RunFolder, UserError
+from store.models import Run
+
+if TYPE_CHECKING:
+    from backends.openai_batch import OpenAIBatch
+
+BACKENDS = ("openai-batch", "vllm")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Day:
+    """Options of the day; None where the settings, or what is known of the provider, decide."""
+
+    engine_args: Sequence[str] = ()
+    max_attempts: int = 3
+    wait: bool = True
+    keep_files: bool = False
+    resubmit_lost: bool = False
+    max_enqueued_tokens: int | None = None
+    completion_window: str | None = None
+    max_tokens_name: str | None = None
+
+    def backend(self, run: Run, settings: Settings, folder: RunFolder) -> Backend:
+        """The run's backend, with the options of the day; raises UserError."""
+        if run.backend == "openai-batch":
+            return self.batch(run, settings, folder)
+        from backends.vllm import VllmBackend
+
+        arguments = parse_engine_args(self.engine_args)
+        return VllmBackend(run.model, arguments, self.max_attempts, folder.path / "engine.log")
+
+    def batch(self, run: Run, settings: Settings, folder: RunFolder) -> OpenAIBatch:
+        """The Batch API at LLM_API_BASE, OpenAI's own address without it; raises UserError."""
+        from backends.batch_desk import BatchOptions
+        from backends.openai_batch import OpenAIBatch
+        from backends.providers import OPENAI_BASE, max_tokens_name, provider_for
+
+        key = settings.llm_api_key
+        if key is None:
+            raise UserError("there is no key: set LLM_API_KEY in the environment or in .env")
+        base_url = settings.llm_api_base or OPENAI_BASE
+        provider = provider_for(base_url)
+        return OpenAIBatch(
+            BatchOptions(
+                base_url=base_url,
+                api_key=key.get_secret_value(),
+                folder=folder.path,
+                max_attempts=self.max_attempts,
+                max_requests=settings.fastdatasets_batch_max_requests or provider.max_requests,
+                max_bytes=settings.fastdatasets_batch_max_bytes or provider.max_bytes,
+                max_tokens_name=self.max_tokens_name or max_tokens_name(run.model, provider),
+                completion_window=self.completion_window or provider.completion_window,
+                max_enqueued_tokens=self.max_enqueued_tokens,
+                poll_seconds=settings.fastdatasets_poll_seconds,
+                grace_seconds=settings.fastdatasets_adopt_grace_seconds,
+                wait=self.wait,
+                keep_files=self.keep_files,
+                resubmit_lost=self.resubmit_lost,
+            )
+        )
+
+
+def parse_engine_args(pairs: Sequence[str]) -> dict[str, Any]:
+    """KEY=VALUE pairs as a dict; a value is JSON where it is valid JSON, else text."""
+    arguments: dict[str, Any] = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals or not key.strip():
+            raise UserError(f"--engine-arg {pair}: KEY=VALUE is expected")
+        if value in ("True", "False"):
+            value = value.lower()
+        try:
+            arguments[key.strip().replace("-", "_")] = json.loads(value)
+        except ValueError:
+            arguments[key.strip().replace("-", "_")] = value
+    return arguments

@@ -1,0 +1,136 @@
+"""The DuckDB file under a work store: opening it among others, transactions, named statements."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from store.errors import UserError
+from store.queries import QUERIES
+
+MEMORY_LIMIT = "512MB"  # beyond it DuckDB spills to the run's folder
+RETRY_SECONDS = 0.2  # between two tries for a file that another process has open
+
+OnWait = Callable[[str], None]
+
+
+class Database:
+    """A DuckDB file open in this process.
+
+    DuckDB lets one process at a time have a file open, readers included, so opening waits for
+    whoever holds it; `on_wait` is told who that is.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        read_only: bool = False,
+        wait_seconds: float = float("inf"),
+        on_wait: OnWait | None = None,
+    ) -> None:
+        """Open or make the file; raises UserError where it is none of DuckDB's.
+
+        Raises TimeoutError after wait_seconds in which another process held it.
+        """
+        self._path = path
+        self._read_only = read_only
+        self._on_wait = on_wait
+        self.connection = self._connect(wait_seconds)
+
+    def _connect(self, wait_seconds: float) -> duckdb.DuckDBPyConnection:
+        deadline = time.monotonic() + wait_seconds
+        said = False
+        while True:
+            try:
+                return duckdb.connect(
+                    str(self._path),
+                    read_only=self._read_only,
+                    config={
+                        "memory_limit": MEMORY_LIMIT,
+                        "temp_directory": str(self._path.parent / "spill"),
+                    },
+                )
+            except duckdb.IOException as error:
+                holder = _holder(error)
+                if holder is None:
+                    reason = str(error).splitlines()[0]
+                    raise UserError(f"{self._path} is not a work store: {reason}") from None
+                if time.monotonic() >= deadline:
+                    raise TimeoutError(holder) from None
+                if self._on_wait is not None and not said:
+                    self._on_wait(holder)
+                    said = True
+                time.sleep(min(RETRY_SECONDS, max(0.0, deadline - time.monotonic())))
+
+    def close(self) -> None:
+        """Give the file free."""
+        self.connection.close()
+
+    @contextmanager
+    def released(self) -> Iterator[None]:
+        """Give the file free for the block, and take it again however long that takes."""
+        self.connection.close()
+        try:
+            yield
+        finally:
+            self.connection = self._connect(float("inf"))
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All of the block's statements take effect, or none."""
+        self.connection.execute("BEGIN")
+        try:
+            yield
+        except BaseException:
+            self.connection.execute("ROLLBACK")
+            raise
+        self.connection.execute("COMMIT")
+
+    def run(self, name: str, **parameters: Any) -> None:
+        """Run a statement of queries.sql."""
+        self.connection.execute(QUERIES[name], parameters)
+
+    def row(self, name: str, **parameters: Any) -> tuple[Any, ...]:
+        """The one row a statement gives."""
+        row = self.connection.execute(QUERIES[name], parameters).fetchone()
+        assert row is not None, f"{name} gives one row"
+        return row
+
+    def rows(self, name: str, **parameters: Any) -> list[tuple[Any, ...]]:
+        """All rows a statement gives."""
+        return self.connection.execute(QUERIES[name], parameters).fetchall()
+
+    def pages(self, name: str, size: int, **parameters: Any) -> Iterator[list[tuple[Any, ...]]]:
+        """The rows a statement gives, up to size at a time; other statements would end them."""
+        result = self.connection.execute(QUERIES[name], parameters)
+        while page := result.fetchmany(size):
+            yield page
+
+    @contextmanager
+    def incoming(self, rows: Sequence[tuple[Any, ...]], schema: pa.Schema) -> Iterator[None]:
+        """Make rows the relation 'incoming' of the block's statements."""
+        columns = [
+            pa.array(column, field.type)
+            for column, field in zip(zip(*rows, strict=True), schema, strict=True)
+        ]
+        self.connection.register("incoming", pa.table(columns, schema=schema))
+        try:
+            yield
+        finally:
+            self.connection.unregister("incoming")
+
+
+def _holder(error: duckdb.IOException) -> str | None:
+    """Who holds the file, by DuckDB's message; None where the error is another one."""
+    if "Could not set lock" not in str(error):
+        return None
+    match = re.search(r"held in (.+?\(PID \d+\))", str(error))
+    return match[1] if match else "another process"

@@ -1,0 +1,156 @@
+"""A job of the Batch API: one JSONL file, and the batches made of it. Folded from its events."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+
+class JobEvent(StrEnum):
+    """What happens to a job, in the order of a quiet life and its detours."""
+
+    PLANNED = "planned"  # its requests and its file's digest are decided; nothing was sent
+    UPLOADED = "uploaded"  # the file is at the server: file_id
+    CREATING = "creating"  # POST /batches is about to be sent: attempt
+    CREATED = "created"  # a batch is known: batch_id, and whether it was adopted
+    REFUSED = "refused"  # the server said no: nothing was created, the same file may go again
+    ABSENT = "absent"  # looked for through the grace time, not found: the same file may go again
+    TWIN = "twin"  # a second batch of the same file turned up; it is cancelled
+    LIMITED = "limited"  # the batch failed for the enqueued-token limit: nothing ran
+    ENDED = "ended"  # the batch came to a terminal status: its files are known
+    COLLECTED = "collected"  # what the batch's files held is in the store
+    LOST = "lost"  # the server no longer knows the batch
+    CLOSED = "closed"  # the story is over; what has no result is pending again
+
+
+class JobState(StrEnum):
+    """What a job needs next."""
+
+    PLANNED = "planned"  # to be uploaded
+    UPLOADED = "uploaded"  # to be created
+    UNKNOWN = "unknown"  # to be looked for: a POST may or may not have worked
+    OPEN = "open"  # to be polled
+    ENDED = "ended"  # to be collected
+    LOST = "lost"  # to be asked about again, or given up by the user
+    CLOSED = "closed"  # nothing
+
+
+class BatchState(StrEnum):
+    """What one batch of a job needs next."""
+
+    OPEN = "open"
+    ENDED = "ended"
+    OVER = "over"  # collected, or nothing ran
+
+
+@dataclass(slots=True)
+class Batch:
+    """One batch at the server."""
+
+    batch_id: str
+    state: BatchState = BatchState.OPEN
+    status: str = ""
+    output_file_id: str | None = None
+    error_file_id: str | None = None
+    cancelled_by_us: bool = False
+    errors: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Job:
+    """A job as its events tell it; tokens are estimated prompt tokens, bytes the file's."""
+
+    job_id: str
+    base_url: str
+    requests: int
+    tokens: int
+    sha256: str
+    planned_at: datetime
+    state: JobState = JobState.PLANNED
+    file_id: str | None = None
+    attempt: int = 0  # POSTs of the batch so far
+    doubtful: bool = False  # a POST of unknown fate was given up: a twin may turn up
+    limited: bool = False  # refused for the enqueued-token limit: waits for room
+    beside: int = 0  # jobs of ours that were enqueued when it was refused
+    refusal: str = ""  # the server's words
+    closed_as: str | None = None
+    batches: dict[str, Batch] = field(default_factory=dict)
+
+    @property
+    def is_enqueued(self) -> bool:
+        """Whether its tokens count against the server's limit, as far as we know."""
+        return self.state in (JobState.UNKNOWN, JobState.OPEN)
+
+    def tell(self, event: JobEvent, batch_id: str | None, detail: dict[str, Any]) -> None:
+        """Take in one event."""
+        match event:
+            case JobEvent.PLANNED | JobEvent.COLLECTED:
+                pass
+            case JobEvent.UPLOADED:
+                self.state, self.file_id = JobState.UPLOADED, detail["file_id"]
+            case JobEvent.CREATING:
+                self.state, self.attempt = JobState.UNKNOWN, detail["attempt"]
+                self.limited = False
+            case JobEvent.REFUSED:
+                self.state = JobState.UPLOADED
+                self._refused(detail)
+            case JobEvent.ABSENT:
+                self.state, self.doubtful = JobState.UPLOADED, True
+            case JobEvent.LOST:
+                self.state = JobState.LOST
+            case JobEvent.CLOSED:
+                self.state, self.closed_as = JobState.CLOSED, detail["as"]
+            case _:
+                assert batch_id is not None, f"{event} is about a batch"
+        if batch_id is not None:
+            self._tell_batch(event, batch_id, detail)
+
+    def _refused(self, detail: dict[str, Any]) -> None:
+        self.limited = detail["limited"]
+        self.beside = detail["beside"]
+        self.refusal = detail["message"]
+
+    def _tell_batch(self, event: JobEvent, batch_id: str, detail: dict[str, Any]) -> None:
+        batch = self.batches.setdefault(batch_id, Batch(batch_id))
+        match event:
+            case JobEvent.CREATED:
+                self.state, self.limited = JobState.OPEN, False
+            case JobEvent.TWIN:
+                self.batches[detail["cancelled"]].cancelled_by_us = True
+            case JobEvent.LIMITED:
+                batch.state = BatchState.OVER
+                if all(known.state is BatchState.OVER for known in self.batches.values()):
+                    self.state = JobState.UPLOADED
+                    self._refused(detail)
+            case JobEvent.ENDED:
+                batch.state, batch.status = BatchState.ENDED, detail["status"]
+                batch.output_file_id = detail["output_file_id"]
+                batch.error_file_id = detail["error_file_id"]
+                batch.errors = detail["errors"]
+            case JobEvent.COLLECTED:
+                batch.state = BatchState.OVER
+            case _:
+                pass
+        states = {known.state for known in self.batches.values()}
+        if self.state in (JobState.OPEN, JobState.ENDED):
+            self.state = JobState.OPEN if BatchState.OPEN in states else JobState.ENDED
+
+
+def fold(rows: Iterable[tuple[str, str, str | None, datetime, dict[str, Any]]]) -> dict[str, Job]:
+    """Jobs by id, from (job_id, event, batch_id, time, detail) in the order they happened."""
+    jobs: dict[str, Job] = {}
+    for job_id, event, batch_id, at, detail in rows:
+        if event == JobEvent.PLANNED:
+            jobs[job_id] = Job(
+                job_id,
+                detail["base_url"],
+                detail["requests"],
+                detail["tokens"],
+                detail["sha256"],
+                at,
+            )
+        jobs[job_id].tell(JobEvent(event), batch_id, detail)
+    return jobs

@@ -1,0 +1,212 @@
+"""The journal of the Batch API: intents before deeds, and collecting in one transaction."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import astuple, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from store.jobs import Job, JobEvent, JobState, fold
+from store.models import Failure, Result
+from store.rows import BODY_SCHEMA, FAILURE_SCHEMA, POSITION, RESULT_SCHEMA
+
+if TYPE_CHECKING:
+    from store.database import Database
+
+LINES = 2000  # lines of a job file rendered at a time
+
+
+@dataclass(frozen=True, slots=True)
+class Caps:
+    """The most a job file may hold."""
+
+    max_requests: int
+    max_bytes: int
+    max_tokens: int
+
+
+@dataclass(slots=True)
+class Collected:
+    """What a batch's files held: lines by what became of them."""
+
+    results: int = 0  # answers stored
+    failures: int = 0  # failed attempts
+    unattempted: int = 0  # expired, cancelled: no attempt
+    duplicates: int = 0  # a second answer to a request, not stored
+    foreign: int = 0  # ids that are not the job's
+    broken: int = 0  # lines that are not whole JSON
+    missing: int = 0  # requests without any line
+
+
+class Journal:
+    """The jobs of one store."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+
+    def jobs(self) -> dict[str, Job]:
+        """All jobs by id, in the order they were planned."""
+        rows = self._db.rows("job_events")
+        return fold(
+            (job_id, event, batch_id, at, msgspec.json.decode(detail))
+            for job_id, event, batch_id, at, detail in rows
+        )
+
+    def live(self) -> list[Job]:
+        """Jobs whose story is not over."""
+        return [job for job in self.jobs().values() if job.state is not JobState.CLOSED]
+
+    def tell(self, job: Job, event: JobEvent, batch_id: str | None = None, **detail: Any) -> None:
+        """Commit an event and take it into the job."""
+        self._insert(job.job_id, event, batch_id, detail)
+        job.tell(event, batch_id, detail)
+
+    def plan(
+        self,
+        folder: Path,
+        caps: Caps,
+        max_attempts: int,
+        base_url: str,
+        endpoint: str,
+        body: Callable[[dict[str, Any]], dict[str, Any]],
+    ) -> Job | None:
+        """Decide the next job and write its file; None where nothing is pending.
+
+        The requests, the file's digest and the intent become the store's in one transaction, after
+        the file stands: a death before that leaves a file that the next plan overwrites.
+        """
+        job_id = f"{len(self.jobs()) + 1:05d}"
+        with self._db.transaction():
+            self._db.run(
+                "insert_job_requests",
+                job_id=job_id,
+                max_attempts=max_attempts,
+                max_requests=caps.max_requests,
+                max_bytes=caps.max_bytes,
+                max_tokens=caps.max_tokens,
+            )
+            requests, tokens = self._db.row("job_size", job_id=job_id)
+            if not requests:
+                return None
+            sha256 = self.write_file(job_id, folder, endpoint, body)
+            self._insert(
+                job_id,
+                JobEvent.PLANNED,
+                None,
+                {"base_url": base_url, "requests": requests, "tokens": tokens, "sha256": sha256},
+            )
+        return self.jobs()[job_id]
+
+    def write_file(
+        self,
+        job_id: str,
+        folder: Path,
+        endpoint: str,
+        body: Callable[[dict[str, Any]], dict[str, Any]],
+    ) -> str:
+        """Write a job's JSONL file, a few thousand lines in memory at a time; gives its SHA-256."""
+        rows = self._db.rows("job_params", job_id=job_id)
+        openings = [
+            (params, msgspec.json.encode(body(msgspec.json.decode(params))).decode()[:-1])
+            for (params,) in rows
+        ]
+        digest = hashlib.sha256()
+        with (
+            self._db.incoming(openings, BODY_SCHEMA),
+            job_file(folder, job_id).open("wb") as file,
+        ):
+            for page in self._db.pages("job_lines", LINES, job_id=job_id, endpoint=endpoint):
+                data = "".join(line for (line,) in page).encode()
+                digest.update(data)
+                file.write(data)
+        return digest.hexdigest()
+
+    def request_of_line(self, job: Job, line: int) -> str:
+        """The id of the request on a 1-based line of the job's file."""
+        (request_id,) = self._db.row("request_of_line", job_id=job.job_id, line=line)
+        return str(request_id)
+
+    def any_result(self) -> bool:
+        """Whether the run has any answer yet."""
+        return bool(self._db.row("any_result")[0])
+
+    def collect(
+        self,
+        job: Job,
+        batch_id: str,
+        backend: str,
+        outcomes: Iterable[tuple[Sequence[Result], Sequence[Failure]]],
+        counts: Collected,
+        expect_all: Callable[[], bool],
+    ) -> Collected:
+        """Store what a batch's files held and mark it collected, in one transaction.
+
+        outcomes are read as they are stored; the reader counts what it alone sees into counts.
+        Where expect_all() says so afterwards, requests without any line are failed attempts.
+        Collecting twice changes nothing but the counts.
+        """
+        with self._db.transaction():
+            for results, failures in outcomes:
+                self._insert_outcomes(job.job_id, backend, results, failures, counts)
+            if expect_all():
+                before = self._db.row("count_failures")[0]
+                self._db.run(
+                    "insert_missing",
+                    job_id=job.job_id,
+                    message="the batch is complete and has no usable line for this request",
+                    # a broken line may be its answer, paid for: not bought again by itself
+                    retryable=counts.broken == 0,
+                )
+                counts.missing = self._db.row("count_failures")[0] - before
+            detail = {name: getattr(counts, name) for name in Collected.__slots__}
+            self._insert(job.job_id, JobEvent.COLLECTED, batch_id, detail)
+        job.tell(JobEvent.COLLECTED, batch_id, detail)
+        return counts
+
+    def _insert_outcomes(
+        self,
+        job_id: str,
+        backend: str,
+        results: Sequence[Result],
+        failures: Sequence[Failure],
+        counts: Collected,
+    ) -> None:
+        if results:
+            with self._db.incoming(_numbered(results), RESULT_SCHEMA.insert(0, POSITION)):
+                (foreign,) = self._db.row("count_foreign", job_id=job_id)
+                (stored,) = self._db.row("insert_job_results", job_id=job_id, backend=backend)
+            counts.results += stored
+            counts.foreign += foreign
+            counts.duplicates += len(results) - foreign - stored
+        if failures:
+            with self._db.incoming(_numbered(failures), FAILURE_SCHEMA.insert(0, POSITION)):
+                (foreign,) = self._db.row("count_foreign", job_id=job_id)
+                (stored,) = self._db.row("insert_job_failures", job_id=job_id)
+            counts.failures += stored
+            counts.foreign += foreign
+
+    def _insert(
+        self, job_id: str, event: JobEvent, batch_id: str | None, detail: dict[str, Any]
+    ) -> None:
+        self._db.run(
+            "insert_job_event",
+            job_id=job_id,
+            event=event,
+            batch_id=batch_id,
+            detail=msgspec.json.encode(detail).decode(),
+        )
+
+
+def _numbered(rows: Sequence[Result | Failure]) -> list[tuple[Any, ...]]:
+    return [(position, *astuple(row)) for position, row in enumerate(rows)]
+
+
+def job_file(folder: Path, job_id: str) -> Path:
+    """Where a job's JSONL file stands in the run's folder, until it is at the server."""
+    jobs = folder / "jobs"
+    jobs.mkdir(exist_ok=True)
+    return jobs / f"{job_id}.jsonl"
