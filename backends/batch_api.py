@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import openai
 from openai.types import Batch as SdkBatch
@@ -49,6 +49,12 @@ class BatchApi:
     def __init__(self, base_url: str, api_key: str) -> None:
         self._client = make_client(base_url, api_key)
         self._key = api_key
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._client.close()
 
     def upload(self, path: Path, name: str) -> str:
         """POST /files under a name; gives the file's id. The file is streamed from the disk."""

@@ -44,9 +44,11 @@ class BatchOptions:
 class Desk:
     """One command's work on one run's jobs."""
 
-    def __init__(self, options: BatchOptions, store: WorkStore, progress: Progress) -> None:
+    def __init__(
+        self, options: BatchOptions, api: BatchApi, store: WorkStore, progress: Progress
+    ) -> None:
         self.options = options
-        self.api = BatchApi(options.base_url, options.api_key)
+        self.api = api
         self.store = store
         self.journal: Journal = store.journal
         self.progress = progress

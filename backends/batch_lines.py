@@ -202,9 +202,12 @@ def _answer(request_id: str, body: msgspec.Raw) -> Result | Failure:
 
 
 def _completion(body: bytes) -> _Completion:
-    if body.lstrip().startswith(b'"'):  # some servers put the body in as a string
-        body = msgspec.json.decode(body, type=str).encode()
-    return _decode_completion(body)
+    try:
+        if body.lstrip().startswith(b'"'):  # some servers put the body in as a string
+            body = msgspec.json.decode(body, type=str).encode()
+        return _decode_completion(body)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return _decode_completion(_leniently(body))
 
 
 def _text(content: str | list[Any] | None) -> str:

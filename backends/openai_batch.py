@@ -7,11 +7,12 @@ works. The rules are in docs/batch.md.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 
 from backends.base import Progress
+from backends.batch_api import BatchApi
 from backends.batch_collect import Collecting
 from backends.batch_desk import ENDPOINT, BatchOptions, Desk
 from backends.batch_submit import Submitting
@@ -38,31 +39,37 @@ class OpenAIBatch:
 
         Without options.wait only until nothing more can be done now.
         """
-        passes = _Passes(Desk(self._options, store, progress))
-        passes.check_address()
-        while True:
-            reached = passes.advance_all()
-            progress.look(store)
-            live = store.journal.live()
-            if not live and next(store.pending(self._options.max_attempts), None) is None:
-                return
-            passes.give_up_on_silence(reached, live)
-            if all(job.state is JobState.LOST for job in live) and live:
-                return
-            if not self._options.wait and not _wants_submitting(live):
-                return
-            passes.desk.pause()
+        with self._passes(store, progress) as passes:
+            while True:
+                reached = passes.advance_all()
+                progress.look(store)
+                live = store.journal.live()
+                if not live and next(store.pending(self._options.max_attempts), None) is None:
+                    return
+                passes.give_up_on_silence(reached, live)
+                only_lost = live and all(job.state is JobState.LOST for job in live)
+                if only_lost and not self._options.resubmit_lost:
+                    return
+                if not self._options.wait and not _wants_submitting(live):
+                    return
+                passes.desk.pause()
 
     def cancel(self, store: WorkStore, progress: Progress) -> None:
         """Cancel what is at the server, keep what it finished, delete the files there."""
-        passes = _Passes(Desk(self._options, store, progress))
-        passes.check_address()
-        while live := [job for job in store.journal.live() if job.state is not JobState.LOST]:
-            reached = passes.cancel_all(live)
-            progress.look(store)
-            passes.give_up_on_silence(reached, live)
-            if store.journal.live():
-                passes.desk.pause()
+        with self._passes(store, progress) as passes:
+            while live := [job for job in store.journal.live() if job.state is not JobState.LOST]:
+                reached = passes.cancel_all(live)
+                progress.look(store)
+                passes.give_up_on_silence(reached, live)
+                if store.journal.live():
+                    passes.desk.pause()
+
+    @contextmanager
+    def _passes(self, store: WorkStore, progress: Progress) -> Iterator[_Passes]:
+        with BatchApi(self._options.base_url, self._options.api_key) as api:
+            passes = _Passes(Desk(self._options, api, store, progress))
+            passes.check_address()
+            yield passes
 
 
 class _Passes:
@@ -127,6 +134,11 @@ class _Passes:
         return True
 
     def _advance(self, job: Job) -> None:
+        if job.state in (JobState.OPEN, JobState.ENDED):
+            if job.doubtful:
+                self._submitting.look_for_twins(job)
+            self._collecting.poll_and_collect(job)
+            return
         if job.state is JobState.PLANNED:
             self._submitting.upload(job)
         if job.state is JobState.UNKNOWN:
@@ -135,9 +147,6 @@ class _Passes:
             self._submitting.create(job)
         if job.state is JobState.LOST:
             self._collecting.ask_for_lost(job)
-        if job.state is JobState.OPEN and job.doubtful:
-            self._submitting.look_for_twins(job)
-        self._collecting.poll_and_collect(job)
 
     def _cancel(self, job: Job) -> None:
         if job.state is JobState.UNKNOWN:

@@ -22,7 +22,6 @@ def go_on(
     store: WorkStore,
     make_backend: MakeBackend,
     progress: RunProgress,
-    max_attempts: int,
 ) -> tuple[Status, list[Exported]]:
     """Do all that is left of a run; gives where it stands then and the files that were written.
 
@@ -33,16 +32,19 @@ def go_on(
     progress.look_now(store)
     for stage in stages_of(run):
         plan(store, stage)
-        if next(store.pending(max_attempts), None) is not None:
-            progress.look_now(store)
+        if not _is_answered(progress.look_now(store)):
             make_backend(run).work(store, progress)
     status = progress.look_now(store)
-    if status.requests.pending:
+    if not _is_answered(status):
         return status, []
     files = export(folder, store, run.export)
     if missing := files[0].rows - min(file.rows for file in files):
         progress.say(f"{missing} rows have no output: in distilled.json, in no training file")
     return status, files
+
+
+def _is_answered(status: Status) -> bool:
+    return not (status.requests.pending or status.requests.in_flight)
 
 
 def sample(store: WorkStore, run: Run, progress: RunProgress) -> None:

@@ -253,7 +253,7 @@ def _work(
     def make_backend(run: Run) -> Backend:
         return day.backend(run, settings, folder)
 
-    status, files = go_on(folder, store, make_backend, progress, day.max_attempts)
+    status, files = go_on(folder, store, make_backend, progress)
     if status.truncated:
         progress.say(f"{status.truncated} answers were cut off at the token limit")
     return Outcome(folder, status, _describe(files), tuple(store.failure_reasons()))

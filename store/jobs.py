@@ -103,6 +103,7 @@ class Job:
                 self.state = JobState.LOST
             case JobEvent.CLOSED:
                 self.state, self.closed_as = JobState.CLOSED, detail["as"]
+                self.limited = False
             case _:
                 assert batch_id is not None, f"{event} is about a batch"
         if batch_id is not None:

@@ -1,0 +1,66 @@
+"""One request to the model, live or in a batch: checked as OpenAI does, then answered."""
+
+from __future__ import annotations
+
+from .bill import Body
+from .errors import Json, error_body
+from .replies import Reply, ask
+from .settings import Settings
+
+
+def no_model(model: object) -> Json:
+    """The error object for a model that does not exist."""
+    return error_body(
+        f"The model `{model}` does not exist or you do not have access to it.",
+        code="model_not_found",
+    )
+
+
+def respond(body: Body, settings: Settings) -> Reply:
+    """The model's reply to a body, or the refusal OpenAI would give."""
+    return refusal(body, settings) or ask(settings.answer, body)
+
+
+def refusal(body: Body, settings: Settings) -> Reply | None:
+    """Why the body is refused before it reaches the model, or None."""
+    if not isinstance(body.get("model"), str):
+        return _refuse(400, error_body("you must provide a model parameter"))
+    if settings.models is not None and body["model"] not in settings.models:
+        return _refuse(404, no_model(body["model"]))
+    if settings.parameters is not None:
+        for name in body.keys() - settings.parameters:
+            message = f"Unrecognized request argument supplied: {name}"
+            return _refuse(400, error_body(message))
+    if settings.strict_max_tokens and "max_tokens" in body:
+        return _refuse(400, _max_tokens_error())
+    return _bad_messages(body.get("messages"))
+
+
+def _bad_messages(messages: object) -> Reply | None:
+    if messages is None:
+        body = error_body(
+            "Missing required parameter: 'messages'.",
+            param="messages",
+            code="missing_required_parameter",
+        )
+        return _refuse(400, body)
+    good = isinstance(messages, list) and all(
+        isinstance(message, dict) and isinstance(message.get("role"), str) for message in messages
+    )
+    if not good or not messages:
+        message = "Invalid 'messages': expected a non-empty array of messages with a role."
+        return _refuse(400, error_body(message, param="messages", code="invalid_value"))
+    return None
+
+
+def _max_tokens_error() -> Json:
+    return error_body(
+        "Unsupported parameter: 'max_tokens' is not supported with this model. "
+        "Use 'max_completion_tokens' instead.",
+        param="max_tokens",
+        code="unsupported_parameter",
+    )
+
+
+def _refuse(status: int, body: Json) -> Reply:
+    return Reply(status_code=status, error=body["error"])
