@@ -130,22 +130,19 @@ ORDER BY requests DESC, message
 LIMIT 5
 
 -- name: answered
--- What exports are made of: one row a record that has its answer, in sample order.
+-- What exports are made of: one row a record that has its answer.
 SELECT records.record, 0 AS ordinal, records.instruction, records.input, results.text AS output,
        coalesce(results.reasoning, '') AS reasoning, results.finish_reason,
-       json_extract_string(requests.params, '$.model') AS model, records.source_row, records.system
+       (SELECT model FROM run) AS model, records.source_row, records.system
 FROM records
 JOIN asks ON asks.record = records.record AND asks.stage = 'answer' AND asks.ordinal = 0
-JOIN requests USING (request_id)
 JOIN results USING (request_id)
-ORDER BY records.record
 
 -- name: originals
 -- The dataset's own outputs, for a run that skips generation.
 SELECT record, 0 AS ordinal, instruction, input, original_output AS output, reasoning,
        NULL::VARCHAR AS finish_reason, NULL::VARCHAR AS model, source_row, system
 FROM records
-ORDER BY record
 
 -- name: insert_job_event
 INSERT INTO job_events VALUES ($job_id, $event, $batch_id, now()::TIMESTAMP, $detail)

@@ -238,11 +238,17 @@ class WorkStore:
         self.connection.execute(f"CREATE OR REPLACE TEMP VIEW export_rows AS {QUERIES[name]}")
 
     def copy_to_json(self, select: str, path: Path, parameters: Mapping[str, Any]) -> int:
-        """Write the rows of a statement to path as one JSON array, streamed; gives their number."""
+        """Write the rows of a statement to path as one JSON array, streamed; gives their number.
+
+        By one thread: with more, the joins' hash tables of a million records do not fit the memory
+        limit side by side.
+        """
+        self.connection.execute("SET threads = 1")
         row = self.connection.execute(
             f"COPY ({select}) TO $path (FORMAT json, ARRAY true)",
             {"path": str(path), **parameters},
         ).fetchone()
+        self.connection.execute("RESET threads")
         assert row is not None
         return int(row[0])
 
