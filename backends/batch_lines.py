@@ -8,17 +8,15 @@ that skips errors.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
 from backends.client import RETRYABLE_STATUSES, concerns_every_request
-from backends.reasoning import split_think
+from backends.completion import leniently, read_completion
 from store.journal import Collected
 from store.models import Failure, FailureKind, Result
 
@@ -30,34 +28,6 @@ UNATTEMPTED = {"batch_expired", "batch_cancelled", "batch_canceled"}
 _UUID = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 _OURS = re.compile(rf"\A{_UUID}\Z")
 _ID_IN_BROKEN_LINE = re.compile(rf'"custom_id"\s*:\s*"({_UUID})"')
-_SURROGATE = re.compile("[\ud800-\udfff]")
-
-
-class _Message(msgspec.Struct):
-    content: str | list[Any] | None = None
-    reasoning: str | None = None
-    reasoning_content: str | None = None
-    refusal: str | None = None
-
-
-class _Choice(msgspec.Struct):
-    message: _Message
-    finish_reason: str | None = None
-
-
-class _Details(msgspec.Struct):
-    cached_tokens: int | None = None
-
-
-class _Usage(msgspec.Struct):
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-    prompt_tokens_details: _Details | None = None
-
-
-class _Completion(msgspec.Struct):
-    choices: list[_Choice]
-    usage: _Usage | None = None
 
 
 class _Response(msgspec.Struct):
@@ -77,7 +47,6 @@ class _Line(msgspec.Struct):
 
 
 _decode_line = msgspec.json.Decoder(_Line, strict=False).decode
-_decode_completion = msgspec.json.Decoder(_Completion, strict=False).decode
 
 
 @dataclass(slots=True)
@@ -113,7 +82,7 @@ class LineReader:
             line = _decode_line(raw)
         except (msgspec.DecodeError, UnicodeDecodeError):
             try:
-                line = _decode_line(_leniently(raw))
+                line = _decode_line(leniently(raw))
             except (msgspec.MsgspecError, ValueError):
                 return self._broken(raw, is_output=is_output)
         if not _OURS.match(line.custom_id):
@@ -123,7 +92,7 @@ class LineReader:
             return self._without_response(line)
         status = line.response.status_code or 0
         if 200 <= status < 300:
-            return _answer(line.custom_id, line.response.body)
+            return read_completion(line.custom_id, bytes(line.response.body))
         return self._http_error(line.custom_id, status, line.response.body)
 
     def _broken(self, raw: bytes, *, is_output: bool) -> Failure | None:
@@ -164,69 +133,6 @@ class LineReader:
         )
 
 
-def _answer(request_id: str, body: msgspec.Raw) -> Result | Failure:
-    """A 2xx line was paid for: whatever is in it, it is never bought again by itself."""
-    try:
-        completion = _completion(bytes(body))
-        choice = completion.choices[0]
-    except (msgspec.MsgspecError, ValueError, IndexError):
-        return _unusable(request_id, "the answer is no chat completion", bytes(body))
-    message = choice.message
-    if message.content is None and message.refusal:
-        return Failure(
-            request_id, FailureKind.FILTERED, message.refusal, retryable=False, code="refusal"
-        )
-    if choice.finish_reason == "content_filter":
-        return Failure(
-            request_id,
-            FailureKind.FILTERED,
-            "a content filter cut the answer off",
-            retryable=False,
-            code="content_filter",
-        )
-    text = _text(message.content)
-    reasoning = message.reasoning or message.reasoning_content
-    if reasoning is None:
-        reasoning, text = split_think(text)
-    usage = completion.usage or _Usage()
-    details = usage.prompt_tokens_details or _Details()
-    return Result(
-        request_id,
-        text,
-        reasoning,
-        choice.finish_reason or "stop",
-        usage.prompt_tokens,
-        usage.completion_tokens,
-        details.cached_tokens,
-    )
-
-
-def _completion(body: bytes) -> _Completion:
-    try:
-        if body.lstrip().startswith(b'"'):  # some servers put the body in as a string
-            body = msgspec.json.decode(body, type=str).encode()
-        return _decode_completion(body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return _decode_completion(_leniently(body))
-
-
-def _text(content: str | list[Any] | None) -> str:
-    if isinstance(content, list):
-        parts = (part.get("text") for part in content if isinstance(part, dict))
-        return "".join(part for part in parts if isinstance(part, str))
-    return content or ""
-
-
-def _unusable(request_id: str, message: str, body: bytes) -> Failure:
-    return Failure(
-        request_id,
-        FailureKind.UNUSABLE,
-        message,
-        retryable=False,
-        text=body.decode("utf-8", "replace"),
-    )
-
-
 def _error_of(body: msgspec.Raw) -> tuple[str | None, str]:
     """Code and message of a failed line's body."""
     try:
@@ -241,10 +147,3 @@ def _error_of(body: msgspec.Raw) -> tuple[str | None, str]:
         message = str(error.get("message") or code or "no message")
         return None if code is None else str(code), message
     return None, str(error) if error else "no message"
-
-
-def _leniently(raw: bytes) -> bytes:
-    """The line with replacement characters for what no text can hold; raises ValueError."""
-    value = json.loads(raw.decode("utf-8", "replace"))
-    text = json.dumps(value, ensure_ascii=False)
-    return _SURROGATE.sub("\N{REPLACEMENT CHARACTER}", text).encode()

@@ -1,0 +1,114 @@
+"""Reading a chat completion's body: the answer, its reasoning, its tokens, or why there is none."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import msgspec
+
+from backends.reasoning import split_think
+from store.models import Failure, FailureKind, Result
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+class _Message(msgspec.Struct):
+    content: str | list[Any] | None = None
+    reasoning: str | None = None
+    reasoning_content: str | None = None
+    refusal: str | None = None
+
+
+class _Choice(msgspec.Struct):
+    message: _Message
+    finish_reason: str | None = None
+
+
+class _Details(msgspec.Struct):
+    cached_tokens: int | None = None
+
+
+class _Usage(msgspec.Struct):
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    prompt_tokens_details: _Details | None = None
+
+
+class _Completion(msgspec.Struct):
+    choices: list[_Choice]
+    usage: _Usage | None = None
+
+
+_decode_completion = msgspec.json.Decoder(_Completion, strict=False).decode
+
+
+def read_completion(request_id: str, body: bytes) -> Result | Failure:
+    """A 2xx body was paid for: whatever is in it, it is never bought again by itself."""
+    try:
+        completion = _completion(body)
+        choice = completion.choices[0]
+    except (msgspec.MsgspecError, ValueError, IndexError):
+        return _unusable(request_id, "the answer is no chat completion", body)
+    message = choice.message
+    if message.content is None and message.refusal:
+        return Failure(
+            request_id, FailureKind.FILTERED, message.refusal, retryable=False, code="refusal"
+        )
+    if choice.finish_reason == "content_filter":
+        return Failure(
+            request_id,
+            FailureKind.FILTERED,
+            "a content filter cut the answer off",
+            retryable=False,
+            code="content_filter",
+        )
+    text = _text(message.content)
+    reasoning = message.reasoning or message.reasoning_content
+    if reasoning is None:
+        reasoning, text = split_think(text)
+    usage = completion.usage or _Usage()
+    details = usage.prompt_tokens_details or _Details()
+    return Result(
+        request_id,
+        text,
+        reasoning,
+        choice.finish_reason or "stop",
+        usage.prompt_tokens,
+        usage.completion_tokens,
+        details.cached_tokens,
+    )
+
+
+def _completion(body: bytes) -> _Completion:
+    try:
+        if body.lstrip().startswith(b'"'):  # some servers put the body in as a string
+            body = msgspec.json.decode(body, type=str).encode()
+        return _decode_completion(body)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return _decode_completion(leniently(body))
+
+
+def _text(content: str | list[Any] | None) -> str:
+    if isinstance(content, list):
+        parts = (part.get("text") for part in content if isinstance(part, dict))
+        return "".join(part for part in parts if isinstance(part, str))
+    return content or ""
+
+
+def _unusable(request_id: str, message: str, body: bytes) -> Failure:
+    return Failure(
+        request_id,
+        FailureKind.UNUSABLE,
+        message,
+        retryable=False,
+        text=body.decode("utf-8", "replace"),
+    )
+
+
+def leniently(raw: bytes) -> bytes:
+    """JSON with replacement characters for what no text can hold; raises ValueError."""
+    value = json.loads(raw.decode("utf-8", "replace"))
+    text = json.dumps(value, ensure_ascii=False)
+    return _SURROGATE.sub("\N{REPLACEMENT CHARACTER}", text).encode()
