@@ -53,8 +53,9 @@ demo: install ## Distill 24 real questions with a small real model: no key, no G
 distill: install ## Distill: DATASET=name-or-path N=100 BACKEND=… MODEL=… RUN=… ARGS=…
 	$(COMMAND) distill $(DISTILL_OPTIONS)
 
-augment: install ## Augment high-quality samples (comes in a later version)
-	@echo 'augment is not there yet; this version distills'; exit 1
+augment: install ## Augment high-quality samples: FILE=samples.json NUM_AUG=3, and as for distill
+	$(COMMAND) augment $(if $(FILE),--high-quality-file '$(FILE)') \
+		$(if $(NUM_AUG),--num-aug $(NUM_AUG)) $(DISTILL_OPTIONS)
 
 resume: install ## Go on with a run: the newest unfinished one, or RUN=…
 	$(COMMAND) resume $(RUN_OPTIONS)

@@ -7,12 +7,12 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from backends.base import Progress
 from backends.batch_api import BatchApi, RemoteBatch
 from backends.batch_queue import TokenQueue
 from backends.client import Trouble
+from backends.providers import Dialect
 from store import WorkStore
 from store.jobs import Job, JobEvent
 from store.journal import Journal, job_file
@@ -31,7 +31,7 @@ class BatchOptions:
     max_attempts: int
     max_requests: int
     max_bytes: int
-    max_tokens_name: str
+    dialect: Dialect
     completion_window: str
     max_enqueued_tokens: int | None
     poll_seconds: float  # the longest wait between two looks
@@ -78,11 +78,6 @@ class Desk:
     def queue(self) -> TokenQueue:
         """What is known of the server's enqueued-token limit."""
         return TokenQueue(list(self.journal.jobs().values()), self.options.max_enqueued_tokens)
-
-    def body(self, params: dict[str, Any]) -> dict[str, Any]:
-        """A request's parameters under the names this server has for them."""
-        names = {"max_tokens": self.options.max_tokens_name}
-        return {names.get(name, name): value for name, value in params.items()}
 
     def close(self, job: Job, how: str) -> None:
         """End a job's story; what has no result is pending again."""

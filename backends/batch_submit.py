@@ -28,7 +28,7 @@ class Submitting:
             # Written anew from the store, so the bytes are those of the intent, unless another
             # version of this tool writes requests otherwise: then the job is planned anew.
             options = self._desk.options
-            body = self._desk.body
+            body = options.dialect.body
             if self._desk.journal.write_file(job.job_id, options.folder, ENDPOINT, body) != (
                 job.sha256
             ):

@@ -177,7 +177,7 @@ class _Passes:
             options.max_attempts,
             options.base_url,
             ENDPOINT,
-            self.desk.body,
+            options.dialect.body,
         )
         reach(KillPoint.PLANNED)
         return job

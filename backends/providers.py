@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import urlsplit
 
 OPENAI_BASE = "https://api.openai.com/v1"
@@ -26,10 +27,13 @@ class Provider:
     max_bytes: int = 200_000_000
     completion_window: str = "24h"
     max_tokens_name: str | None = None  # None: by the model's name
+    json_schema: bool = False  # takes response_format json_schema for every model
 
 
 PROVIDERS = (
-    Provider("openai", ("api.openai.com",), max_tokens_name="max_completion_tokens"),
+    Provider(
+        "openai", ("api.openai.com",), max_tokens_name="max_completion_tokens", json_schema=True
+    ),
     Provider("azure", (".openai.azure.com", ".cognitiveservices.azure.com"), max_requests=100_000),
     Provider("groq", ("api.groq.com",), max_tokens_name="max_completion_tokens"),
     Provider("dashscope", (".aliyuncs.com",), max_bytes=500_000_000, max_tokens_name="max_tokens"),
@@ -48,8 +52,31 @@ def provider_for(base_url: str) -> Provider:
     return GENERIC
 
 
-def max_tokens_name(model: str, provider: Provider) -> str:
-    """What the limit of an answer's tokens is called in a request's body."""
-    if provider.max_tokens_name is not None:
-        return provider.max_tokens_name
-    return "max_completion_tokens" if OPENAI_MODELS.match(model) else "max_tokens"
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """How a server wants a request's parameters written; none of it is a request's identity."""
+
+    max_tokens_name: str
+    json_schema: bool
+
+    def body(self, params: dict[str, Any]) -> dict[str, Any]:
+        """The parameters under the server's names, without the messages."""
+        body = dict(params)
+        if "max_tokens" in body:
+            body[self.max_tokens_name] = body.pop("max_tokens")
+        schema = body.pop("json_schema", None)
+        if schema is not None and self.json_schema:
+            body["response_format"] = {
+                "type": "json_schema",
+                "json_schema": {"name": "answer", "strict": True, "schema": schema},
+            }
+        return body
+
+
+def dialect_of(model: str, provider: Provider, max_tokens_name: str | None) -> Dialect:
+    """What a server is known to want, by its provider and the model; a name given wins."""
+    is_openais = bool(OPENAI_MODELS.match(model))
+    by_model = "max_completion_tokens" if is_openais else "max_tokens"
+    return Dialect(
+        max_tokens_name or provider.max_tokens_name or by_model, provider.json_schema or is_openais
+    )

@@ -26,15 +26,19 @@ class VllmBackend:
         self._engine_args = engine_args
         self._max_attempts = max_attempts
         self._log = log
+        self._engine: VllmEngine | None = None
 
     def work(self, store: WorkStore, progress: Progress) -> None:
         """Answer all that is pending; raises UserError where the engine does not start."""
-        progress.say(f"loading {self._model} (vLLM's own log: {self._log})")
         with output_to(self._log):
-            embedded = self._model == EMBEDDED_MODEL and not Path(self._model).exists()
-            model = str(embedded_model(progress.say)) if embedded else self._model
-            engine = VllmEngine(model, self._engine_args)
+            engine = self._engine = self._engine or self._load(progress)
             stream("vllm", Loop(engine), store, progress, self._max_attempts)
+
+    def _load(self, progress: Progress) -> VllmEngine:
+        progress.say(f"loading {self._model} (vLLM's own log: {self._log})")
+        embedded = self._model == EMBEDDED_MODEL and not Path(self._model).exists()
+        model = str(embedded_model(progress.say)) if embedded else self._model
+        return VllmEngine(model, self._engine_args)
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,7 +78,7 @@ class VllmEngine:
         """Queue a request; raises RequestRefused where the engine will not have it."""
         from vllm import SamplingParams
         from vllm.exceptions import VLLMClientError  # a ValueError in older versions
-        from vllm.sampling_params import RequestOutputKind
+        from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
 
         room = self.max_model_len - len(token_ids)
         if room < 1:
@@ -88,6 +88,8 @@ class VllmEngine:
             )
         asked = {**self._defaults, **params}
         asked["max_tokens"] = min(asked.get("max_tokens") or room, room)
+        if schema := asked.pop("json_schema", None):
+            asked["structured_outputs"] = StructuredOutputsParams(json=schema)
         try:
             sampling = SamplingParams(**asked, output_kind=RequestOutputKind.FINAL_ONLY)
             self._engine.add_request(request_id, {"prompt_token_ids": token_ids}, sampling)

@@ -4,17 +4,32 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from fastdatasets import options as opt
 from store.errors import FastDatasetsError
+from store.models import Mode
 
 if TYPE_CHECKING:
     from fastdatasets.session import Outcome
 
 STOPPED = 130
+
+# What enters no request: the fields of fastdatasets.day.Day, which --help need not import.
+DAY_OPTIONS = frozenset(
+    {
+        "engine_arg",
+        "max_attempts",
+        "wait",
+        "keep_files",
+        "resubmit_lost",
+        "max_enqueued_tokens",
+        "completion_window",
+        "max_tokens_name",
+    }
+)
 
 app = typer.Typer(
     name="fastdatasets",
@@ -49,6 +64,12 @@ def distill(
     max_output_tokens: opt.MaxOutputTokens = None,
     prompt_template: opt.PromptTemplate = None,
     language: opt.LanguageName = None,
+    skip_generation: opt.SkipGeneration = False,
+    include_reasoning: opt.IncludeReasoning = False,
+    formats: opt.Formats = None,
+    output_file: opt.OutputFile = None,
+    output_dir: opt.OutputDir = None,
+    run: opt.NewRunName = None,
     engine_arg: opt.EngineArg = None,
     max_attempts: opt.MaxAttempts = 3,
     wait: opt.Wait = True,
@@ -56,47 +77,44 @@ def distill(
     max_enqueued_tokens: opt.MaxEnqueuedTokens = None,
     completion_window: opt.CompletionWindow = None,
     max_tokens_name: opt.MaxTokensName = None,
+) -> None:
+    """Sample a dataset and have the teacher answer it."""
+    _start(Mode.DISTILL, locals())
+
+
+@app.command()
+def augment(
+    dataset_name: opt.DatasetName = None,
+    high_quality_file: opt.HighQualityFile = None,
+    num_aug: opt.NumAug = 3,
+    config_name: opt.ConfigName = None,
+    split: opt.Split = "train",
+    sample_size: opt.SampleSize = None,
+    seed: opt.Seed = 42,
+    instruction_col: opt.InstructionCol = None,
+    input_col: opt.InputCol = None,
+    output_col: opt.OutputCol = None,
+    backend: opt.BackendName = None,
+    model: opt.Model = None,
+    max_output_tokens: opt.MaxOutputTokens = None,
+    prompt_template: opt.PromptTemplate = None,
+    language: opt.LanguageName = None,
     skip_generation: opt.SkipGeneration = False,
     include_reasoning: opt.IncludeReasoning = False,
     formats: opt.Formats = None,
+    output_file: opt.OutputFile = None,
     output_dir: opt.OutputDir = None,
     run: opt.NewRunName = None,
-    output_file: opt.OutputFile = None,
+    engine_arg: opt.EngineArg = None,
+    max_attempts: opt.MaxAttempts = 3,
+    wait: opt.Wait = True,
+    keep_files: opt.KeepFiles = False,
+    max_enqueued_tokens: opt.MaxEnqueuedTokens = None,
+    completion_window: opt.CompletionWindow = None,
+    max_tokens_name: opt.MaxTokensName = None,
 ) -> None:
-    """Sample a dataset and have the teacher answer it."""
-    from fastdatasets.day import Day
-    from fastdatasets.session import Wishes, start
-
-    wishes = Wishes(
-        dataset_name=dataset_name,
-        high_quality_file=high_quality_file,
-        config_name=config_name,
-        split=split,
-        sample_size=sample_size,
-        seed=seed,
-        instruction_col=instruction_col,
-        input_col=input_col,
-        output_col=output_col,
-        backend=backend,
-        model=model,
-        max_output_tokens=max_output_tokens,
-        prompt_template=prompt_template,
-        language=language,
-        skip_generation=skip_generation,
-        include_reasoning=include_reasoning,
-        formats=formats,
-        output_file=output_file,
-    )
-    day = Day(
-        engine_args=engine_arg or (),
-        max_attempts=max_attempts,
-        wait=wait,
-        keep_files=keep_files,
-        max_enqueued_tokens=max_enqueued_tokens,
-        completion_window=completion_window,
-        max_tokens_name=max_tokens_name,
-    )
-    _finish(start(wishes, output_dir, run, day))
+    """Have the teacher write variants of high-quality samples, then answer all of them."""
+    _start(Mode.AUGMENT, locals())
 
 
 @app.command()
@@ -104,6 +122,7 @@ def resume(
     run: opt.RunName = None,
     retry_failed: opt.RetryFailed = False,
     resubmit_lost: opt.ResubmitLost = False,
+    output_dir: opt.OutputDir = None,
     engine_arg: opt.EngineArg = None,
     max_attempts: opt.MaxAttempts = 3,
     wait: opt.Wait = True,
@@ -111,23 +130,13 @@ def resume(
     max_enqueued_tokens: opt.MaxEnqueuedTokens = None,
     completion_window: opt.CompletionWindow = None,
     max_tokens_name: opt.MaxTokensName = None,
-    output_dir: opt.OutputDir = None,
 ) -> None:
     """Go on with a run: the newest unfinished one, if none is named."""
+    day = _pick(locals(), DAY_OPTIONS)
     from fastdatasets.day import Day
     from fastdatasets.session import resume as go_on
 
-    day = Day(
-        engine_args=engine_arg or (),
-        max_attempts=max_attempts,
-        wait=wait,
-        keep_files=keep_files,
-        resubmit_lost=resubmit_lost,
-        max_enqueued_tokens=max_enqueued_tokens,
-        completion_window=completion_window,
-        max_tokens_name=max_tokens_name,
-    )
-    outcome = go_on(run, output_dir, day, retry_failed=retry_failed)
+    outcome = go_on(run, output_dir, Day(**day), retry_failed=retry_failed)
     if outcome is None:
         print("nothing to resume: no run is unfinished")
     else:
@@ -178,6 +187,22 @@ def export(
     from fastdatasets.session import export_again
 
     _print_files(export_again(run, output_dir, formats, include_reasoning, output_file))
+
+
+def _start(mode: Mode, options: dict[str, Any]) -> None:
+    """Make a run of the command's options, which bear the names of Wishes' and Day's fields."""
+    from fastdatasets.day import Day
+    from fastdatasets.session import Wishes, start
+
+    output_dir, run = options.pop("output_dir"), options.pop("run")
+    day = _pick(options, DAY_OPTIONS)
+    wishes = {name: value for name, value in options.items() if name not in DAY_OPTIONS}
+    _finish(start(Wishes(mode=mode, **wishes), output_dir, run, Day(**day)))
+
+
+def _pick(options: dict[str, Any], names: frozenset[str]) -> dict[str, Any]:
+    """The options of those names; one that was not given at all keeps its default."""
+    return {name: options[name] for name in names & options.keys() if options[name] is not None}
 
 
 def _finish(outcome: Outcome) -> None:

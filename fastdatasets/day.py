@@ -15,14 +15,15 @@ from store.models import Run
 if TYPE_CHECKING:
     from backends.openai_batch import OpenAIBatch
 
-BACKENDS = ("openai-batch", "vllm")
+BACKENDS = ("openai-batch", "openai", "vllm")
+LOCAL_SERVER = "http://localhost:8000/v1"  # the guide's: a vLLM server's own default
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Day:
     """Options of the day; None where the settings, or what is known of the provider, decide."""
 
-    engine_args: Sequence[str] = ()
+    engine_arg: Sequence[str] = ()
     max_attempts: int = 3
     wait: bool = True
     keep_files: bool = False
@@ -35,16 +36,38 @@ class Day:
         """The run's backend, with the options of the day; raises UserError."""
         if run.backend == "openai-batch":
             return self.batch(run, settings, folder)
+        if run.backend == "openai":
+            return self.live(run, settings)
         from backends.vllm import VllmBackend
 
-        arguments = parse_engine_args(self.engine_args)
+        arguments = parse_engine_args(self.engine_arg)
         return VllmBackend(run.model, arguments, self.max_attempts, folder.path / "engine.log")
+
+    def live(self, run: Run, settings: Settings) -> Backend:
+        """Live requests to LLM_API_BASE; without it OpenAI's own, without a key a local server."""
+        from backends.openai_live import LiveOptions, OpenAILive
+        from backends.providers import OPENAI_BASE, dialect_of, provider_for
+
+        key = settings.llm_api_key
+        base_url = settings.llm_api_base or (OPENAI_BASE if key else LOCAL_SERVER)
+        dialect = dialect_of(run.model, provider_for(base_url), self.max_tokens_name)
+        return OpenAILive(
+            LiveOptions(
+                base_url=base_url,
+                api_key=key.get_secret_value() if key else "none",
+                max_attempts=self.max_attempts,
+                concurrency=settings.max_llm_concurrency,
+                timeout_seconds=settings.fastdatasets_timeout_seconds,
+                max_wait_seconds=settings.fastdatasets_poll_seconds,
+                dialect=dialect,
+            )
+        )
 
     def batch(self, run: Run, settings: Settings, folder: RunFolder) -> OpenAIBatch:
         """The Batch API at LLM_API_BASE, OpenAI's own address without it; raises UserError."""
         from backends.batch_desk import BatchOptions
         from backends.openai_batch import OpenAIBatch
-        from backends.providers import OPENAI_BASE, max_tokens_name, provider_for
+        from backends.providers import OPENAI_BASE, dialect_of, provider_for
 
         key = settings.llm_api_key
         if key is None:
@@ -59,7 +82,7 @@ class Day:
                 max_attempts=self.max_attempts,
                 max_requests=settings.fastdatasets_batch_max_requests or provider.max_requests,
                 max_bytes=settings.fastdatasets_batch_max_bytes or provider.max_bytes,
-                max_tokens_name=self.max_tokens_name or max_tokens_name(run.model, provider),
+                dialect=dialect_of(run.model, provider, self.max_tokens_name),
                 completion_window=self.completion_window or provider.completion_window,
                 max_enqueued_tokens=self.max_enqueued_tokens,
                 poll_seconds=settings.fastdatasets_poll_seconds,

@@ -8,11 +8,12 @@ from pathlib import Path
 
 from store import RunFolder, UserError, WorkStore
 from store.folder import replacing
-from store.models import ExportOptions
+from store.models import ExportOptions, Mode, Run
 from store.queries import load_file
 
 STATEMENTS = load_file("fastdatasets", "exports.sql")
-FORMATS = tuple(name for name in STATEMENTS if name != "distilled")
+RAW = {Mode.DISTILL: "distilled", Mode.AUGMENT: "augmented"}
+FORMATS = tuple(name for name in STATEMENTS if name not in RAW.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,22 +32,26 @@ def parse_formats(text: str) -> tuple[str, ...]:
     return formats
 
 
-def export_files(folder: RunFolder, options: ExportOptions) -> dict[str, Path]:
+def export_files(folder: RunFolder, mode: Mode, options: ExportOptions) -> dict[str, Path]:
     """The files an export writes into the run's folder, by statement."""
-    names = {"distilled": "distilled.json"} | {
+    names = {RAW[mode]: "distilled.json"} | {
         name: f"distilled-{name}.json" for name in options.formats
     }
     return {statement: folder.path / name for statement, name in names.items()}
 
 
-def export(folder: RunFolder, store: WorkStore, options: ExportOptions) -> list[Exported]:
+def export(
+    folder: RunFolder, store: WorkStore, run: Run, options: ExportOptions | None = None
+) -> list[Exported]:
     """Write distilled.json and a file for each format, streamed, each whole or not at all.
 
-    Equal stores give equal bytes. Records without an answer are in none of the files.
+    options are the run's own, unless given. Equal stores give equal bytes. Records without an
+    answer are in none of the files.
     """
+    options = options or run.export
     store.view_export_rows()
     written = []
-    for statement, path in export_files(folder, options).items():
+    for statement, path in export_files(folder, run.mode, options).items():
         with replacing(path) as temporary:
             select = STATEMENTS[statement]
             # COPY refuses a parameter that the statement does not use

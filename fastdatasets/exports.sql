@@ -6,6 +6,12 @@ SELECT instruction, input, output, reasoning, finish_reason, model, source_row
 FROM export_rows
 ORDER BY record, ordinal
 
+-- name: augmented
+SELECT instruction, input, output, reasoning, finish_reason, model, source_row,
+       original_instruction, ordinal AS variant
+FROM export_rows
+ORDER BY record, ordinal
+
 -- name: alpaca
 SELECT instruction, input,
        CASE WHEN $include_reasoning AND reasoning <> '' THEN reasoning || chr(10) || chr(10) || output

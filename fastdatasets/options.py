@@ -46,7 +46,12 @@ OutputCol = Annotated[
 ]
 BackendName = Annotated[
     str | None,
-    typer.Option("--backend", help="What answers: openai-batch or vllm.", rich_help_panel=MODEL),
+    typer.Option(
+        "--backend",
+        help="What answers: openai-batch, openai (live) or vllm. Default: openai where "
+        "LLM_API_KEY or LLM_API_BASE is set, else vllm.",
+        rich_help_panel=MODEL,
+    ),
 ]
 Model = Annotated[
     str | None,
@@ -80,6 +85,9 @@ LanguageName = Annotated[
         "else auto.",
         rich_help_panel=MODEL,
     ),
+]
+NumAug = Annotated[
+    int, typer.Option(help="Variants to write of each sample.", rich_help_panel=DATA)
 ]
 EngineArg = Annotated[
     list[str] | None,

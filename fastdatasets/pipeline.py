@@ -10,9 +10,9 @@ from backends import Backend
 from fastdatasets.export import Exported, export
 from fastdatasets.progress import RunProgress
 from fastdatasets.sources import open_source, read_error
-from fastdatasets.stages import Stage, stages_of
+from fastdatasets.stages import stages_of
 from store import RunFolder, UserError, WorkStore
-from store.models import Run, Status
+from store.models import Mode, Run, Status
 
 MakeBackend = Callable[[Run], Backend]
 
@@ -22,22 +22,35 @@ def go_on(
     store: WorkStore,
     make_backend: MakeBackend,
     progress: RunProgress,
+    max_samples: int,
 ) -> tuple[Status, list[Exported]]:
     """Do all that is left of a run; gives where it stands then and the files that were written.
 
     May be called again at any time, after any death: each step looks at the store for what is left.
+    max_samples: how often a record is asked for variants, where some could not be used.
     """
     run = store.run()
     sample(store, run, progress)
-    progress.look_now(store)
-    for stage in stages_of(run):
-        plan(store, stage)
-        if not _is_answered(progress.look_now(store)):
-            make_backend(run).work(store, progress)
+    backend: Backend | None = None
+    for stage in stages_of(run, max_samples):
+        while True:
+            stage.derive(store)
+            stage.plan(store)
+            if _is_answered(progress.look_now(store)):
+                break
+            backend = backend or make_backend(run)
+            backend.work(store, progress)
+            status = progress.look_now(store)
+            if not _is_answered(status):
+                return status, []
     status = progress.look_now(store)
-    if not _is_answered(status):
-        return status, []
-    files = export(folder, store, run.export)
+    if run.num_aug and not run.skip_generation:
+        records, missing = store.short_of_variants(run.num_aug)
+        if records:
+            progress.say(
+                f"{records} records have fewer than {run.num_aug} variants: {missing} missing"
+            )
+    files = export(folder, store, run)
     if missing := files[0].rows - min(file.rows for file in files):
         progress.say(f"{missing} rows have no output: in distilled.json, in no training file")
     return status, files
@@ -64,7 +77,9 @@ def sample(store: WorkStore, run: Run, progress: RunProgress) -> None:
             if name is not None and name not in mapping.as_dict().values():
                 progress.say(f"there is no column {name!r} for the {role}; adapting")
         progress.say(f"columns: {mapping.describe()}")
-        sampling = store.sample(run.sample_size, run.seed, mapping.as_dict())
+        sampling = store.sample(
+            run.sample_size, run.seed, mapping.as_dict(), need_instruction=run.mode is Mode.AUGMENT
+        )
     except duckdb.InterruptException:
         raise KeyboardInterrupt from None
     except duckdb.Error as error:
@@ -73,9 +88,3 @@ def sample(store: WorkStore, run: Run, progress: RunProgress) -> None:
     progress.say(f"sampled {store.record_count()} of {sampling.rows} rows{empty}")
     if not store.record_count():
         raise UserError(f"{run.source} has no row with an instruction or an input")
-
-
-def plan(store: WorkStore, stage: Stage) -> None:
-    """Store the stage's questions for the records that have none yet."""
-    for records in store.records_to_ask(stage.name):
-        store.add_asks(stage.name, [stage.ask(record) for record in records])

@@ -11,7 +11,7 @@ from jinja2 import StrictUndefined, Template, TemplateError, TemplateSyntaxError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from store import UserError
-from store.models import Language, Record
+from store.models import Language, Row
 
 VARIABLES = "instruction, input, output, reasoning"
 
@@ -38,7 +38,7 @@ def own_template(stage: str, path: Path) -> dict[str, str]:
         raise UserError(f"cannot read the prompt template {path}: {error}") from None
     templates = {stage: text.removesuffix("\n")}
     try:
-        Prompt(stage, templates, Language.AUTO).render(Record(0, "text", "text", "", "", None))
+        Prompt(stage, templates, Language.AUTO).render(Row(0, 0, "text", "text"))
     except TemplateSyntaxError as error:
         raise UserError(f"prompt template {path}, line {error.lineno}: {error.message}") from None
     except UserError as error:
@@ -71,28 +71,29 @@ class Prompt:
         self._templates = templates
         self._language = language
 
-    def render(self, record: Record) -> str:
-        """The prompt for a record; raises UserError where the template cannot be filled."""
-        template = _compile(self._text(record))
+    def render(self, row: Row, **more: object) -> str:
+        """The prompt for a row; raises UserError where the template cannot be filled."""
+        template = _compile(self._text(row))
         try:
             return template.render(
-                instruction=record.instruction,
-                input=record.input,
-                output=record.original_output,
-                reasoning=record.reasoning,
+                instruction=row.instruction,
+                input=row.input,
+                output=row.original_output,
+                reasoning=row.reasoning,
+                **more,
             )
         except TemplateError as error:
             raise UserError(
-                f"the prompt template of stage {self._stage} fails on record {record.record}: "
+                f"the prompt template of stage {self._stage} fails on record {row.record}: "
                 f"{error.message}; its variables are {VARIABLES}"
             ) from None
 
-    def _text(self, record: Record) -> str:
+    def _text(self, row: Row) -> str:
         if own := self._templates.get(self._stage):
             return own
         language = self._language
         if language is Language.AUTO:
-            language = language_of(f"{record.instruction}\n{record.input}")
+            language = language_of(f"{row.instruction}\n{row.input}")
         return self._templates[f"{self._stage}.{language}"]
 
 

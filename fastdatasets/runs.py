@@ -35,6 +35,7 @@ class RunSpec:
     system_prompt: str | None
     language: Language
     templates: dict[str, str]
+    num_aug: int
     skip_generation: bool
     export: ExportOptions
 

@@ -36,6 +36,8 @@ DEFAULT_MAX_TOKENS = 4096
 class Wishes:
     """What a user asked for, flag by flag; None where the settings or defaults decide."""
 
+    mode: Mode = Mode.DISTILL
+    num_aug: int = 3
     dataset_name: str | None = None
     high_quality_file: Path | None = None
     config_name: str | None = None
@@ -57,19 +59,20 @@ class Wishes:
 
     def spec(self, settings: Settings) -> RunSpec:
         """The run these wishes and settings make; raises UserError."""
+        if self.mode is Mode.AUGMENT and self.num_aug < 1:
+            raise UserError(f"--num-aug {self.num_aug}: at least 1 variant is expected")
         formats = self.formats if self.formats is not None else settings.output_formats
-        sample_size = self.sample_size
-        backend = self.backend or "vllm"
+        backend = self.backend or default_backend(settings)
         if backend not in BACKENDS:
             raise UserError(f"unknown backend {backend!r}; known are {', '.join(BACKENDS)}")
         return RunSpec(
-            mode=Mode.DISTILL,
+            mode=self.mode,
             backend=backend,
             model=self._model(settings, backend),
             source=self._source(),
             config=self.config_name,
             split=self.split,
-            sample_size=settings.default_sample_size if sample_size is None else sample_size,
+            sample_size=self._sample_size(settings),
             seed=self.seed,
             columns={
                 "instruction": self.instruction_col,
@@ -79,11 +82,8 @@ class Wishes:
             params=self._params(settings),
             system_prompt=settings.system_prompt,
             language=self.language or settings.language,
-            templates=(
-                own_template("answer", self.prompt_template)
-                if self.prompt_template
-                else default_templates("answer")
-            ),
+            templates=self._templates(),
+            num_aug=self.num_aug if self.mode is Mode.AUGMENT else 0,
             skip_generation=self.skip_generation,
             export=ExportOptions(
                 formats=parse_formats(formats),
@@ -92,9 +92,22 @@ class Wishes:
             ),
         )
 
+    def _sample_size(self, settings: Settings) -> int:
+        """As asked; else the settings', but all of the samples somebody chose to augment."""
+        if self.sample_size is not None:
+            return self.sample_size
+        return settings.default_sample_size if self.mode is Mode.DISTILL else 0
+
+    def _templates(self) -> dict[str, str]:
+        template = self.prompt_template
+        answer = own_template("answer", template) if template else default_templates("answer")
+        return answer | (default_templates("vary") if self.mode is Mode.AUGMENT else {})
+
     def _source(self) -> str:
         if (self.dataset_name is None) == (self.high_quality_file is None):
-            raise UserError("name what to distill with --dataset-name, or --high-quality-file")
+            raise UserError(
+                f"name what to {self.mode} with either --dataset-name or --high-quality-file"
+            )
         source = str(self.high_quality_file or self.dataset_name)
         if self.high_quality_file or is_local(source):
             path = Path(source).expanduser().resolve()
@@ -118,6 +131,11 @@ class Wishes:
             "top_p": settings.llm_top_p,
         }
         return {name: value for name, value in params.items() if value is not None}
+
+
+def default_backend(settings: Settings) -> str:
+    """Live requests where a key or an address is set, the local engine otherwise."""
+    return "openai" if settings.llm_api_key or settings.llm_api_base else "vllm"
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +172,7 @@ def start(
     """Make a run, or go on with the one of that name, and bring it as far as it goes."""
     settings = load_settings()
     spec = wishes.spec(settings)
-    parse_engine_args(day.engine_args)  # a mistake in them shows before anything is made
+    parse_engine_args(day.engine_arg)  # a mistake in them shows before anything is made
     output_dir = output_dir or settings.fastdatasets_output_dir
     others = [
         folder
@@ -170,7 +188,10 @@ def start(
                     f"note: this is a new run; {others[0].name}{more} over the same source is "
                     f"unfinished (fastdatasets resume {others[0].path})"
                 )
-            progress.say(f"run {folder.path}")
+            why = (
+                "" if wishes.backend else " (by LLM_API_KEY and LLM_API_BASE; --backend says else)"
+            )
+            progress.say(f"run {folder.path}: {spec.backend}{why}, {spec.model}")
             return _work(folder, store, progress, settings, day)
     except UserError:
         _forget_if_nothing_was_sampled(folder)
@@ -185,7 +206,7 @@ def resume(
     retry_failed: bool,
 ) -> Outcome | None:
     """Go on with a run, the newest unfinished one where none is named; None where there is none."""
-    parse_engine_args(day.engine_args)  # a mistake in them shows before anything is made
+    parse_engine_args(day.engine_arg)  # a mistake in them shows before anything is made
     settings = load_settings()
     output_dir = output_dir or settings.fastdatasets_output_dir
     folder = find_run(name, output_dir) if name else newest_unfinished(output_dir)
@@ -227,14 +248,15 @@ def export_again(
     """Write a run's files of what is answered so far; options not given are the run's own."""
     folder = find_or_newest(name, output_dir or load_settings().fastdatasets_output_dir)
     with opened(folder) as store:
-        options = store.run().export
+        run = store.run()
+        options = run.export
         if formats is not None:
             options = replace(options, formats=parse_formats(formats))
         if include_reasoning:
             options = replace(options, include_reasoning=True)
         if output_file is not None:
             options = replace(options, output_file=str(output_file.resolve()))
-        return _describe(export(folder, store, options))
+        return _describe(export(folder, store, run, options))
 
 
 def find_or_newest(name: str | None, output_dir: Path) -> RunFolder:
@@ -253,7 +275,7 @@ def _work(
     def make_backend(run: Run) -> Backend:
         return day.backend(run, settings, folder)
 
-    status, files = go_on(folder, store, make_backend, progress)
+    status, files = go_on(folder, store, make_backend, progress, day.max_attempts)
     if status.truncated:
         progress.say(f"{status.truncated} answers were cut off at the token limit")
     return Outcome(folder, status, _describe(files), tuple(store.failure_reasons()))

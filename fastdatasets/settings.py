@@ -33,6 +33,7 @@ class Settings(BaseSettings):
     hf_endpoint: str | None = None
 
     fastdatasets_output_dir: Path = Path("output")
+    fastdatasets_timeout_seconds: float = Field(default=600.0, gt=0)
     fastdatasets_poll_seconds: float = Field(default=60.0, ge=0)
     fastdatasets_adopt_grace_seconds: float = Field(default=300.0, ge=0)
     fastdatasets_batch_max_requests: int | None = Field(default=None, ge=1)

@@ -1,44 +1,115 @@
-"""Stages: what turns rows into requests. A mode is a tuple of them."""
+"""Stages: what turns rows into requests, and answers into rows. A mode is a tuple of them."""
 
 from __future__ import annotations
 
-from typing import Protocol
+import re
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 import msgspec
 
 from fastdatasets.prompts import Prompt
-from store import UserError
-from store.models import Ask, Mode, Record, Run
+from fastdatasets.variants import distinct, parse_variants
+from store import WorkStore
+from store.models import Ask, Derived, Mode, Row, Run, VariedAnswer
 
 _CANONICAL = msgspec.json.Encoder(order="sorted")
 
+# An instruction that speaks of working on a text, which may not be there.
+_NEEDS_TEXT = re.compile(
+    r"提取|抽取|分析|总结|概括|归纳|摘要|extract|analy[sz]|summari[sz]|sum up", re.IGNORECASE
+)
+
+# What backends that can force a schema are asked to force; the prompt asks for the bare array.
+VARIANTS_SCHEMA = {
+    "type": "object",
+    "properties": {"variations": {"type": "array", "items": {"type": "string"}}},
+    "required": ["variations"],
+    "additionalProperties": False,
+}
+
 
 class Stage(Protocol):
-    """One question per row, asked of the teacher."""
+    """A step of a run. Both verbs do what can be done now, and may be called again at any time."""
 
     name: str
 
-    def ask(self, record: Record) -> Ask:
-        """The question for a record. Equal records give equal questions, byte for byte."""
+    def derive(self, store: WorkStore) -> None:
+        """Turn answers that came into rows of later stages, each once."""
+
+    def plan(self, store: WorkStore) -> None:
+        """Store the questions that are to be asked. Equal rows give equal questions."""
 
 
 class Answer:
-    """Ask the teacher to answer the record's instruction."""
+    """Ask the teacher to answer each record, and each variant of it."""
 
     name = "answer"
 
     def __init__(self, run: Run) -> None:
-        self._prompt = Prompt(self.name, run.templates, run.language)
-        self._system_prompt = run.system_prompt
-        self._params = canonical({"model": run.model, **run.params})
+        self._questions = _Questions(run, self.name, {})
 
-    def ask(self, record: Record) -> Ask:
-        """A chat of the system prompt, where there is one, and the rendered template."""
-        messages = [{"role": "user", "content": self._prompt.render(record)}]
-        # A chat's own system turn belongs to its question and goes before the general one.
-        if system := record.system or self._system_prompt:
+    def derive(self, store: WorkStore) -> None:
+        """Answers are what is exported: nothing comes of them."""
+
+    def plan(self, store: WorkStore) -> None:
+        """Ask for all rows that have no ask yet."""
+        for rows in store.rows_to_answer():
+            store.add_asks(self.name, [self._questions.ask(row) for row in rows])
+
+
+class Vary:
+    """Ask the teacher for new instructions of each record's kind."""
+
+    name = "vary"
+
+    def __init__(self, run: Run, max_samples: int) -> None:
+        self._num_aug = run.num_aug
+        self._max_samples = max_samples
+        self._questions = _Questions(run, self.name, {"json_schema": VARIANTS_SCHEMA})
+
+    def derive(self, store: WorkStore) -> None:
+        """Commit the variants in the answers that came, without near-duplicates."""
+        for answers in store.answers_to_derive():
+            store.add_derived([self._variants(answer) for answer in answers])
+
+    def plan(self, store: WorkStore) -> None:
+        """Ask where variants are missing, up to max_samples times a record."""
+        for rows in store.rows_to_vary(self._num_aug, self._max_samples):
+            store.add_asks(self.name, [self._ask(row) for row in rows])
+
+    def _ask(self, row: Row) -> Ask:
+        return self._questions.ask(
+            row,
+            count=self._num_aug - len(row.found),
+            found=row.found,
+            needs_text=bool(_NEEDS_TEXT.search(row.instruction)),
+        )
+
+    def _variants(self, answer: VariedAnswer) -> Derived:
+        candidates = parse_variants(answer.text)
+        if candidates is None:
+            return Derived(answer, None, 0)
+        wanted = self._num_aug - len(answer.found)
+        kept, dropped = distinct(candidates, (answer.instruction, *answer.found), wanted)
+        return Derived(answer, tuple(kept), dropped)
+
+
+class _Questions:
+    """The chats of a stage: the system prompt, where there is one, and the rendered template."""
+
+    def __init__(self, run: Run, stage: str, params: dict[str, Any]) -> None:
+        self._prompt = Prompt(stage, run.templates, run.language)
+        self._system_prompt = run.system_prompt
+        self._params = canonical({"model": run.model, **run.params, **params})
+
+    def ask(self, row: Row, **variables: object) -> Ask:
+        """The question for a row."""
+        messages = [{"role": "user", "content": self._prompt.render(row, **variables)}]
+        # A chat's own system turn belongs to its question and takes the general one's place.
+        if system := row.system or self._system_prompt:
             messages.insert(0, {"role": "system", "content": system})
-        return Ask(record.record, 0, 0, self._params, canonical(messages))
+        return Ask(row.record, row.ordinal, row.sample, self._params, canonical(messages))
 
 
 def canonical(value: object) -> str:
@@ -46,10 +117,10 @@ def canonical(value: object) -> str:
     return _CANONICAL.encode(value).decode()
 
 
-def stages_of(run: Run) -> tuple[Stage, ...]:
+def stages_of(run: Run, max_samples: int) -> Sequence[Stage]:
     """What a run's mode asks, in order; nothing where generation is skipped."""
     if run.skip_generation:
         return ()
-    if run.mode is Mode.DISTILL:
-        return (Answer(run),)
-    raise UserError("augment is not there yet; this version distills")
+    if run.mode is Mode.AUGMENT:
+        return (Vary(run, max_samples), Answer(run))
+    return (Answer(run),)

@@ -75,6 +75,7 @@ class Run:
     system_prompt: str | None
     language: Language
     templates: dict[str, str]
+    num_aug: int
     skip_generation: bool
     export: ExportOptions
 
@@ -89,15 +90,46 @@ class Sampling:
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
-    """One sampled row, as a stage sees it. All texts are strings, '' where there is none."""
+class Row:
+    """What a stage asks about: a sampled record (ordinal 0) or a variant of one (1, 2, …).
+
+    All texts are strings, '' where there is none. found: the variants a record has so far; sample:
+    how often the same has been asked before.
+    """
 
     record: int
+    ordinal: int
     instruction: str
     input: str
-    original_output: str
-    reasoning: str
-    system: str | None
+    original_output: str = ""
+    reasoning: str = ""
+    system: str | None = None
+    found: tuple[str, ...] = ()
+    sample: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class VariedAnswer:
+    """An answer of the stage vary that is to become variants of its record."""
+
+    record: int
+    sample: int
+    request_id: str
+    instruction: str
+    text: str
+    found: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Derived:
+    """What an answer became: the variants that were kept, and how many near-duplicates were not.
+
+    None for variants: the answer could not be parsed.
+    """
+
+    answer: VariedAnswer
+    variants: tuple[str, ...] | None
+    dropped: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,11 +10,11 @@ SELECT schema_version FROM meta
 -- name: insert_run
 INSERT INTO run VALUES (
     $run_id, $created_at, $mode, $backend, $model, $source, $config, $split, $sample_size, $seed,
-    $columns, $params, $system_prompt, $language, $templates, $skip_generation, $export)
+    $columns, $params, $system_prompt, $language, $templates, $num_aug, $skip_generation, $export)
 
 -- name: run
 SELECT run_id::VARCHAR, created_at, mode, backend, model, source, config, split, sample_size, seed,
-       columns, params, system_prompt, language, templates, skip_generation, export
+       columns, params, system_prompt, language, templates, num_aug, skip_generation, export
 FROM run
 
 -- name: insert_event
@@ -53,20 +53,69 @@ ORDER BY pick, source_row
 -- name: count_records
 SELECT count(*) FROM records
 
--- name: records_to_ask
--- Records for which a stage has no ask yet, in sample order.
-SELECT record, instruction, input, original_output, reasoning, system
+-- name: rows_to_answer
+-- Records and their variants that have not been asked yet, in sample order.
+SELECT record, ordinal, instruction, input, original_output, reasoning, system
+FROM (
+    SELECT record, 0 AS ordinal, instruction, input, original_output, reasoning, system
+    FROM records
+    UNION ALL
+    SELECT record, ordinal, variants.instruction, input, '', '', system
+    FROM variants JOIN records USING (record)
+)
+ANTI JOIN (SELECT record, ordinal FROM asks WHERE stage = 'answer') USING (record, ordinal)
+ORDER BY record, ordinal
+
+-- name: rows_to_vary
+-- Records with too few variants, with samples left, all of whose samples were derived; with the
+-- variants there are and the number of samples asked for so far.
+SELECT record, instruction, input, original_output, reasoning, system,
+       coalesce(found, []), coalesce(asked, 0)
 FROM records
-WHERE record NOT IN (SELECT record FROM asks WHERE stage = $stage AND ordinal = 0)
+LEFT JOIN (SELECT record, list(instruction ORDER BY ordinal) AS found
+           FROM variants GROUP BY record) USING (record)
+LEFT JOIN (SELECT record, count(*) AS asked
+           FROM asks WHERE stage = 'vary' GROUP BY record) USING (record)
+LEFT JOIN (SELECT record, count(*) AS derived
+           FROM derivations WHERE stage = 'vary' GROUP BY record) USING (record)
+WHERE len(coalesce(found, [])) < $num_aug
+  AND coalesce(asked, 0) < $max_samples
+  AND coalesce(asked, 0) = coalesce(derived, 0)
 ORDER BY record
+
+-- name: answers_to_derive
+-- Answers of the stage vary that were not turned into variants yet; with the variants there are.
+SELECT record, sample, request_id::VARCHAR, records.instruction, results.text, coalesce(found, [])
+FROM asks
+JOIN results USING (request_id)
+JOIN records USING (record)
+ANTI JOIN (SELECT record, sample FROM derivations WHERE stage = 'vary') USING (record, sample)
+LEFT JOIN (SELECT record, list(instruction ORDER BY ordinal) AS found
+           FROM variants GROUP BY record) USING (record)
+WHERE stage = 'vary'
+ORDER BY record, sample
+
+-- name: insert_variants
+INSERT INTO variants SELECT record, ordinal, instruction FROM incoming ORDER BY position
+
+-- name: insert_derivations
+INSERT INTO derivations SELECT record, 'vary', sample, kept, dropped FROM incoming
+
+-- name: short_of_variants
+SELECT count(*), coalesce(sum($num_aug - found), 0)::BIGINT
+FROM (SELECT record, count(variants.ordinal) AS found
+      FROM records LEFT JOIN variants USING (record) GROUP BY record)
+WHERE found < $num_aug
+
+-- name: first_without_instruction
+SELECT source_row FROM records WHERE NOT regexp_matches(instruction, '\S') ORDER BY source_row LIMIT 1
 
 -- name: insert_requests
 INSERT INTO requests
 SELECT request_id, params, messages
 FROM (
     SELECT *, row_number() OVER (PARTITION BY request_id ORDER BY position) AS copy
-    FROM (SELECT position, params, messages,
-                 left(sha256(params || chr(10) || messages), 32)::UUID AS request_id
+    FROM (SELECT position, params, messages, request_id_of(params, messages, sample) AS request_id
           FROM incoming)
 )
 WHERE copy = 1 AND request_id NOT IN (SELECT request_id FROM requests)
@@ -74,7 +123,7 @@ ORDER BY position
 
 -- name: insert_asks
 INSERT INTO asks
-SELECT record, $stage, ordinal, sample, left(sha256(params || chr(10) || messages), 32)::UUID
+SELECT record, $stage, ordinal, sample, request_id_of(params, messages, sample)
 FROM incoming
 ORDER BY position
 
@@ -131,17 +180,20 @@ LIMIT 5
 
 -- name: answered
 -- What exports are made of: one row a record that has its answer.
-SELECT records.record, 0 AS ordinal, records.instruction, records.input, results.text AS output,
-       coalesce(results.reasoning, '') AS reasoning, results.finish_reason,
-       (SELECT model FROM run) AS model, records.source_row, records.system
-FROM records
-JOIN asks ON asks.record = records.record AND asks.stage = 'answer' AND asks.ordinal = 0
+SELECT record, ordinal, coalesce(variants.instruction, records.instruction) AS instruction,
+       records.input, results.text AS output, coalesce(results.reasoning, '') AS reasoning,
+       results.finish_reason, (SELECT model FROM run) AS model, records.source_row,
+       records.instruction AS original_instruction
+FROM (SELECT * FROM asks WHERE stage = 'answer')
+JOIN records USING (record)
+LEFT JOIN variants USING (record, ordinal)
 JOIN results USING (request_id)
 
 -- name: originals
 -- The dataset's own outputs, for a run that skips generation.
 SELECT record, 0 AS ordinal, instruction, input, original_output AS output, reasoning,
-       NULL::VARCHAR AS finish_reason, NULL::VARCHAR AS model, source_row, system
+       NULL::VARCHAR AS finish_reason, NULL::VARCHAR AS model, source_row,
+       instruction AS original_instruction
 FROM records
 
 -- name: insert_job_event

@@ -35,5 +35,21 @@ ASK_SCHEMA = pa.schema(
         ("messages", pa.string()),
     ]
 )
+VARIANT_SCHEMA = pa.schema(
+    [
+        ("position", pa.int64()),
+        ("record", pa.int64()),
+        ("ordinal", pa.int32()),
+        ("instruction", pa.string()),
+    ]
+)
+DERIVATION_SCHEMA = pa.schema(
+    [
+        ("record", pa.int64()),
+        ("sample", pa.int32()),
+        ("kept", pa.int32()),
+        ("dropped", pa.int32()),
+    ]
+)
 POSITION = pa.field("position", pa.int64())
 BODY_SCHEMA = pa.schema([("params", pa.string()), ("opening", pa.string())])

@@ -24,6 +24,7 @@ CREATE TABLE run (
     system_prompt   VARCHAR,
     language        VARCHAR NOT NULL CHECK (language IN ('zh', 'en', 'auto')),
     templates       JSON NOT NULL,        -- template name -> its text
+    num_aug         INTEGER NOT NULL,     -- variants of each record; 0 where the mode is distill
     skip_generation BOOLEAN NOT NULL,
     export          JSON NOT NULL         -- formats, include_reasoning, output_file
 );
@@ -39,8 +40,26 @@ CREATE TABLE records (
     system          VARCHAR               -- a chat's own system turn
 );
 
+-- What the stage vary made of its answers: new instructions, with the record's input. ordinal: 1, 2, …
+CREATE TABLE variants (
+    record      BIGINT NOT NULL,
+    ordinal     INTEGER NOT NULL,
+    instruction VARCHAR NOT NULL
+);
+
+-- An answer that was turned into rows, which happens once: how many were kept and how many dropped as
+-- near-duplicates; neither, where the answer could not be parsed.
+CREATE TABLE derivations (
+    record  BIGINT NOT NULL,
+    stage   VARCHAR NOT NULL,
+    sample  INTEGER NOT NULL,
+    kept    INTEGER NOT NULL,
+    dropped INTEGER NOT NULL
+);
+
 -- One question to the teacher. request_id: the first 128 bits of the SHA-256 of the canonical logical
--- request, so that equal questions are one request.
+-- request (and of the sample, where the same question is asked again on purpose), so that equal
+-- questions are one request.
 CREATE TABLE requests (
     request_id UUID NOT NULL,
     params     VARCHAR NOT NULL,          -- canonical JSON: the model and its generation parameters
@@ -120,3 +139,7 @@ FROM (
       AND request_id NOT IN (SELECT request_id FROM results)
     GROUP BY request_id)
 WHERE refused OR attempts >= max_attempts;
+
+CREATE MACRO request_id_of(params, messages, sample) AS
+    left(sha256(params || chr(10) || messages
+                || CASE WHEN sample > 0 THEN chr(10) || sample ELSE '' END), 32)::UUID;

@@ -19,26 +19,35 @@ from store.models import (
     Ask,
     Cost,
     Counts,
+    Derived,
     Event,
     ExportOptions,
     Failure,
     FailureKind,
     Language,
     Mode,
-    Record,
     Request,
     Result,
+    Row,
     Run,
     Sampling,
     State,
     Status,
     Tokens,
+    VariedAnswer,
 )
 from store.queries import QUERIES, SCHEMA
-from store.rows import ASK_SCHEMA, FAILURE_SCHEMA, RESULT_SCHEMA
+from store.rows import (
+    ASK_SCHEMA,
+    DERIVATION_SCHEMA,
+    FAILURE_SCHEMA,
+    RESULT_SCHEMA,
+    VARIANT_SCHEMA,
+)
 
 VERSION = 1
 PAGE = 1024  # requests read at a time
+PLAN_PAGE = 10_000  # rows planned in one transaction
 
 
 class WorkStore:
@@ -128,8 +137,17 @@ class WorkStore:
         row = self.connection.execute(QUERIES["sampled"]).fetchone()
         return None if row is None else msgspec.json.decode(row[0], type=Sampling)
 
-    def sample(self, sample_size: int, seed: int, mapping: Mapping[str, str | None]) -> Sampling:
+    def sample(
+        self,
+        sample_size: int,
+        seed: int,
+        mapping: Mapping[str, str | None],
+        *,
+        need_instruction: bool,
+    ) -> Sampling:
         """Take records from the view source_rows in one transaction; all where sample_size <= 0.
+
+        Raises UserError, naming the row, where an instruction is needed and a record has none.
 
         source_rows has instruction, input, output, reasoning (never null) and system (may be).
         The choice depends on seed and row only, so it is the same with any number of threads.
@@ -140,6 +158,8 @@ class WorkStore:
                 self.database.run("sample_some", seed=seed, sample_size=sample_size)
             else:
                 self.database.run("sample_all")
+            if need_instruction and (row := self.first_without_instruction()) is not None:
+                raise UserError(f"the sample in row {row + 1} has no instruction to vary")
             sampling = Sampling(rows, empty, dict(mapping))
             self._event(Event.SAMPLED, sampling)
         return sampling
@@ -151,11 +171,75 @@ class WorkStore:
 
     # -- planning
 
-    def records_to_ask(self, stage: str, batch: int = 10_000) -> Iterator[list[Record]]:
-        """Records for which the stage has no ask yet, in sample order, in lists of up to batch."""
-        reader = self.connection.cursor().execute(QUERIES["records_to_ask"], {"stage": stage})
-        while rows := reader.fetchmany(batch):
-            yield [Record(*row) for row in rows]
+    def rows_to_answer(self) -> Iterator[list[Row]]:
+        """Records and variants that have no ask for an answer yet, in sample order, in pages."""
+        reader = self.connection.cursor().execute(QUERIES["rows_to_answer"])
+        while rows := reader.fetchmany(PLAN_PAGE):
+            yield [Row(*row) for row in rows]
+
+    def rows_to_vary(self, num_aug: int, max_samples: int) -> Iterator[list[Row]]:
+        """Records that want more variants and may be asked once more, in sample order, in pages."""
+        reader = self.connection.cursor().execute(
+            QUERIES["rows_to_vary"], {"num_aug": num_aug, "max_samples": max_samples}
+        )
+        while rows := reader.fetchmany(PLAN_PAGE):
+            yield [
+                Row(record, 0, text, given, output, reasoning, system, tuple(found), asked)
+                for record, text, given, output, reasoning, system, found, asked in rows
+            ]
+
+    def answers_to_derive(self) -> Iterator[list[VariedAnswer]]:
+        """Answers of the stage vary that did not become variants yet, in sample order, in pages."""
+        reader = self.connection.cursor().execute(QUERIES["answers_to_derive"])
+        while rows := reader.fetchmany(PLAN_PAGE):
+            yield [
+                VariedAnswer(record, sample, request_id, instruction, text, tuple(found))
+                for record, sample, request_id, instruction, text, found in rows
+            ]
+
+    def add_derived(self, derived: Sequence[Derived]) -> None:
+        """Store variants, once and for all, and the text of answers that could not be parsed."""
+        variants = [
+            (one.answer.record, ordinal, instruction)
+            for one in derived
+            for ordinal, instruction in enumerate(one.variants or (), len(one.answer.found) + 1)
+        ]
+        derivations = [
+            (one.answer.record, one.answer.sample, len(one.variants or ()), one.dropped)
+            for one in derived
+        ]
+        unusable = [
+            Failure(
+                one.answer.request_id,
+                FailureKind.UNUSABLE,
+                "no variants could be read from the answer",
+                retryable=True,
+                text=one.answer.text,
+            )
+            for one in derived
+            if one.variants is None
+        ]
+        with self.database.transaction():
+            if variants:
+                rows = [(position, *row) for position, row in enumerate(variants)]
+                with self.database.incoming(rows, VARIANT_SCHEMA):
+                    self.database.run("insert_variants")
+            with self.database.incoming(derivations, DERIVATION_SCHEMA):
+                self.database.run("insert_derivations")
+            if unusable:
+                tuples = [astuple(failure) for failure in unusable]
+                with self.database.incoming(tuples, FAILURE_SCHEMA):
+                    self.database.run("insert_failures")
+
+    def short_of_variants(self, num_aug: int) -> tuple[int, int]:
+        """How many records have fewer variants than wanted, and how many are missing in all."""
+        records, missing = self.database.row("short_of_variants", num_aug=num_aug)
+        return int(records), int(missing)
+
+    def first_without_instruction(self) -> int | None:
+        """The source row of the first record that has an input only."""
+        row = next(iter(self.database.rows("first_without_instruction")), None)
+        return None if row is None else int(row[0])
 
     def add_asks(self, stage: str, asks: Sequence[Ask]) -> None:
         """Store asks and those of their requests that are new, in one transaction."""

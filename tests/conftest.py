@@ -51,7 +51,7 @@ def command() -> Command:
         *arguments: object, env: Mapping[str, str] | None = None
     ) -> subprocess.CompletedProcess[str]:
         process = start(*arguments, env=env)
-        out, err = process.communicate(timeout=300)
+        out, err = process.communicate(timeout=500)
         return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
     return run

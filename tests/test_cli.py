@@ -71,7 +71,7 @@ def test_underscores_and_hyphens(command: Command, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["distill"], "name what to distill with --dataset-name, or --high-quality-file"),
+        (["distill"], "name what to distill with either --dataset-name or --high-quality-file"),
         (["distill", "--dataset-name", "nope.json"], "no such file or folder: nope.json"),
         (["distill", "--bogus"], "No such option: --bogus (see --help)"),
         (["distill", "--dataset-name", "d.jsonl", "--formats", "xml"], "unknown format 'xml'"),

@@ -40,7 +40,7 @@ def run(
     folder.mkdir(exist_ok=True)
     progress = SilentProgress()
     with opened(RunFolder(folder), spec) as store:
-        status, _ = go_on(RunFolder(folder), store, lambda _: backend, progress)
+        status, _ = go_on(RunFolder(folder), store, lambda _: backend, progress, 3)
     return status, progress.lines
 
 

@@ -8,21 +8,21 @@ import pytest
 
 from fastdatasets.prompts import Prompt, default_templates, language_of, own_template
 from store import UserError
-from store.models import Language, Record
+from store.models import Language, Row
 
 
-def record(instruction: str, input_text: str = "") -> Record:
+def row(instruction: str, input_text: str = "") -> Row:
     """A record with a question only."""
-    return Record(0, instruction, input_text, "", "", None)
+    return Row(0, 0, instruction, input_text)
 
 
 def test_chinese_default_is_the_guides() -> None:
     """The Chinese default prompt is the guide's, with the input left out where there is none."""
     prompt = Prompt("answer", default_templates("answer"), Language.AUTO)
-    assert prompt.render(record("写一首诗", "月亮")) == (
+    assert prompt.render(row("写一首诗", "月亮")) == (
         "指令: 写一首诗\n\n输入: 月亮\n\n请根据以上指令和输入生成合适的输出。"
     )
-    assert prompt.render(record("写一首诗")) == (
+    assert prompt.render(row("写一首诗")) == (
         "指令: 写一首诗\n\n请根据以上指令和输入生成合适的输出。"
     )
 
@@ -30,7 +30,7 @@ def test_chinese_default_is_the_guides() -> None:
 def test_english_default() -> None:
     """A record in another script gets the English prompt."""
     prompt = Prompt("answer", default_templates("answer"), Language.AUTO)
-    assert prompt.render(record("Add", "1 + 1")) == (
+    assert prompt.render(row("Add", "1 + 1")) == (
         "Instruction: Add\n\nInput: 1 + 1\n\n"
         "Write a suitable output for the instruction and input above."
     )
@@ -39,7 +39,7 @@ def test_english_default() -> None:
 def test_language_can_be_set() -> None:
     """A language that is set holds for every record."""
     prompt = Prompt("answer", default_templates("answer"), Language.ZH)
-    assert prompt.render(record("Add")) == "指令: Add\n\n请根据以上指令和输入生成合适的输出。"
+    assert prompt.render(row("Add")) == "指令: Add\n\n请根据以上指令和输入生成合适的输出。"
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def test_own_template(tmp_path: Path) -> None:
     path = tmp_path / "own.j2"
     path.write_text("Q: {{ instruction }}{{ '!' if output == '' }}\n", "utf-8")
     prompt = Prompt("answer", own_template("answer", path), Language.AUTO)
-    assert prompt.render(record("写")) == "Q: 写!"
+    assert prompt.render(row("写")) == "Q: 写!"
 
 
 @pytest.mark.parametrize(

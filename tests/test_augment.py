@@ -1,0 +1,226 @@
+"""Augment: variants are read, never invented, asked for again where they are too few, answered."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+
+from backends.killpoints import KillPoint
+from fastdatasets.day import Day
+from fastdatasets.session import Outcome, Wishes, resume, start
+from fastdatasets.variants import distinct, parse_variants
+from store import UserError
+from store.models import Mode
+from tests.conftest import start as start_command
+from tests.conftest import write_jsonl
+from tests.llmserver import LLMServer, Reply
+
+SAMPLES = [{"instruction": f"Describe item {n}", "input": "x" * (n % 2)} for n in range(4)]
+
+
+def is_vary(body: dict[str, Any]) -> bool:
+    """Whether a body asks for variants."""
+    return "Output only a JSON array" in body["messages"][-1]["content"]
+
+
+def original_of(body: dict[str, Any]) -> str:
+    """The instruction that a request for variants is about."""
+    content: str = body["messages"][-1]["content"]
+    return content.split("Instruction: ")[1].split("\n", maxsplit=1)[0]
+
+
+def teacher(body: dict[str, Any]) -> str:
+    """Three variants, or an answer that repeats the prompt."""
+    if is_vary(body):
+        item = original_of(body).split()[-1]
+        return json.dumps([f"Paint {item} blue", f"Why is {item} heavy?", f"Rhyme about {item}"])
+    return f"A: {body['messages'][-1]['content']}"
+
+
+@pytest.fixture(params=["openai", "openai-batch"])
+def server(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[LLMServer]:
+    """A teacher behind either backend."""
+    with LLMServer(answer=teacher) as server:
+        monkeypatch.setenv("LLM_API_KEY", "sk-test")
+        monkeypatch.setenv("LLM_API_BASE", server.base_url)
+        monkeypatch.setenv("FASTDATASETS_POLL_SECONDS", "0")
+        monkeypatch.setenv("FASTDATASETS_ADOPT_GRACE_SECONDS", "0")
+        monkeypatch.setenv("TEST_BACKEND", request.param)
+        yield server
+
+
+def augment(num_aug: int = 3, **day: Any) -> Outcome:
+    """A run over the samples."""
+    source = write_jsonl(Path("d.jsonl"), SAMPLES)  # type: ignore[arg-type]
+    wishes = Wishes(
+        mode=Mode.AUGMENT,
+        high_quality_file=source,
+        num_aug=num_aug,
+        model="m",
+        backend=os.environ["TEST_BACKEND"],
+    )
+    return start(wishes, None, "r", Day(**day))
+
+
+def exported(name: str = "distilled.json") -> list[dict[str, Any]]:
+    """The rows of a file of the run."""
+    rows: list[dict[str, Any]] = json.loads(Path("output/r", name).read_text("utf-8"))
+    return rows
+
+
+def test_samples_and_variants_are_answered(server: LLMServer) -> None:
+    """N samples with three variants each give 4 N rows that know their original."""
+    assert augment().status.state == "done"
+    rows = exported()
+    assert len(rows) == 16
+    assert rows[5] == {
+        "instruction": "Paint 1 blue",
+        "input": "x",
+        "output": "A: Instruction: Paint 1 blue\n\nInput: x\n\n"
+        "Write a suitable output for the instruction and input above.",
+        "reasoning": "",
+        "finish_reason": "stop",
+        "model": "m",
+        "source_row": 1,
+        "original_instruction": "Describe item 1",
+        "variant": 1,
+    }
+    assert [(row["source_row"], row["variant"]) for row in rows] == [
+        (n, variant) for n in range(4) for variant in range(4)
+    ]
+    assert exported("distilled-alpaca.json")[5].keys() == {"instruction", "input", "output"}
+    assert server.bill.twice() == []
+    assert server.bill.total == 4 + 16
+
+
+def test_near_duplicates_are_asked_for_again(server: LLMServer) -> None:
+    """Variants that repeat the original or each other are dropped, and asked for once more."""
+    asked: list[str] = []
+
+    def repetitive(body: dict[str, Any]) -> str:
+        if not is_vary(body):
+            return teacher(body)
+        asked.append(body["messages"][-1]["content"])
+        if "Paint" in asked[-1]:
+            return teacher(body)
+        item = original_of(body).split()[-1]
+        return json.dumps([f"describe item {item}!", f"Paint {item} blue", f"Paint {item}, blue."])
+
+    server.answer = repetitive
+    outcome = augment()
+    assert outcome.status.state == "done"
+    assert [row["instruction"] for row in exported()[:4]] == [
+        "Describe item 0",
+        "Paint 0 blue",
+        "Why is 0 heavy?",
+        "Rhyme about 0",
+    ]
+    assert len(asked) == 8
+    assert "Write 2 new instructions" in asked[-1]
+    assert server.bill.twice() == []
+
+
+def test_what_cannot_be_parsed_is_never_invented(
+    server: LLMServer, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """An answer without variants is asked for again, then reported; its text is kept."""
+    server.answer = lambda body: "Sorry, no." if is_vary(body) else teacher(body)
+    outcome = augment(max_attempts=2)
+    assert outcome.status.state == "done"
+    assert [row["variant"] for row in exported()] == [0, 0, 0, 0]
+    assert "4 records have fewer than 3 variants: 12 missing" in capfd.readouterr().err
+    with duckdb.connect("output/r/work.duckdb", read_only=True) as db:
+        kept = db.execute("SELECT kind, text FROM failures").fetchall()
+    assert kept == [("unusable", "Sorry, no.")] * 8
+
+
+def test_refused_variants_are_failures(server: LLMServer) -> None:
+    """A sample whose variants the server refuses is answered itself, and counted as failed."""
+    refusal = Reply(status_code=400, error={"message": "No.", "code": "content_filter"})
+    server.answer = lambda body: (
+        refusal if is_vary(body) and "item 2" in str(body) else teacher(body)
+    )
+    outcome = augment()
+    assert (outcome.status.requests.failed, outcome.status.state) == (1, "incomplete")
+    assert len(exported()) == 13
+
+
+def test_resume_in_either_stage(server: LLMServer) -> None:
+    """A death in the first stage, then one in the second: nothing is asked twice."""
+    source = write_jsonl(Path("d.jsonl"), SAMPLES)  # type: ignore[arg-type]
+    words = ("--high_quality_file", source, "--num_aug", 3, "--model", "m", "--run", "r")
+    if os.environ["TEST_BACKEND"] == "openai-batch":
+        points: list[str] = [KillPoint.COLLECTING, KillPoint.BATCH_SENT, KillPoint.COLLECTED]
+    else:
+        points = [""]
+    for point in points:
+        process = start_command(
+            "augment", *words, "--backend", os.environ["TEST_BACKEND"],
+            env={"FASTDATASETS_KILL_AT": point},
+        )  # fmt: skip
+        process.communicate()
+    outcome = resume("r", None, Day(), retry_failed=False)
+    assert outcome is not None
+    assert outcome.status.state == "done"
+    server.settle()
+    assert (len(exported()), server.bill.twice(), server.bill.total) == (16, [], 20)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('["a", "b"]', ["a", "b"]),
+        ('Sure! Here they are:\n["a", "b"]\nEnjoy.', ["a", "b"]),
+        ('```json\n["a", "b"]\n```', ["a", "b"]),
+        ('{"variations": ["a", "b"]}', ["a", "b"]),
+        ('{"note": "x", "variations": [{"instruction": "a"}, {"question": "b"}]}', ["a", "b"]),
+        ('<think>I [must] think</think>["a", "b"]', ["a", "b"]),
+        ("1. a\n2. b", ["a", "b"]),
+        ('Here:\n1) "a",\n2) "b"', ["a", "b"]),
+        ("- a\n- b", ["a", "b"]),
+        ("1、甲\n2、乙", ["甲", "乙"]),
+        ('["a", "b",]', ["a", "b"]),
+        ("['a', 'b']", ["a", "b"]),
+        ('["a", "b", "half of', ["a", "b"]),
+        ('["only half of', None),
+        ("Sorry, I cannot.", None),
+        ("", None),
+        ("[]", None),
+        ("[1, 2]", None),
+        ("42", None),
+    ],
+)
+def test_parse_variants(text: str, expected: list[str] | None) -> None:
+    """Variants are found however the teacher wraps them, and nowhere else."""
+    assert parse_variants(text) == expected
+
+
+def test_distinct() -> None:
+    """Near-duplicates of taken ones and of each other go, in order, until enough are kept."""
+    candidates = ["Write a poem.", "write a poem!", "Write a song", "Sing", "More"]
+    assert distinct(candidates, ["Write  a SONG"], 2) == (["Write a poem.", "Sing"], 2)
+
+
+@pytest.mark.parametrize(
+    ("content", "num_aug", "message"),
+    [
+        ('{"instruction": "a"}\n', 0, "--num-aug 0: at least 1 variant is expected"),
+        ('{"instruction": "a"}\n{"instruction": "", "input": "b"}\n', 1, "the sample in row 2 has"),
+        ('{"instruction": }\n', 1, "is not valid JSON: line 1"),
+        ("", 1, "no objects in it"),
+    ],
+)
+def test_users_errors(tmp_path: Path, content: str, num_aug: int, message: str) -> None:
+    """A file that cannot be augmented is said, with the place, and leaves no run."""
+    path = tmp_path / "d.jsonl"
+    path.write_text(content)
+    wishes = Wishes(mode=Mode.AUGMENT, high_quality_file=path, num_aug=num_aug, model="m")
+    with pytest.raises(UserError, match=message):
+        start(wishes, None, "r", Day())
+    assert not Path("output/r").exists()

@@ -1,0 +1,187 @@
+"""The live backend against the tests' server: concurrency, retries, outages, deaths."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fastdatasets.day import Day
+from fastdatasets.session import Outcome, Wishes, resume, start
+from store import Unfinished
+from tests.conftest import start as start_command
+from tests.conftest import write_jsonl
+from tests.llmserver import (
+    Fault,
+    Kind,
+    LLMServer,
+    Reply,
+    forbidden,
+    http_date,
+    insufficient_quota,
+    rate_limited,
+)
+
+CHAT = "POST /chat/completions"
+QUESTIONS = [f"Question {number}" for number in range(20)]
+
+
+def prompt_of(question: str) -> str:
+    """The default English prompt."""
+    return f"Instruction: {question}\n\nWrite a suitable output for the instruction above."
+
+
+def answer(body: dict[str, Any]) -> str:
+    """What the server's model says."""
+    return f"A: {body['messages'][-1]['content']}"
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[LLMServer]:
+    """A server, and settings under which nothing waits."""
+    with LLMServer(answer=answer) as server:
+        monkeypatch.setenv("LLM_API_KEY", "sk-test")
+        monkeypatch.setenv("LLM_API_BASE", server.base_url)
+        monkeypatch.setenv("FASTDATASETS_POLL_SECONDS", "0")
+        yield server
+
+
+def distill(**day: Any) -> Outcome:
+    """A run over the questions; the address in the environment chooses the live backend."""
+    source = write_jsonl(Path("d.jsonl"), [{"prompt": question} for question in QUESTIONS])
+    wishes = Wishes(dataset_name=str(source), sample_size=0, model="m")
+    return start(wishes, None, "r", Day(**day))
+
+
+def check_done(without: tuple[str, ...] = ()) -> None:
+    """Each record is exported with its answer, in sample order."""
+    rows = json.loads(Path("output/r/distilled.json").read_text("utf-8"))
+    assert [(row["instruction"], row["output"]) for row in rows] == [
+        (question, f"A: {prompt_of(question)}") for question in QUESTIONS if question not in without
+    ]
+
+
+@pytest.mark.parametrize("concurrency", [1, 7])
+def test_as_many_at_once_as_allowed(
+    server: LLMServer, monkeypatch: pytest.MonkeyPatch, concurrency: int
+) -> None:
+    """MAX_LLM_CONCURRENCY requests are in flight, never more and not fewer."""
+    monkeypatch.setenv("MAX_LLM_CONCURRENCY", str(concurrency))
+    server.latency = 0.05
+    assert distill().status.state == "done"
+    assert server.max_concurrency == concurrency
+    assert server.bill.twice() == []
+    check_done()
+
+
+FAULTS = {
+    "500": Fault(CHAT, Kind.REFUSE, times=2),
+    "dropped": Fault(CHAT, Kind.DROP_BEFORE, times=3),
+    "garbled": Fault(CHAT, Kind.CUT),
+    "429": rate_limited(CHAT, times=4),
+    "429 in ms": rate_limited(CHAT, headers={"retry-after-ms": "5"}, times=2),
+    "429 by date": rate_limited(CHAT, headers={"Retry-After": http_date(3600)}, times=2),
+    "503": Fault(CHAT, Kind.REFUSE, times=3, status=503),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_faults_are_survived(server: LLMServer, name: str) -> None:
+    """What passes by is tried again, and the run ends whole."""
+    server.faults.append(FAULTS[name])
+    assert distill().status.state == "done"
+    assert FAULTS[name].fired > 0
+    check_done()
+
+
+def test_hanging_request(server: LLMServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request that is never answered is given up after its time and tried again."""
+    monkeypatch.setenv("FASTDATASETS_TIMEOUT_SECONDS", "0.5")
+    server.faults.append(Fault(CHAT, Kind.HANG))
+    assert distill().status.state == "done"
+    check_done()
+
+
+def test_failures_for_good(server: LLMServer) -> None:
+    """A refused request fails with the server's words; one that always fails uses its attempts."""
+
+    def choosy(body: dict[str, Any]) -> str | Reply:
+        if "Question 3" in str(body):
+            return Reply(status_code=400, error={"message": "Bad thing.", "code": "bad"})
+        if "Question 5" in str(body):
+            return Reply(status_code=500, error={"message": "Oh no.", "code": None})
+        return answer(body)
+
+    server.answer = choosy
+    outcome = distill(max_attempts=2)
+    assert outcome.reasons == (("refused", "400: Bad thing.", 1), ("server", "500: Oh no.", 1))
+    tried = [call for call in server.requests_log if call.status == 500]
+    assert len(tried) == 2
+    check_done(without=("Question 3", "Question 5"))
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        (forbidden(CHAT), "the server refuses every request: 403"),
+        (insufficient_quota(CHAT), "the server refuses every request: 429: You exceeded"),
+        (rate_limited(CHAT, times=None), "the server does not let us in: 429: Rate limit"),
+        (Fault(CHAT, Kind.DROP_BEFORE, None), "the server does not let us in: APIConnectionError"),
+    ],
+)
+def test_what_concerns_every_request(server: LLMServer, fault: Fault, message: str) -> None:
+    """It stops the run, uses no attempt, and once it is over a resume goes through."""
+    server.faults.append(fault)
+    with pytest.raises(Unfinished) as raised:
+        distill(max_attempts=1)
+    assert str(raised.value).startswith(message)
+    server.faults.clear()
+    resumed = resume("r", None, Day(max_attempts=1), retry_failed=False)
+    assert resumed is not None
+    assert resumed.status.state == "done"
+    check_done()
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"reasoning": "hm"},
+        {"reasoning_content": "hm"},
+        {"content": "<think>hm</think>\n\nThe answer"},
+    ],
+)
+def test_reasoning(server: LLMServer, message: dict[str, object]) -> None:
+    """Reasoning is taken from its fields, or from the text, and kept apart."""
+    server.answer = lambda _: Reply("The answer", message=message)
+    distill()
+    rows = json.loads(Path("output/r/distilled.json").read_text("utf-8"))
+    assert {(row["reasoning"], row["output"]) for row in rows} == {("hm", "The answer")}
+
+
+def test_kill(server: LLMServer, tmp_path: Path) -> None:
+    """Kill -9 in the middle: what was stored is not asked again."""
+    server.latency = 0.3
+    questions = [f"Question {number}" for number in range(100)]
+    source = write_jsonl(tmp_path / "d.jsonl", [{"prompt": question} for question in questions])
+    words = ("distill", "--dataset-name", source, "--sample-size", 0, "--model", "m", "--run", "r")
+    process = start_command(*words)
+    progress = Path("output/r/progress.json")
+    while not (progress.exists() and json.loads(progress.read_bytes())["requests"]["done"]):
+        try:
+            process.wait(timeout=0.05)
+        except subprocess.TimeoutExpired:
+            continue
+        pytest.fail(f"it ended too early: {process.communicate()}")
+    stored = json.loads(progress.read_bytes())["requests"]["done"]
+    process.kill()
+    process.communicate()
+    asked = server.bill.total
+    server.latency = 0.0
+    outcome = resume("r", None, Day(), retry_failed=False)
+    assert outcome is not None
+    assert outcome.status.requests.done == 100
+    assert server.bill.total - asked <= 100 - stored
