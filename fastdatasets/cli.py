@@ -159,6 +159,59 @@ def status(
 
 
 @app.command()
+def estimate(
+    dataset_name: opt.DatasetName = None,
+    high_quality_file: opt.HighQualityFile = None,
+    config_name: opt.ConfigName = None,
+    split: opt.Split = "train",
+    sample_size: opt.SampleSize = None,
+    seed: opt.Seed = 42,
+    instruction_col: opt.InstructionCol = None,
+    input_col: opt.InputCol = None,
+    output_col: opt.OutputCol = None,
+    backend: opt.BackendName = None,
+    model: opt.Model = None,
+    max_output_tokens: opt.MaxOutputTokens = None,
+    prompt_template: opt.PromptTemplate = None,
+    language: opt.LanguageName = None,
+    as_json: opt.AsJson = False,
+) -> None:
+    """Count what a distill would ask, before anything is sent."""
+    options = locals()
+    del options["as_json"]
+    import msgspec
+
+    from fastdatasets.estimate import estimate as count
+    from fastdatasets.session import Wishes
+
+    found = count(Wishes(**options))
+    if as_json:
+        print(msgspec.json.encode(found).decode())
+    else:
+        print(
+            f"{found.records} records, {found.requests} distinct requests: about "
+            f"{found.prompt_tokens} prompt tokens (a third of their bytes), at most "
+            f"{found.max_completion_tokens} completion tokens"
+        )
+
+
+@app.command()
+def config(as_json: opt.AsJson = False) -> None:
+    """Show the settings in force and where each comes from; keys are masked."""
+    import msgspec
+
+    from fastdatasets.config import settings_in_force
+
+    settings = settings_in_force()
+    if as_json:
+        print(msgspec.json.encode(settings).decode())
+    else:
+        width = max(len(setting.name) for setting in settings)
+        for setting in settings:
+            print(f"{setting.name:<{width}}  {setting.origin:<11}  {setting.value}")
+
+
+@app.command()
 def cancel(
     run: opt.RunName = None,
     keep_files: opt.KeepFiles = False,
@@ -228,11 +281,15 @@ def main() -> None:
     except KeyboardInterrupt:
         code = STOPPED
     except typer.TyperException as error:  # an option that does not exist, a value out of range
-        print(f"fastdatasets: {error.format_message()} (see --help)", file=sys.stderr)
+        if message := error.format_message():
+            print(f"fastdatasets: {message} (see --help)", file=sys.stderr)
         code = 1
+    except RuntimeError as error:
+        # DuckDB 2.0 raises a bare RuntimeError where a Ctrl-C interrupts a statement
+        if "interrupted" not in str(error).lower():
+            raise
+        code = STOPPED
     except OSError as error:
         print(f"fastdatasets: {error}", file=sys.stderr)
         code = 1
-    if code == STOPPED:  # Typer gives it for a Ctrl-C inside a command
-        print("fastdatasets: stopped; go on with: fastdatasets resume", file=sys.stderr)
     sys.exit(code)

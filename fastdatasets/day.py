@@ -32,6 +32,15 @@ class Day:
     completion_window: str | None = None
     max_tokens_name: str | None = None
 
+    def check(self, backend: str, model: str, *, generates: bool) -> None:
+        """Raise UserError for what would fail later, before anything is made."""
+        parse_engine_args(self.engine_arg)
+        if backend == "vllm" and generates:
+            from backends.vllm_engine import check_installed, check_model
+
+            check_installed()
+            check_model(model)
+
     def backend(self, run: Run, settings: Settings, folder: RunFolder) -> Backend:
         """The run's backend, with the options of the day; raises UserError."""
         if run.backend == "openai-batch":

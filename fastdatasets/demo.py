@@ -8,6 +8,7 @@ import time
 from importlib.util import find_spec
 from pathlib import Path
 
+from backends.embedded import EMBEDDED_MODEL
 from fastdatasets.day import Day
 from fastdatasets.session import Wishes, start
 from store import FastDatasetsError, UserError
@@ -31,7 +32,11 @@ def demo() -> None:
     """Distill, then show where the files are and the first answer."""
     began = time.monotonic()
     wishes = Wishes(
-        dataset_name=str(demo_dataset()), sample_size=RECORDS, max_output_tokens=MAX_TOKENS
+        dataset_name=str(demo_dataset()),
+        sample_size=RECORDS,
+        max_output_tokens=MAX_TOKENS,
+        backend="vllm",
+        model=EMBEDDED_MODEL,
     )
     outcome = start(wishes, None, None, Day())
     print("\n".join(outcome.files))
@@ -50,3 +55,5 @@ if __name__ == "__main__":
     except FastDatasetsError as error:
         print(f"fastdatasets: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(130)

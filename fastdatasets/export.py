@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from store import RunFolder, UserError, WorkStore
 from store.folder import replacing
@@ -49,19 +52,48 @@ def export(
     answer are in none of the files.
     """
     options = options or run.export
-    store.view_export_rows()
-    written = []
-    for statement, path in export_files(folder, run.mode, options).items():
-        with replacing(path) as temporary:
-            select = STATEMENTS[statement]
-            # COPY refuses a parameter that the statement does not use
-            uses = {"include_reasoning": options.include_reasoning}
-            rows = store.copy_to_json(select, temporary, uses if statement in FORMATS else {})
-        written.append(Exported(path, rows))
+    uses = {"include_reasoning": options.include_reasoning}  # parameters of the training formats
+    files = export_files(folder, run.mode, options)
+    rows = dict.fromkeys(files, 0)
+    with ExitStack() as stack:
+        arrays = {statement: stack.enter_context(_array(path)) for statement, path in files.items()}
+        page = stack.enter_context(replacing(folder.path / "page.jsonl", keep=False))
+        for _ in store.export_pages():
+            for statement, array in arrays.items():
+                parameters = uses if statement in FORMATS else {}
+                rows[statement] += store.copy_to_json(STATEMENTS[statement], page, parameters)
+                array.add_lines(page)
+    written = [Exported(path, rows[statement]) for statement, path in files.items()]
     if options.output_file is not None:
         target = Path(options.output_file)
-        target.parent.mkdir(parents=True, exist_ok=True)
         with replacing(target) as temporary:
             shutil.copyfile(folder.path / "distilled.json", temporary)
         written.append(Exported(target, written[0].rows))
     return written
+
+
+class _Array:
+    """A JSON array on its way into a file."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._separator = b"[\n"
+
+    def add_lines(self, path: Path) -> None:
+        """Append the objects of a file with one a line; a newline is never inside one."""
+        with path.open("rb") as lines:
+            for line in lines:
+                self._file.write(self._separator + line.rstrip(b"\n"))
+                self._separator = b",\n"
+
+    def close(self) -> None:
+        """End the array."""
+        self._file.write(b"[]\n" if self._separator == b"[\n" else b"\n]\n")
+
+
+@contextmanager
+def _array(path: Path) -> Iterator[_Array]:
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        array = _Array(file)
+        yield array
+        array.close()

@@ -23,7 +23,7 @@ class View:
     held_by: str | None
 
 
-def look(name: str | None, output_dir: Path | None, max_attempts: int) -> View:
+def look(name: str | None = None, output_dir: Path | None = None, max_attempts: int = 3) -> View:
     """Read the store where that is possible, progress.json where it is not."""
     folder = find_or_newest(name, output_dir or load_settings().fastdatasets_output_dir)
     try:

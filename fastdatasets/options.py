@@ -33,10 +33,13 @@ SampleSize = Annotated[
     int | None,
     typer.Option(
         help="Records to take; 0: all. Default: DEFAULT_SAMPLE_SIZE, else 3.",
+        max=2**62,
         rich_help_panel=DATA,
     ),
 ]
-Seed = Annotated[int, typer.Option(help="Seed of the sampling.", rich_help_panel=DATA)]
+Seed = Annotated[
+    int, typer.Option(help="Seed of the sampling.", min=0, max=2**62, rich_help_panel=DATA)
+]
 InstructionCol = Annotated[
     str | None, typer.Option(help="Column of the instruction.", rich_help_panel=DATA)
 ]

@@ -11,8 +11,8 @@ from fastdatasets.export import Exported, export
 from fastdatasets.progress import RunProgress
 from fastdatasets.sources import open_source, read_error
 from fastdatasets.stages import stages_of
-from store import RunFolder, UserError, WorkStore
-from store.models import Mode, Run, Status
+from store import RunFolder, WorkStore
+from store.models import ExportOptions, Mode, Run, Status
 
 MakeBackend = Callable[[Run], Backend]
 
@@ -23,14 +23,16 @@ def go_on(
     make_backend: MakeBackend,
     progress: RunProgress,
     max_samples: int,
+    options: ExportOptions | None = None,
 ) -> tuple[Status, list[Exported]]:
     """Do all that is left of a run; gives where it stands then and the files that were written.
 
     May be called again at any time, after any death: each step looks at the store for what is left.
-    max_samples: how often a record is asked for variants, where some could not be used.
+    max_samples: how often a record is asked for variants, where some could not be used. options: of
+    the day, for the exports; else the run's own.
     """
     run = store.run()
-    sample(store, run, progress)
+    sample(store, run, progress.say)
     backend: Backend | None = None
     for stage in stages_of(run, max_samples):
         while True:
@@ -43,28 +45,27 @@ def go_on(
             status = progress.look_now(store)
             if not _is_answered(status):
                 return status, []
-    status = progress.look_now(store)
     if run.num_aug and not run.skip_generation:
         records, missing = store.short_of_variants(run.num_aug)
         if records:
             progress.say(
                 f"{records} records have fewer than {run.num_aug} variants: {missing} missing"
             )
-    files = export(folder, store, run)
+    files = export(folder, store, run, options)
     if missing := files[0].rows - min(file.rows for file in files):
         progress.say(f"{missing} rows have no output: in distilled.json, in no training file")
-    return status, files
+    return progress.finish(store), files
 
 
 def _is_answered(status: Status) -> bool:
     return not (status.requests.pending or status.requests.in_flight)
 
 
-def sample(store: WorkStore, run: Run, progress: RunProgress) -> None:
+def sample(store: WorkStore, run: Run, say: Callable[[str], None]) -> None:
     """Take the run's records from its source, unless that was completed before."""
     if store.sampling() is not None:
         return
-    progress.say(f"sampling {run.source}")
+    say(f"sampling {run.source}")
     try:
         mapping = open_source(
             store.connection,
@@ -75,8 +76,8 @@ def sample(store: WorkStore, run: Run, progress: RunProgress) -> None:
         )
         for role, name in run.columns.items():
             if name is not None and name not in mapping.as_dict().values():
-                progress.say(f"there is no column {name!r} for the {role}; adapting")
-        progress.say(f"columns: {mapping.describe()}")
+                say(f"there is no column {name!r} for the {role}; adapting")
+        say(f"columns: {mapping.describe()}")
         sampling = store.sample(
             run.sample_size, run.seed, mapping.as_dict(), need_instruction=run.mode is Mode.AUGMENT
         )
@@ -85,6 +86,4 @@ def sample(store: WorkStore, run: Run, progress: RunProgress) -> None:
     except duckdb.Error as error:
         raise read_error(run.source, error) from None
     empty = f", {sampling.empty} left out as empty" if sampling.empty else ""
-    progress.say(f"sampled {store.record_count()} of {sampling.rows} rows{empty}")
-    if not store.record_count():
-        raise UserError(f"{run.source} has no row with an instruction or an input")
+    say(f"sampled {store.record_count()} of {sampling.rows} rows{empty}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from dataclasses import replace
 from typing import Protocol, Self
 
 from rich.console import Console
@@ -19,7 +20,7 @@ from rich.progress import (
 
 import backends
 from store import RunFolder, WorkStore
-from store.models import Status
+from store.models import State, Status
 
 LOOK_SECONDS = 1.0
 LINE_SECONDS = 10.0  # between two plain lines
@@ -31,6 +32,9 @@ class RunProgress(backends.Progress, Protocol):
 
     def look_now(self, store: WorkStore) -> Status:
         """Count what is done, and show it."""
+
+    def finish(self, store: WorkStore) -> Status:
+        """Count for the last time, when the run's files are written."""
 
 
 class ConsoleProgress:
@@ -83,10 +87,17 @@ class ConsoleProgress:
         """Count what is done, write progress.json and show it."""
         began = time.monotonic()
         status = store.status(self._folder.name, self._max_attempts)
-        self._folder.write_progress(status)
+        # 'done' is only said by finish: an unnamed resume takes a run for done by this file.
+        self._folder.write_progress(replace(status, state=State.INCOMPLETE))
         self._show(status)
         took = time.monotonic() - began
         self._next_look = time.monotonic() + max(LOOK_SECONDS, SHARE * took)
+        return status
+
+    def finish(self, store: WorkStore) -> Status:
+        """Write progress.json for the last time, when the run's files are written."""
+        status = store.status(self._folder.name, self._max_attempts)
+        self._folder.write_progress(status)
         return status
 
     def _show(self, status: Status) -> None:

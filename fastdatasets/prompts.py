@@ -7,7 +7,7 @@ from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
-from jinja2 import StrictUndefined, Template, TemplateError, TemplateSyntaxError
+from jinja2 import StrictUndefined, Template, TemplateSyntaxError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from store import UserError
@@ -75,21 +75,27 @@ class Prompt:
         """The prompt for a row; raises UserError where the template cannot be filled."""
         template = _compile(self._text(row))
         try:
-            return template.render(
+            prompt = template.render(
                 instruction=row.instruction,
                 input=row.input,
                 output=row.original_output,
                 reasoning=row.reasoning,
                 **more,
             )
-        except TemplateError as error:
+        except Exception as error:  # a template can do anything: 1 / 0, an unknown variable
             raise UserError(
                 f"the prompt template of stage {self._stage} fails on record {row.record}: "
-                f"{error.message}; its variables are {VARIABLES}"
+                f"{error}; its variables are {VARIABLES}"
             ) from None
+        if not prompt.strip():
+            raise UserError(
+                f"the prompt template of stage {self._stage} gives an empty prompt for record "
+                f"{row.record}"
+            )
+        return prompt
 
     def _text(self, row: Row) -> str:
-        if own := self._templates.get(self._stage):
+        if (own := self._templates.get(self._stage)) is not None:
             return own
         language = self._language
         if language is Language.AUTO:

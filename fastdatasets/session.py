@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from backends import Backend
-from fastdatasets.day import BACKENDS, Day, parse_engine_args
+from fastdatasets.day import BACKENDS, Day
 from fastdatasets.export import Exported, export, parse_formats
 from fastdatasets.pipeline import go_on
 from fastdatasets.progress import ConsoleProgress
@@ -30,6 +31,7 @@ from store.models import ExportOptions, FailureKind, Language, Mode, Run, Status
 from store.work_store import utc_now
 
 DEFAULT_MAX_TOKENS = 4096
+TODAY = Day()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +90,7 @@ class Wishes:
             export=ExportOptions(
                 formats=parse_formats(formats),
                 include_reasoning=self.include_reasoning,
-                output_file=None if self.output_file is None else str(self.output_file.resolve()),
+                output_file=_writable(self.output_file),
             ),
         )
 
@@ -122,6 +124,8 @@ class Wishes:
         named = self.model or settings.llm_model
         if named is None and backend != "vllm":
             raise UserError(f"name the teacher for {backend}: --model, or LLM_MODEL")
+        if named is not None and backend == "vllm" and Path(named).expanduser().is_dir():
+            return str(Path(named).expanduser().resolve())  # the same from any folder
         return named or EMBEDDED_MODEL
 
     def _params(self, settings: Settings) -> dict[str, Any]:
@@ -163,16 +167,28 @@ class Outcome:
             )
 
 
-def start(
-    wishes: Wishes,
-    output_dir: Path | None,
-    name: str | None,
-    day: Day,
+def distill(
+    wishes: Wishes, *, run: str | None = None, output_dir: Path | None = None, day: Day = TODAY
 ) -> Outcome:
+    """Make a run that answers a dataset, or go on with the one of that name, as far as it goes.
+
+    Raises UserError for what the user has to mend, Unfinished where the run stopped in good order.
+    """
+    return start(replace(wishes, mode=Mode.DISTILL), output_dir, run, day)
+
+
+def augment(
+    wishes: Wishes, *, run: str | None = None, output_dir: Path | None = None, day: Day = TODAY
+) -> Outcome:
+    """Make a run that writes variants of samples and answers all of them; otherwise as distill."""
+    return start(replace(wishes, mode=Mode.AUGMENT), output_dir, run, day)
+
+
+def start(wishes: Wishes, output_dir: Path | None, name: str | None, day: Day) -> Outcome:
     """Make a run, or go on with the one of that name, and bring it as far as it goes."""
     settings = load_settings()
     spec = wishes.spec(settings)
-    parse_engine_args(day.engine_arg)  # a mistake in them shows before anything is made
+    day.check(spec.backend, spec.model, generates=not spec.skip_generation)
     output_dir = output_dir or settings.fastdatasets_output_dir
     others = [
         folder
@@ -192,21 +208,20 @@ def start(
                 "" if wishes.backend else " (by LLM_API_KEY and LLM_API_BASE; --backend says else)"
             )
             progress.say(f"run {folder.path}: {spec.backend}{why}, {spec.model}")
-            return _work(folder, store, progress, settings, day)
+            return _work(folder, store, progress, settings, day, spec.export)
     except UserError:
         _forget_if_nothing_was_sampled(folder)
         raise
 
 
 def resume(
-    name: str | None,
-    output_dir: Path | None,
-    day: Day,
+    name: str | None = None,
+    output_dir: Path | None = None,
+    day: Day = TODAY,
     *,
-    retry_failed: bool,
+    retry_failed: bool = False,
 ) -> Outcome | None:
     """Go on with a run, the newest unfinished one where none is named; None where there is none."""
-    parse_engine_args(day.engine_arg)  # a mistake in them shows before anything is made
     settings = load_settings()
     output_dir = output_dir or settings.fastdatasets_output_dir
     folder = find_run(name, output_dir) if name else newest_unfinished(output_dir)
@@ -219,7 +234,9 @@ def resume(
         return _work(folder, store, progress, settings, day)
 
 
-def cancel(name: str | None, output_dir: Path | None, day: Day) -> Outcome | None:
+def cancel(
+    name: str | None = None, output_dir: Path | None = None, day: Day = TODAY
+) -> Outcome | None:
     """Cancel what a run has at the server, the newest unfinished one's where none is named."""
     settings = load_settings()
     output_dir = output_dir or settings.fastdatasets_output_dir
@@ -239,11 +256,11 @@ def cancel(name: str | None, output_dir: Path | None, day: Day) -> Outcome | Non
 
 
 def export_again(
-    name: str | None,
-    output_dir: Path | None,
-    formats: str | None,
-    include_reasoning: bool,
-    output_file: Path | None,
+    name: str | None = None,
+    output_dir: Path | None = None,
+    formats: str | None = None,
+    include_reasoning: bool = False,
+    output_file: Path | None = None,
 ) -> tuple[str, ...]:
     """Write a run's files of what is answered so far; options not given are the run's own."""
     folder = find_or_newest(name, output_dir or load_settings().fastdatasets_output_dir)
@@ -255,7 +272,7 @@ def export_again(
         if include_reasoning:
             options = replace(options, include_reasoning=True)
         if output_file is not None:
-            options = replace(options, output_file=str(output_file.resolve()))
+            options = replace(options, output_file=_writable(output_file))
         return _describe(export(folder, store, run, options))
 
 
@@ -270,15 +287,38 @@ def find_or_newest(name: str | None, output_dir: Path) -> RunFolder:
 
 
 def _work(
-    folder: RunFolder, store: WorkStore, progress: ConsoleProgress, settings: Settings, day: Day
+    folder: RunFolder,
+    store: WorkStore,
+    progress: ConsoleProgress,
+    settings: Settings,
+    day: Day,
+    options: ExportOptions | None = None,
 ) -> Outcome:
     def make_backend(run: Run) -> Backend:
         return day.backend(run, settings, folder)
 
-    status, files = go_on(folder, store, make_backend, progress, day.max_attempts)
+    try:
+        status, files = go_on(folder, store, make_backend, progress, day.max_attempts, options)
+    except KeyboardInterrupt:
+        progress.say(f"stopped; go on with: fastdatasets resume {folder.path}")
+        raise
     if status.truncated:
         progress.say(f"{status.truncated} answers were cut off at the token limit")
     return Outcome(folder, status, _describe(files), tuple(store.failure_reasons()))
+
+
+def _writable(file: Path | None) -> str | None:
+    """The file's absolute path; raises UserError now rather than after a night."""
+    if file is None:
+        return None
+    path = file.expanduser().resolve()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}") from None
+    if path.is_dir() or not os.access(path.parent, os.W_OK):
+        raise UserError(f"cannot write {path}: it is a folder, or stands in one that is read-only")
+    return str(path)
 
 
 def _describe(files: Sequence[Exported]) -> tuple[str, ...]:

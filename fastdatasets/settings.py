@@ -42,8 +42,8 @@ class Settings(BaseSettings):
     @field_validator("language", mode="before")
     @classmethod
     def _not_a_locale(cls, value: object) -> object:
-        """Many systems set LANGUAGE to a list of locales, 'en_GB:en': that says nothing to us."""
-        return Language.AUTO if isinstance(value, str) and ("_" in value or ":" in value) else value
+        """Systems use LANGUAGE for locales ('de', 'en_GB:en', 'C'): those say nothing to us."""
+        return value if value in set(Language) else Language.AUTO
 
 
 def load_settings() -> Settings:
@@ -60,5 +60,5 @@ def load_settings() -> Settings:
         raise UserError(f".env is not UTF-8: {error}") from None
     if settings.hf_endpoint:
         # `datasets` and transformers read it from the environment when they are imported
-        os.environ["HF_ENDPOINT"] = settings.hf_endpoint
+        os.environ.setdefault("HF_ENDPOINT", settings.hf_endpoint)
     return settings

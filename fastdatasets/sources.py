@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -67,14 +68,16 @@ def read_error(source: str, error: duckdb.Error) -> UserError:
 def hub_table(name: str, *, config: str | None, split: str) -> pa.Table:
     """A dataset of the Hub (or a folder `datasets` can load) as an Arrow table, memory-mapped."""
     import datasets  # half a second: only where it is used
+    from datasets.exceptions import DatasetsError
     from huggingface_hub.errors import HfHubHTTPError
 
     datasets.disable_progress_bars()
     try:
         dataset = datasets.load_dataset(name, config, split=split)
-    except (ValueError, OSError, HfHubHTTPError) as error:
-        # DatasetNotFoundError, an unknown split or config, no connection: all say what is wrong
-        raise UserError(f"cannot load dataset {name!r}: {str(error).splitlines()[0]}") from None
+    except (ValueError, OSError, RuntimeError, HfHubHTTPError, DatasetsError) as error:
+        # Not found, an unknown split or config, a script, no connection: all say what is wrong.
+        reason = str(error.__cause__ or error).strip() or type(error).__name__
+        raise UserError(f"cannot load dataset {name!r}: {reason.splitlines()[0]}") from None
     return dataset.data.table
 
 
@@ -123,15 +126,19 @@ def _read_files(
     connection: duckdb.DuckDBPyConnection, files: Sequence[Path]
 ) -> duckdb.DuckDBPyRelation:
     kind = _kind(files[0])
-    paths = [str(file) for file in files]
+    # DuckDB takes * ? [ in a path for a pattern, and folders like a=b for columns.
+    paths = [re.sub(r"([*?\[])", r"[\1]", str(file)) for file in files]
     try:
         if kind == ".parquet":
-            return connection.read_parquet(paths, union_by_name=True)
+            return connection.read_parquet(paths, union_by_name=True, hive_partitioning=False)
         if kind == ".arrow":
             return connection.from_arrow(pa.concat_tables([_arrow(file) for file in files]))
         if kind == ".csv":
             # Nothing is sniffed: sniffing skips broken lines and makes dates of texts.
             names = _csv_header(files[0])
+            for file in files[1:]:
+                if _csv_header(file) != names:
+                    raise UserError(f"{file} has other columns, or another order, than {files[0]}")
             return connection.read_csv(
                 paths,  # type: ignore[arg-type]  # the stub knows one file only
                 header=True,
@@ -140,20 +147,22 @@ def _read_files(
                 escapechar='"',
                 auto_detect=False,
                 columns=dict.fromkeys(names, "VARCHAR"),
+                hive_partitioning=False,
             )
         return _read_json(connection, paths)
     except (duckdb.Error, pa.ArrowException) as error:
-        raise read_error(paths[0], error) from None
+        raise read_error(str(files[0]), error) from None
 
 
 def _read_json(connection: duckdb.DuckDBPyConnection, paths: list[str]) -> duckdb.DuckDBPyRelation:
     # The stubs know one file only; a list is documented.
-    found = connection.read_json(paths, maximum_depth=1)  # type: ignore[arg-type]
+    # All rows are looked at: a column may first appear in the last one.
+    found = connection.read_json(paths, maximum_depth=1, sample_size=-1, hive_partitioning=False)  # type: ignore[arg-type]
     if found.columns == ["json"]:
         raise UserError(f"{paths[0]}: no objects in it; one JSON object a row is expected")
     # As VARCHAR a string stays what it is, also one that looks like a date or a number.
     columns = dict.fromkeys(found.columns, "VARCHAR")
-    return connection.read_json(paths, columns=columns)  # type: ignore[arg-type]
+    return connection.read_json(paths, columns=columns, hive_partitioning=False)  # type: ignore[arg-type]
 
 
 def _arrow(file: Path) -> pa.Table:
@@ -179,9 +188,11 @@ def _csv_header(file: Path) -> list[str]:
             raise UserError(f"{file} is not a UTF-8 CSV file: line 1: {error}") from None
     if not header:
         raise UserError(f"{file} is empty: a line of column names is expected")
-    if len(set(header)) < len(header):
-        raise UserError(f"{file}: a column name stands twice in line 1: {', '.join(header)}")
-    return header
+    # pandas writes its index under an empty name
+    names = [name or f"column{number}" for number, name in enumerate(header)]
+    if len({name.lower() for name in names}) < len(names):
+        raise UserError(f"{file}: a column name stands twice in line 1: {', '.join(names)}")
+    return names
 
 
 def _bad_json(file: Path) -> str | None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,9 @@ class Database:
                     self._on_wait(holder)
                     said = True
                 time.sleep(min(RETRY_SECONDS, max(0.0, deadline - time.monotonic())))
+            except duckdb.Error as error:
+                reason = str(error).splitlines()[0]
+                raise UserError(f"{self._path} cannot be opened: {reason}") from None
 
     def close(self) -> None:
         """Give the file free."""
@@ -90,9 +94,22 @@ class Database:
         try:
             yield
         except BaseException:
-            self.connection.execute("ROLLBACK")
+            with suppress(duckdb.Error):  # an interrupted statement may have ended it already
+                self.connection.execute("ROLLBACK")
             raise
         self.connection.execute("COMMIT")
+
+    @contextmanager
+    def generous(self) -> Iterator[None]:
+        """Allow DuckDB more memory for the block: its readers take 32 MB a thread and file."""
+        self.connection.execute("SET memory_limit = '2GB'")
+        self.connection.execute("SET threads = $threads", {"threads": min(8, os.cpu_count() or 1)})
+        try:
+            yield
+        finally:
+            with suppress(duckdb.Error):
+                self.connection.execute(f"SET memory_limit = '{MEMORY_LIMIT}'")
+                self.connection.execute("RESET threads")
 
     def run(self, name: str, **parameters: Any) -> None:
         """Run a statement of queries.sql."""
@@ -125,7 +142,8 @@ class Database:
         try:
             yield
         finally:
-            self.connection.unregister("incoming")
+            with suppress(duckdb.Error):  # in a transaction that failed it goes by itself
+                self.connection.unregister("incoming")
 
 
 def _holder(error: duckdb.IOException) -> str | None:

@@ -22,15 +22,17 @@ STATUS_JSON = msgspec.json.Encoder(decimal_format="number")
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, *, keep: bool = True) -> Iterator[Path]:
     """Give a temporary path beside path and rename it to path at the end: never a half file.
 
-    On an exception the temporary file is removed and path stays as it was.
+    On an exception, or where it is not to be kept, the temporary file is removed and path stays as
+    it was.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.tmp")  # the next one overwrites what a death left
     try:
         yield temporary
-        temporary.replace(path)
+        if keep:
+            temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -18,22 +18,21 @@ SELECT run_id::VARCHAR, created_at, mode, backend, model, source, config, split,
 FROM run
 
 -- name: insert_event
-INSERT INTO events VALUES ($event, now()::TIMESTAMP, $detail)
+INSERT INTO events VALUES ($event, (now() AT TIME ZONE 'UTC'), $detail)
 
 -- name: sampled
 SELECT detail FROM events WHERE event = 'sampled'
 
 -- name: count_source
 -- One pass over the source: its rows, and those with neither instruction nor input.
-SELECT count(*), count(*) FILTER (NOT regexp_matches(instruction || input, '\S')) FROM source_rows
+SELECT count(*), count(*) FILTER (NOT regexp_matches(instruction || input, '[^\s\p{Z}]')) FROM source_rows
 
 -- name: sample_all
 INSERT INTO records
-SELECT row_number() OVER (ORDER BY source_row) - 1,
+SELECT row_number() OVER () - 1,
        source_row, instruction, input, output, reasoning, system
 FROM (SELECT *, row_number() OVER () - 1 AS source_row FROM source_rows)
-WHERE regexp_matches(instruction || input, '\S')
-ORDER BY source_row
+WHERE regexp_matches(instruction || input, '[^\s\p{Z}]')
 
 -- name: sample_some
 -- md5 of seed and row: the same choice in every version of DuckDB and with any number of threads, and
@@ -44,7 +43,7 @@ SELECT row_number() OVER (ORDER BY pick, source_row) - 1,
 FROM (
     SELECT *, md5_number_lower($seed || ':' || source_row) AS pick
     FROM (SELECT *, row_number() OVER () - 1 AS source_row FROM source_rows)
-    WHERE regexp_matches(instruction || input, '\S')
+    WHERE regexp_matches(instruction || input, '[^\s\p{Z}]')
     ORDER BY pick, source_row
     LIMIT $sample_size
 )
@@ -54,16 +53,19 @@ ORDER BY pick, source_row
 SELECT count(*) FROM records
 
 -- name: rows_to_answer
--- Records and their variants that have not been asked yet, in sample order.
+-- Of a range of records, those and their variants that have not been asked yet, in sample order.
 SELECT record, ordinal, instruction, input, original_output, reasoning, system
 FROM (
     SELECT record, 0 AS ordinal, instruction, input, original_output, reasoning, system
     FROM records
+    WHERE record BETWEEN $first AND $last
     UNION ALL
     SELECT record, ordinal, variants.instruction, input, '', '', system
     FROM variants JOIN records USING (record)
+    WHERE record BETWEEN $first AND $last
 )
-ANTI JOIN (SELECT record, ordinal FROM asks WHERE stage = 'answer') USING (record, ordinal)
+ANTI JOIN (SELECT record, ordinal FROM asks
+           WHERE stage = 'answer' AND record BETWEEN $first AND $last) USING (record, ordinal)
 ORDER BY record, ordinal
 
 -- name: rows_to_vary
@@ -108,7 +110,10 @@ FROM (SELECT record, count(variants.ordinal) AS found
 WHERE found < $num_aug
 
 -- name: first_without_instruction
-SELECT source_row FROM records WHERE NOT regexp_matches(instruction, '\S') ORDER BY source_row LIMIT 1
+SELECT source_row FROM records WHERE NOT regexp_matches(instruction, '[^\s\p{Z}]') ORDER BY source_row LIMIT 1
+
+-- name: planned
+SELECT count(*), coalesce(sum(1 + strlen(messages) // 3), 0)::BIGINT FROM requests
 
 -- name: insert_requests
 INSERT INTO requests
@@ -131,14 +136,14 @@ ORDER BY position
 -- The first success of a request wins.
 INSERT INTO results
 SELECT request_id::UUID, text, reasoning, finish_reason, prompt_tokens, completion_tokens,
-       cached_tokens, $backend, NULL, now()::TIMESTAMP
+       cached_tokens, $backend, NULL, (now() AT TIME ZONE 'UTC')
 FROM incoming
 WHERE request_id::UUID NOT IN (SELECT request_id FROM results)
 
 -- name: insert_failures
 INSERT INTO failures
 SELECT request_id::UUID, kind, code, message, retryable, text,
-       (SELECT count(*) FROM events WHERE event = 'retry_failed'), NULL, now()::TIMESTAMP
+       (SELECT count(*) FROM events WHERE event = 'retry_failed'), NULL, (now() AT TIME ZONE 'UTC')
 FROM incoming
 
 -- name: pending
@@ -168,6 +173,11 @@ SELECT
     (SELECT coalesce(sum(prompt_tokens), 0)::BIGINT FROM results),
     (SELECT coalesce(sum(completion_tokens), 0)::BIGINT FROM results)
 
+-- name: unasked
+-- Records and variants without a question for their answer.
+SELECT (SELECT count(*) FROM records) + (SELECT count(*) FROM variants)
+       - (SELECT count(*) FROM asks WHERE stage = 'answer')
+
 -- name: failure_reasons
 -- The latest message of each request that has no result, most frequent first.
 SELECT kind, message, count(*) AS requests
@@ -178,26 +188,62 @@ GROUP BY kind, message
 ORDER BY requests DESC, message
 LIMIT 5
 
--- name: answered
--- What exports are made of: one row a record that has its answer.
-SELECT record, ordinal, coalesce(variants.instruction, records.instruction) AS instruction,
+-- name: export_keys_answered
+-- What exports are made of, as narrow keys in sample order: one row an answered record or variant, in
+-- pages of so many bytes of text. The texts are read page by page: joined and sorted as a whole they
+-- would not fit any memory limit.
+CREATE OR REPLACE TEMP TABLE export_keys AS
+SELECT *, sum(bytes) OVER (ORDER BY record, ordinal) // $page_bytes AS page
+FROM (
+    SELECT record, ordinal, record_row, result_row, variant_row, record_bytes + result_bytes AS bytes
+    FROM (SELECT record, ordinal, request_id FROM asks WHERE stage = 'answer')
+    JOIN (SELECT record, rowid AS record_row, strlen(instruction) + strlen(input) AS record_bytes
+          FROM records) USING (record)
+    JOIN (SELECT request_id, rowid AS result_row,
+                 strlen(text) + strlen(coalesce(reasoning, '')) AS result_bytes
+          FROM results) USING (request_id)
+    LEFT JOIN (SELECT record, ordinal, rowid AS variant_row FROM variants) USING (record, ordinal))
+ORDER BY record, ordinal
+
+-- name: export_rows_answered
+CREATE OR REPLACE TEMP VIEW export_rows AS
+SELECT keys.record, keys.ordinal, coalesce(variants.instruction, records.instruction) AS instruction,
        records.input, results.text AS output, coalesce(results.reasoning, '') AS reasoning,
        results.finish_reason, (SELECT model FROM run) AS model, records.source_row,
        records.instruction AS original_instruction
-FROM (SELECT * FROM asks WHERE stage = 'answer')
-JOIN records USING (record)
-LEFT JOIN variants USING (record, ordinal)
-JOIN results USING (request_id)
+FROM (SELECT * FROM export_keys WHERE page = getvariable('page')) AS keys
+JOIN (SELECT *, rowid AS record_row FROM records
+      WHERE rowid BETWEEN getvariable('first_record') AND getvariable('last_record')) AS records
+    USING (record_row)
+JOIN (SELECT *, rowid AS result_row FROM results
+      WHERE rowid BETWEEN getvariable('first_result') AND getvariable('last_result')) AS results
+    USING (result_row)
+LEFT JOIN (SELECT *, rowid AS variant_row FROM variants) AS variants USING (variant_row)
 
--- name: originals
+-- name: export_keys_originals
+CREATE OR REPLACE TEMP TABLE export_keys AS
+SELECT *, sum(bytes) OVER (ORDER BY record) // $page_bytes AS page
+FROM (SELECT record, 0 AS ordinal, rowid AS record_row, 0 AS result_row,
+             strlen(instruction) + strlen(input) + strlen(original_output) + strlen(reasoning) AS bytes
+      FROM records)
+ORDER BY record
+
+-- name: export_rows_originals
 -- The dataset's own outputs, for a run that skips generation.
+CREATE OR REPLACE TEMP VIEW export_rows AS
 SELECT record, 0 AS ordinal, instruction, input, original_output AS output, reasoning,
        NULL::VARCHAR AS finish_reason, NULL::VARCHAR AS model, source_row,
        instruction AS original_instruction
 FROM records
+JOIN (SELECT record FROM export_keys WHERE page = getvariable('page')) USING (record)
+WHERE rowid BETWEEN getvariable('first_record') AND getvariable('last_record')
+
+-- name: export_pages
+SELECT page, min(record_row), max(record_row), min(result_row), max(result_row)
+FROM export_keys GROUP BY page ORDER BY page
 
 -- name: insert_job_event
-INSERT INTO job_events VALUES ($job_id, $event, $batch_id, now()::TIMESTAMP, $detail)
+INSERT INTO job_events VALUES ($job_id, $event, $batch_id, (now() AT TIME ZONE 'UTC'), $detail)
 
 -- name: job_events
 SELECT job_id, event, batch_id, happened_at, detail FROM job_events ORDER BY rowid
@@ -244,7 +290,7 @@ ORDER BY position
 -- The first success of a request wins, in the store and within the file; others' requests stay out.
 INSERT INTO results
 SELECT request_id, text, reasoning, finish_reason, prompt_tokens, completion_tokens, cached_tokens,
-       $backend, $job_id, now()::TIMESTAMP
+       $backend, $job_id, (now() AT TIME ZONE 'UTC')
 FROM (SELECT * REPLACE (request_id::UUID AS request_id),
              row_number() OVER (PARTITION BY request_id ORDER BY position) AS copy
       FROM incoming)
@@ -256,7 +302,7 @@ ORDER BY position
 -- name: insert_job_failures
 INSERT INTO failures
 SELECT request_id, kind, code, message, retryable, text,
-       (SELECT count(*) FROM events WHERE event = 'retry_failed'), $job_id, now()::TIMESTAMP
+       (SELECT count(*) FROM events WHERE event = 'retry_failed'), $job_id, (now() AT TIME ZONE 'UTC')
 FROM (SELECT * REPLACE (request_id::UUID AS request_id),
              row_number() OVER (PARTITION BY request_id ORDER BY position) AS copy
       FROM incoming)
@@ -273,7 +319,7 @@ ANTI JOIN (SELECT request_id FROM job_requests WHERE job_id = $job_id) USING (re
 -- Requests of a completed job of which its files say nothing.
 INSERT INTO failures
 SELECT request_id, 'server', NULL, $message, $retryable, NULL,
-       (SELECT count(*) FROM events WHERE event = 'retry_failed'), $job_id, now()::TIMESTAMP
+       (SELECT count(*) FROM events WHERE event = 'retry_failed'), $job_id, (now() AT TIME ZONE 'UTC')
 FROM job_requests
 WHERE job_id = $job_id
   AND request_id NOT IN (SELECT request_id FROM results)

@@ -47,7 +47,8 @@ from store.rows import (
 
 VERSION = 1
 PAGE = 1024  # requests read at a time
-PLAN_PAGE = 10_000  # rows planned in one transaction
+PLAN_PAGE = 5_000  # records planned in one transaction
+EXPORT_PAGE_BYTES = 32 << 20  # text exported at a time
 
 
 class WorkStore:
@@ -152,12 +153,14 @@ class WorkStore:
         source_rows has instruction, input, output, reasoning (never null) and system (may be).
         The choice depends on seed and row only, so it is the same with any number of threads.
         """
-        with self.database.transaction():
+        with self.database.generous(), self.database.transaction():
             rows, empty = self.database.row("count_source")
             if sample_size > 0:
                 self.database.run("sample_some", seed=seed, sample_size=sample_size)
             else:
                 self.database.run("sample_all")
+            if not self.record_count():
+                raise UserError("no row of it has an instruction or an input")
             if need_instruction and (row := self.first_without_instruction()) is not None:
                 raise UserError(f"the sample in row {row + 1} has no instruction to vary")
             sampling = Sampling(rows, empty, dict(mapping))
@@ -169,13 +172,20 @@ class WorkStore:
         (count,) = self.database.row("count_records")
         return int(count)
 
+    def planned(self) -> tuple[int, int]:
+        """How many requests there are, and their prompt tokens by our estimate."""
+        requests, tokens = self.database.row("planned")
+        return int(requests), int(tokens)
+
     # -- planning
 
     def rows_to_answer(self) -> Iterator[list[Row]]:
         """Records and variants that have no ask for an answer yet, in sample order, in pages."""
-        reader = self.connection.cursor().execute(QUERIES["rows_to_answer"])
-        while rows := reader.fetchmany(PLAN_PAGE):
-            yield [Row(*row) for row in rows]
+        for first in range(0, self.record_count(), PLAN_PAGE):
+            last = first + PLAN_PAGE - 1
+            rows = self.database.rows("rows_to_answer", first=first, last=last)
+            if rows:
+                yield [Row(*row) for row in rows]
 
     def rows_to_vary(self, num_aug: int, max_samples: int) -> Iterator[list[Row]]:
         """Records that want more variants and may be asked once more, in sample order, in pages."""
@@ -294,7 +304,9 @@ class WorkStore:
             "status", max_attempts=max_attempts
         )
         pending = total - done - failed - in_flight
-        finished = self.sampling() is not None and not (pending or failed or in_flight)
+        (unasked,) = self.database.row("unasked")
+        planned = self.sampling() is not None and (run.skip_generation or not unasked)
+        finished = planned and not (pending or failed or in_flight)
         return Status(
             run=name,
             mode=run.mode,
@@ -316,23 +328,27 @@ class WorkStore:
 
     # -- exporting
 
-    def view_export_rows(self) -> None:
-        """Make the view export_rows: one row an exported record, or the dataset's own outputs."""
-        name = "originals" if self.run().skip_generation else "answered"
-        self.connection.execute(f"CREATE OR REPLACE TEMP VIEW export_rows AS {QUERIES[name]}")
+    def export_pages(self) -> Iterator[None]:
+        """Make the view export_rows show one page of the exported rows after the other.
+
+        In sample order: the answered rows, or the dataset's own where generation is skipped.
+        """
+        keys, rows = "export_keys_answered", "export_rows_answered"
+        if self.run().skip_generation:
+            keys, rows = "export_keys_originals", "export_rows_originals"
+        self.database.run(keys, page_bytes=EXPORT_PAGE_BYTES)
+        self.database.run(rows)
+        bounds = ("page", "first_record", "last_record", "first_result", "last_result")
+        for page in self.database.rows("export_pages"):
+            for name, value in zip(bounds, page, strict=True):
+                self.connection.execute(f"SET VARIABLE {name} = $value", {"value": int(value)})
+            yield
 
     def copy_to_json(self, select: str, path: Path, parameters: Mapping[str, Any]) -> int:
-        """Write the rows of a statement to path as one JSON array, streamed; gives their number.
-
-        By one thread: with more, the joins' hash tables of a million records do not fit the memory
-        limit side by side.
-        """
-        self.connection.execute("SET threads = 1")
+        """Write the rows of a statement to path, a JSON object a line; gives their number."""
         row = self.connection.execute(
-            f"COPY ({select}) TO $path (FORMAT json, ARRAY true)",
-            {"path": str(path), **parameters},
+            f"COPY ({select}) TO $path (FORMAT json)", {"path": str(path), **parameters}
         ).fetchone()
-        self.connection.execute("RESET threads")
         assert row is not None
         return int(row[0])
 

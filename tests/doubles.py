@@ -68,6 +68,10 @@ class SilentProgress:
         """Count every time."""
         self.look_now(store)
 
+    def finish(self, store: WorkStore) -> Status:
+        """Count for the last time."""
+        return self.look_now(store)
+
     def look_now(self, store: WorkStore) -> Status:
         """Count every time."""
         self.status = store.status("run", 3)
