@@ -133,3 +133,21 @@ def test_engine_that_does_not_start(
     assert (done.returncode, done.stdout) == (1, "")
     assert message in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr
+
+
+def test_augment(command: Command, tmp_path: Path) -> None:
+    """The real engine writes variants under a forced schema and answers them."""
+    samples = [
+        {"instruction": "Name three colours of the rainbow."},
+        {"instruction": "Write a sentence about the sea."},
+    ]
+    source = write_jsonl(tmp_path / "d.jsonl", samples)  # type: ignore[arg-type]
+    options = ("--num-aug", 2, "--max-output-tokens", 120, "--run", "more")
+    done = command("augment", "--high-quality-file", source, *options)
+    assert done.returncode == 0, done.stderr
+    rows = distilled("more")
+    assert [row["instruction"] for row in rows if row["variant"] == 0] == [
+        sample["instruction"] for sample in samples
+    ]
+    assert len(rows) > 2
+    assert all(row["output"] for row in rows)
