@@ -18,7 +18,7 @@ import tempfile
 import time
 from pathlib import Path
 
-REQUESTS, CONCURRENCY, LATENCY = 3000, 64, 0.2
+REQUESTS, CONCURRENCY, LATENCY = 6000, 64, 0.2
 ROOT = Path(__file__).parents[1]
 
 
@@ -84,6 +84,7 @@ def main() -> None:
         }
         pairs = [(ours(folder), asyncio.run(bare(base_url, prompts))) for _ in range(rounds)]
         server.terminate()
+        server.communicate()
     figures = {
         "requests": REQUESTS,
         "possible_per_second": CONCURRENCY / LATENCY,
