@@ -284,11 +284,6 @@ def main() -> None:
         if message := error.format_message():
             print(f"fastdatasets: {message} (see --help)", file=sys.stderr)
         code = 1
-    except RuntimeError as error:
-        # DuckDB 2.0 raises a bare RuntimeError where a Ctrl-C interrupts a statement
-        if "interrupted" not in str(error).lower():
-            raise
-        code = STOPPED
     except OSError as error:
         print(f"fastdatasets: {error}", file=sys.stderr)
         code = 1

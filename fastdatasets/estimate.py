@@ -11,7 +11,7 @@ from fastdatasets.runs import opened
 from fastdatasets.session import Wishes
 from fastdatasets.settings import load_settings
 from fastdatasets.stages import stages_of
-from store import RunFolder
+from store import RunFolder, WorkStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,17 +29,28 @@ class Estimate:
     max_completion_tokens: int
 
 
+class _Quiet:
+    """Progress of what nobody waits for."""
+
+    def say(self, line: str) -> None:
+        """Say nothing."""
+
+    def look(self, store: WorkStore) -> None:
+        """Count nothing."""
+
+
 def estimate(wishes: Wishes) -> Estimate:
     """Sample and plan in a temporary store, and count; raises UserError as the run would."""
     spec = wishes.spec(load_settings())
+    quiet = _Quiet()
     with (
         tempfile.TemporaryDirectory(prefix="fastdatasets-") as folder,
         opened(RunFolder(Path(folder)), spec) as store,
     ):
         run = store.run()
-        sample(store, run, say=lambda _: None)
+        sample(store, run, quiet.say)
         for stage in stages_of(run, max_samples=1)[:1]:
-            stage.plan(store)
+            stage.plan(store, quiet)
         requests, tokens = store.planned()
         return Estimate(
             store.record_count(), requests, tokens, requests * int(run.params["max_tokens"])

@@ -37,7 +37,7 @@ def go_on(
     for stage in stages_of(run, max_samples):
         while True:
             stage.derive(store)
-            stage.plan(store)
+            stage.plan(store, progress)
             if _is_answered(progress.look_now(store)):
                 break
             backend = backend or make_backend(run)

@@ -107,6 +107,8 @@ class ConsoleProgress:
                 return
             self._started_at, self._started_done = time.monotonic(), counts.done
             self._task = self._bar.add_task("answers", total=counts.total, rate="")
+        if counts.done == self._started_done:
+            self._started_at = time.monotonic()  # the clock runs from the first answer on
         elapsed = time.monotonic() - self._started_at
         rate = (counts.done - self._started_done) / elapsed if elapsed > 0 else 0.0
         text = f"{rate:.2f}/s" + (f", {counts.failed} failed" if counts.failed else "")

@@ -299,9 +299,12 @@ def _work(
 
     try:
         status, files = go_on(folder, store, make_backend, progress, day.max_attempts, options)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, RuntimeError) as error:
+        # DuckDB 2.0 raises a bare RuntimeError where a Ctrl-C interrupts a statement.
+        if isinstance(error, RuntimeError) and "interrupted" not in str(error):
+            raise
         progress.say(f"stopped; go on with: fastdatasets resume {folder.path}")
-        raise
+        raise KeyboardInterrupt from None
     if status.truncated:
         progress.say(f"{status.truncated} answers were cut off at the token limit")
     return Outcome(folder, status, _describe(files), tuple(store.failure_reasons()))

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from backends import Progress
 from fastdatasets.prompts import Prompt
 from fastdatasets.variants import distinct, parse_variants
 from store import WorkStore
@@ -37,7 +38,7 @@ class Stage(Protocol):
     def derive(self, store: WorkStore) -> None:
         """Turn answers that came into rows of later stages, each once."""
 
-    def plan(self, store: WorkStore) -> None:
+    def plan(self, store: WorkStore, progress: Progress) -> None:
         """Store the questions that are to be asked. Equal rows give equal questions."""
 
 
@@ -52,10 +53,11 @@ class Answer:
     def derive(self, store: WorkStore) -> None:
         """Answers are what is exported: nothing comes of them."""
 
-    def plan(self, store: WorkStore) -> None:
+    def plan(self, store: WorkStore, progress: Progress) -> None:
         """Ask for all rows that have no ask yet."""
         for rows in store.rows_to_answer():
             store.add_asks(self.name, [self._questions.ask(row) for row in rows])
+            progress.look(store)
 
 
 class Vary:
@@ -73,10 +75,11 @@ class Vary:
         for answers in store.answers_to_derive():
             store.add_derived([self._variants(answer) for answer in answers])
 
-    def plan(self, store: WorkStore) -> None:
+    def plan(self, store: WorkStore, progress: Progress) -> None:
         """Ask where variants are missing, up to max_samples times a record."""
         for rows in store.rows_to_vary(self._num_aug, self._max_samples):
             store.add_asks(self.name, [self._ask(row) for row in rows])
+            progress.look(store)
 
     def _ask(self, row: Row) -> Ask:
         return self._questions.ask(

@@ -90,7 +90,7 @@ def test_ctrl_c_flushes(command: Command) -> None:
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=30)
     assert process.returncode == 130
-    assert err.splitlines()[-1] == "fastdatasets: stopped; go on with: fastdatasets resume"
+    assert err.splitlines()[-1] == "stopped; go on with: fastdatasets resume output/stopped"
     assert json.loads(command("status", "--json").stdout)["requests"]["done"] == len(
         stored("stopped")
     )
