@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,7 +113,7 @@ class BatchApi:
         A connection that is closed early looks like the end of a file where the server gives no
         length, so the size is compared with the file object's.
         """
-        expected = getattr(self._call(lambda: self._client.files.retrieve(file_id)), "bytes", None)
+        expected = self.size_of(file_id, lenient=True)
 
         def fetch() -> int:
             size = 0
@@ -125,13 +126,29 @@ class BatchApi:
                 for piece in answer.iter_bytes(1 << 16):
                     file.write(piece)
                     size += len(piece)
+                file.flush()
+                os.fsync(file.fileno())  # its name is the promise that it is whole
             return size
 
         size = self._call(fetch)
-        if isinstance(expected, int) and size != expected:
+        if expected and size != expected:
             raise Trouble(Verdict.UNKNOWN, f"file {file_id} came short: {size} of {expected} bytes")
-        if not isinstance(expected, int) and size and not _ends_whole(path):
+        if not expected and size and not _ends_whole(path):
             raise Trouble(Verdict.UNKNOWN, f"file {file_id} came short: its last line is cut")
+
+    def size_of(self, file_id: str, *, lenient: bool = False) -> int:
+        """GET /files/{id}: a file's bytes; 0 where that is not told.
+
+        Lenient: also where the server does not have that call, or no such object.
+        """
+        try:
+            file = self._call(lambda: self._client.files.retrieve(file_id))
+        except Trouble as trouble:
+            if lenient and trouble.status in (404, 405, 501):
+                return 0
+            raise
+        size = getattr(file, "bytes", None)
+        return size if isinstance(size, int) else 0
 
     def delete(self, file_id: str) -> None:
         """DELETE /files/{id}."""
@@ -140,7 +157,8 @@ class BatchApi:
     def _call(self, call: Callable[[], T]) -> T:
         try:
             return call()
-        except CALL_ERRORS as error:
+        except (*CALL_ERRORS, AttributeError, TypeError, ValueError) as error:
+            # the last three: what the SDK makes of an answer that is not the JSON it expects
             raise trouble_of(error, self._key) from None
 
 
@@ -180,7 +198,8 @@ def _remote(answer: SdkBatch | object) -> RemoteBatch:
 
 def _errors(errors: object) -> tuple[dict[str, Any], ...]:
     names = ("code", "line", "message", "param")
-    data = getattr(errors, "data", None) or []
+    data = getattr(errors, "data", None)
+    data = data if isinstance(data, list) else []
     return tuple({name: getattr(item, name, None) for name in names} for item in data)
 
 

@@ -10,17 +10,22 @@ from pathlib import Path
 from backends.batch_desk import Desk
 from backends.batch_lines import LineReader
 from backends.batch_submit import refuse_for_limit
-from backends.client import Trouble, Verdict
+from backends.client import Trouble, Verdict, concerns_every_request
 from backends.killpoints import KillPoint, reach
-from store import Unfinished
 from store.jobs import Batch, BatchState, Job, JobEvent, JobState
 from store.journal import Collected
 from store.models import Failure, FailureKind, Result
 
 STUCK_SECONDS = 26 * 3600  # a batch has 24 hours; after that it is said
 BACKEND = "openai-batch"
+HICCUPS = 4  # times in a row that something is not found before it is taken for gone
+PROBE = 100  # requests of a run's first job: what is wrong with all shows before more is sent
 
 Pages = Iterator[tuple[list[Result], list[Failure]]]
+
+
+# What is one request's own fault, however many of a small job share it.
+_TOO_LONG = re.compile(r"length|too long|too large|too many tokens", re.IGNORECASE)
 
 
 class Collecting:
@@ -29,6 +34,7 @@ class Collecting:
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
         self.seen_success = False  # a batch told that some request of it succeeded
+        self.stop: str | None = None  # why nothing more should be sent
 
     def poll_and_collect(self, job: Job) -> None:
         """Look at a job's open batches; once all have ended, collect them."""
@@ -42,11 +48,14 @@ class Collecting:
         try:
             remote = self._desk.api.retrieve(batch.batch_id)
         except Trouble as trouble:
-            if trouble.verdict is not Verdict.NOT_FOUND:
+            if trouble.verdict not in (Verdict.NOT_FOUND, Verdict.REFUSED):
                 raise
             self._not_visible(job, batch)
             return
+        self._desk.stop_looking(batch.batch_id)
         self.seen_success = self.seen_success or bool(remote.completed)
+        if batch.cancelled_by_us and not remote.is_terminal and remote.status != "cancelling":
+            self._desk.api.cancel(batch.batch_id)  # the first try may have been lost
         if not remote.is_terminal:
             age = time.time() - (remote.created_at or time.time())
             if age > STUCK_SECONDS:
@@ -72,23 +81,40 @@ class Collecting:
 
     def _not_visible(self, job: Job, batch: Batch) -> None:
         """A 404 on a batch we know: not yet visible when young, else lost; never bought again."""
-        if self._desk.looked_long_enough(batch.batch_id):
+        if not self._desk.looked_long_enough(batch.batch_id, HICCUPS):
+            return
+        if batch.cancelled_by_us or len(job.batches) > 1:
+            # a twin that is gone takes nothing with it
+            self._desk.journal.tell(
+                job,
+                JobEvent.ENDED,
+                batch.batch_id,
+                status="vanished",
+                output_file_id=None,
+                error_file_id=None,
+                errors=[],
+            )
+        else:
             self._desk.journal.tell(job, JobEvent.LOST)
 
     def ask_for_lost(self, job: Job) -> None:
-        """Ask once more for a batch that the server did not know; give it up where that is said."""
-        batch = next(b for b in job.batches.values() if b.state is BatchState.OPEN)
+        """Ask once more for what the server did not know; give it up where the user says so."""
+        batch = next(one for one in job.batches.values() if one.state is not BatchState.OVER)
         try:
-            self._desk.api.retrieve(batch.batch_id)
+            if batch.state is BatchState.OPEN:
+                self._desk.api.retrieve(batch.batch_id)
+            for file_id in filter(None, (batch.output_file_id, batch.error_file_id)):
+                self._desk.api.size_of(file_id)
         except Trouble as trouble:
-            if trouble.verdict is not Verdict.NOT_FOUND:
+            if trouble.verdict not in (Verdict.NOT_FOUND, Verdict.REFUSED):
                 raise
-            if self._desk.options.resubmit_lost:
+            if self._desk.options.resubmit_lost and self._desk.looked_long_enough(batch.batch_id):
                 self._desk.close(job, "lost")
+                self._desk.delete_files(job)
                 return
             self._desk.say(
-                f"the server does not know {batch.batch_id} of job {job.job_id} ({job.requests} "
-                "requests): same key and project? If it is gone for good, "
+                f"the server does not know {batch.batch_id} of job {job.job_id}, or its files "
+                f"({job.requests} requests): same key and project? If it is gone for good, "
                 "'resume --resubmit-lost' asks again"
             )
             return
@@ -100,7 +126,7 @@ class Collecting:
         first = not self._desk.journal.any_result()
         stop: str | None = None
         for batch in list(job.batches.values()):
-            if batch.state is BatchState.ENDED:
+            if batch.state is BatchState.ENDED and job.state is JobState.ENDED:
                 stop = self._collect_batch(job, batch, first=first) or stop
                 reach(KillPoint.COLLECTED)
         if job.state is not JobState.ENDED:
@@ -110,25 +136,33 @@ class Collecting:
         self._desk.close(job, "done")
         reach(KillPoint.CLOSED)
         if stop:
-            raise Unfinished(
-                f"job {job.job_id}: {stop}. Nothing more is sent and no attempt used; mend it, "
-                "then resume"
-            )
+            self.stop = self.stop or f"job {job.job_id}: {stop}"
 
     def _collect_batch(self, job: Job, batch: Batch, *, first: bool) -> str | None:
         """Store what a batch's files hold; gives why nothing more should be sent, if so."""
-        files = [
-            (self._download(file_id), is_output)
-            for file_id, is_output in ((batch.output_file_id, True), (batch.error_file_id, False))
-            if file_id
-        ]
+        try:
+            files = [
+                (self._download(file_id), is_output)
+                for file_id, is_output in (
+                    (batch.output_file_id, True),
+                    (batch.error_file_id, False),
+                )
+                if file_id
+            ]
+        except Trouble as trouble:
+            # not there yet right after the end; gone for good once it stays so
+            gone = trouble.verdict is Verdict.NOT_FOUND
+            if gone and self._desk.looked_long_enough(f"files of {batch.batch_id}", HICCUPS):
+                self._desk.journal.tell(job, JobEvent.LOST)
+                return None
+            raise
         reach(KillPoint.DOWNLOADED)
         counts = Collected()
         reader = LineReader(counts)
         outcomes: Pages = (
             page for path, is_output in files for page in reader.read(path, is_output=is_output)
         )
-        if first:  # the run's first job, which is small
+        if first and job.requests <= PROBE:
             held = list(outcomes)
             alike = _all_failed_alike(held, job.requests)
             reader.stop = reader.stop or alike
@@ -140,10 +174,12 @@ class Collecting:
             reach(KillPoint.COLLECTING)
             yield [], refused
 
-        def expect_all() -> bool:
-            return batch.status == "completed" and not counts.unattempted and not reader.stop
+        def unheard() -> list[str] | None:
+            """Ids that are told to be untried, where each request should be told of; else None."""
+            told = batch.status == "completed" or reader.broken_without_id
+            return reader.untried if told and not reader.stop else None
 
-        self._desk.journal.collect(job, batch.batch_id, BACKEND, pages(), counts, expect_all)
+        self._desk.journal.collect(job, batch.batch_id, BACKEND, pages(), counts, unheard)
         for path, _ in files:
             path.unlink()
         self._desk.progress.say(f"job {job.job_id}: {batch.status}, {_describe(counts)}")
@@ -162,7 +198,8 @@ class Collecting:
             for error in batch.errors
             if isinstance(error["line"], int) and 1 <= error["line"] <= job.requests
         }
-        if not lines or (job.requests > 1 and len(lines) == job.requests):
+        of_all = any(concerns_every_request(0, str(error["code"])) for error in batch.errors)
+        if of_all or not lines or (job.requests > 1 and len(lines) == job.requests):
             return [], f"the server refused the file at validation: {shown or 'no reason given'}"
         self._desk.say(f"job {job.job_id}: the server refused lines of the file: {shown}")
         return [
@@ -198,7 +235,8 @@ def _all_failed_alike(pages: list[tuple[list[Result], list[Failure]]], requests:
     if requests < 2 or len(failures) < requests or len(reasons) > 1:
         return None
     first = failures[0]
-    own_fault = first.kind is not FailureKind.REFUSED or "length" in (first.code or "")
+    words = f"{first.code} {first.message}"
+    own_fault = first.kind is not FailureKind.REFUSED or _TOO_LONG.search(words)
     return None if first.retryable or own_fault else f"all {requests} failed alike: {first.message}"
 
 

@@ -54,7 +54,7 @@ class Desk:
         self.progress = progress
         self.run_id = store.run().run_id
         self._listing: list[RemoteBatch] | None = None
-        self._first_look: dict[str, float] = {}
+        self._looks: dict[str, tuple[float, int]] = {}  # first time and number of looks
         self._not_before: dict[str, float] = {}
         self._wait = FIRST_WAIT
         self._said: set[str] = set()
@@ -65,8 +65,8 @@ class Desk:
             self._said.add(line)
             self.progress.say(line)
 
-    def begin_pass(self) -> None:
-        """Forget what is as old as the last pass."""
+    def forget_listing(self) -> None:
+        """Let the next look ask the server again."""
         self._listing = None
 
     def listing(self) -> list[RemoteBatch]:
@@ -97,17 +97,20 @@ class Desk:
 
     # -- time, by the monotonic clock of this process
 
-    def looked_long_enough(self, key: str) -> bool:
+    def looked_long_enough(self, key: str, looks: int = 1) -> bool:
         """Whether the grace time has passed since this process first looked for key.
 
-        Asked before a look, so that the look that decides is made after the grace time.
+        And whether it was asked so many times: a server's hiccup is no answer, however short the
+        grace time. Asked before a look, so that the look that decides is made after it.
         """
         now = time.monotonic()
-        return now - self._first_look.setdefault(key, now) >= self.options.grace_seconds
+        first, asked = self._looks.get(key, (now, 0))
+        self._looks[key] = (first, asked + 1)
+        return now - first >= self.options.grace_seconds and asked + 1 >= looks
 
     def stop_looking(self, key: str) -> None:
         """Start the grace time anew, should key be looked for again."""
-        self._first_look.pop(key, None)
+        self._looks.pop(key, None)
 
     def put_off(self, job: Job) -> None:
         """Let a refused job rest for a wait."""

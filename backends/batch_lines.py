@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -20,7 +21,7 @@ from backends.completion import leniently, read_completion
 from store.journal import Collected
 from store.models import Failure, FailureKind, Result
 
-CHUNK = 5000  # lines stored at a time
+CHUNK_BYTES = 8 << 20  # of lines stored at a time
 
 # Codes of lines whose request was never tried: they use no attempt.
 UNATTEMPTED = {"batch_expired", "batch_cancelled", "batch_canceled"}
@@ -35,15 +36,10 @@ class _Response(msgspec.Struct):
     body: msgspec.Raw = msgspec.Raw(b"null")
 
 
-class _LineError(msgspec.Struct):
-    code: str | None = None
-    message: str | None = None
-
-
 class _Line(msgspec.Struct):
     custom_id: str
     response: _Response | None = None
-    error: _LineError | None = None
+    error: Any = None
 
 
 _decode_line = msgspec.json.Decoder(_Line, strict=False).decode
@@ -58,23 +54,27 @@ class LineReader:
 
     counts: Collected
     stop: str | None = None
+    untried: list[str] = field(default_factory=list)  # ids of lines that say 'not attempted'
+    broken_without_id: bool = False  # of the output file: some answer is lost in it
 
     def read(self, path: Path, *, is_output: bool) -> Iterator[tuple[list[Result], list[Failure]]]:
         """Results and failures, a few thousand lines at a time."""
         results: list[Result] = []
         failures: list[Failure] = []
+        size = 0
         with path.open("rb") as file:
             for raw in file:
                 if not raw.strip():
                     continue
+                size += len(raw)
                 outcome = self._outcome(raw, is_output=is_output)
                 if isinstance(outcome, Result):
                     results.append(outcome)
                 elif outcome is not None:
                     failures.append(outcome)
-                if len(results) + len(failures) >= CHUNK:
+                if size >= CHUNK_BYTES:
                     yield results, failures
-                    results, failures = [], []
+                    results, failures, size = [], [], 0
         yield results, failures
 
     def _outcome(self, raw: bytes, *, is_output: bool) -> Result | Failure | None:
@@ -90,7 +90,9 @@ class LineReader:
             return None
         if line.response is None:
             return self._without_response(line)
-        status = line.response.status_code or 0
+        status = line.response.status_code
+        if status is None:  # left out by some servers beside a whole answer
+            status = 200 if b'"choices"' in bytes(line.response.body) else 0
         if 200 <= status < 300:
             return read_completion(line.custom_id, bytes(line.response.body))
         return self._http_error(line.custom_id, status, line.response.body)
@@ -100,6 +102,7 @@ class LineReader:
         self.counts.broken += 1
         found = _ID_IN_BROKEN_LINE.search(raw.decode("utf-8", "replace"))
         if found is None:
+            self.broken_without_id = self.broken_without_id or is_output
             return None
         return Failure(
             found[1],
@@ -110,19 +113,24 @@ class LineReader:
         )
 
     def _without_response(self, line: _Line) -> Failure | None:
-        error = line.error or _LineError()
-        code = (error.code or "").lower()
+        error = line.error if isinstance(line.error, dict) else {"message": line.error}
+        code = str(error.get("code") or "").lower()
         if code in UNATTEMPTED:
             self.counts.unattempted += 1
+            self.untried.append(line.custom_id)
             return None
-        message = error.message or error.code or "no response and no error"
-        return Failure(line.custom_id, FailureKind.SERVER, message, retryable=True, code=error.code)
+        message = str(error.get("message") or code or "no response and no error")
+        return Failure(
+            line.custom_id, FailureKind.SERVER, message, retryable=True, code=code or None
+        )
 
     def _http_error(self, request_id: str, status: int, body: msgspec.Raw) -> Failure | None:
         code, message = _error_of(body)
-        if concerns_every_request(status, code):
+        # 403 may be about this prompt alone ('flagged'); all lines of a first job tell otherwise
+        if status != 403 and concerns_every_request(status, code):
             self.stop = self.stop or f"{status}: {message}"
             self.counts.unattempted += 1
+            self.untried.append(request_id)
             return None
         retryable = status in RETRYABLE_STATUSES or status >= 500
         kind = FailureKind.SERVER if retryable else FailureKind.REFUSED

@@ -33,8 +33,8 @@ class TokenQueue:
 
     def next_job_tokens(self) -> int:
         """The most tokens the next job may hold; 0 where the queue is full for now."""
-        if any(job.limited for job in self._jobs):
-            return 0  # those that were refused go first
+        if any(job.limited and job.requests > 1 for job in self._jobs):
+            return 0  # those that were refused go first; a single request holds up nobody
         if self.limit is None:
             return self._cap
         piece = max(1, min(self._cap, self.limit // PIECES))
@@ -50,6 +50,10 @@ class TokenQueue:
         if job.requests == 1:
             return False  # it cannot: it waits until others' work has left the queue
         return not self.beside(job) or (self.limit is not None and job.tokens > self.limit)
+
+    def never_fits(self, job: Job) -> bool:
+        """Whether a single request is larger than the limit the server named."""
+        return job.requests == 1 and self.limit is not None and job.tokens > self.limit
 
     def has_room_again(self, job: Job) -> bool:
         """Whether a refused job may go once more: others of ours have ended since, or all have."""

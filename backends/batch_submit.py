@@ -44,7 +44,18 @@ class Submitting:
                 )
                 self._desk.close(job, "cut")
                 return
-            self._raise_if_no_batch_api(trouble)
+            if trouble.verdict is Verdict.TOO_LARGE:
+                self._desk.journal.give_up(job, f"too large for the server: {trouble}")
+                path.unlink()
+                return
+            worked_before = any(other.file_id for other in self._desk.journal.jobs().values())
+            missing = trouble.verdict is Verdict.NOT_FOUND or trouble.status == 405
+            if missing and not worked_before:
+                raise self._no_batch_api(trouble) from None
+            if trouble.verdict is Verdict.REFUSED:
+                raise Unfinished(
+                    f"the server refuses the file: {trouble}. Nothing was sent; no attempt used"
+                ) from None
             raise
         reach(KillPoint.FILE_SENT)
         self._desk.journal.tell(job, JobEvent.UPLOADED, file_id=file_id)
@@ -61,6 +72,7 @@ class Submitting:
         self._desk.journal.tell(job, JobEvent.CREATING, attempt=attempt)
         reach(KillPoint.CREATING)
         assert job.file_id is not None
+        self._desk.forget_listing()  # a look at this POST has to come after it
         try:
             remote = self._desk.api.create(
                 job.file_id, ENDPOINT, self._desk.options.completion_window, self._metadata(job)
@@ -99,12 +111,17 @@ class Submitting:
         )
         if trouble.verdict is Verdict.STOP:
             raise trouble
-        if trouble.verdict is Verdict.NOT_FOUND and not _is_about_file(trouble, job):
-            self._raise_if_no_batch_api(trouble)
+        first = job.attempt == 1 and len(self._desk.journal.jobs()) == 1
+        if first and trouble.verdict is Verdict.NOT_FOUND and not _is_about_file(trouble, job):
+            raise self._no_batch_api(trouble)
         if trouble.verdict is Verdict.REFUSED and not _is_about_file(trouble, job):
             raise Unfinished(
                 f"the server refuses the batch: {trouble}. Nothing was sent; no attempt used"
             )
+        about_file = trouble.verdict in (Verdict.REFUSED, Verdict.NOT_FOUND)
+        if about_file and not job.doubtful and self._desk.looked_long_enough(f"{job.file_id}"):
+            self._desk.close(job, "stale")  # the file is gone: planned and uploaded anew
+            return
         # Busy, or a file that is not ready yet: the same file goes again, later.
         self._desk.say(f"job {job.job_id}: {trouble}; trying again")
         self._desk.put_off(job)
@@ -116,6 +133,7 @@ class Submitting:
 
         There is none only if it did not show in a complete listing made after the grace time.
         """
+        self._desk.listing()  # the clock starts with a look that worked
         last_look = self._desk.looked_long_enough(job.job_id)
         if not self._adopt(job) and last_look:
             self._desk.journal.tell(job, JobEvent.ABSENT, attempt=job.attempt)
@@ -130,6 +148,7 @@ class Submitting:
         if not found:
             return False
         remote = found[0]
+        self._desk.stop_looking(job.job_id)
         self._desk.journal.tell(
             job, JobEvent.CREATED, remote.batch_id, attempt=job.attempt, adopted=True
         )
@@ -142,14 +161,17 @@ class Submitting:
     def look_for_twins(self, job: Job) -> None:
         """Find batches of earlier POSTs that had seemed to fail, and cancel the younger ones."""
         twins = self._unknown_batches(job)
-        if twins:
-            mine = next(b for b in job.batches.values() if b.state is BatchState.OPEN)
+        if twins and job.batches:
+            going = [one for one in job.batches.values() if one.state is BatchState.OPEN]
+            mine = going[0] if going else next(iter(job.batches.values()))
             self._cancel_twins(job, self._desk.api.retrieve(mine.batch_id), twins)
 
     def _cancel_twins(self, job: Job, mine: RemoteBatch, twins: list[RemoteBatch]) -> None:
         """Cancel the younger of two batches of one file; what both answer is kept once."""
         for twin in twins:
-            older, younger = sorted((mine, twin), key=lambda batch: batch.created_at)
+            # the younger one, but of one that is over and one that runs the one that runs
+            order = sorted((mine, twin), key=lambda one: (not one.is_terminal, one.created_at))
+            older, younger = order
             self._desk.journal.tell(job, JobEvent.TWIN, twin.batch_id, cancelled=younger.batch_id)
             self._desk.progress.say(
                 f"job {job.job_id}: a second batch of it turned up; cancelling {younger.batch_id}"
@@ -174,12 +196,11 @@ class Submitting:
         del wanted["fastdatasets_attempt"]  # an earlier attempt's batch answers the same requests
         return all(batch.metadata.get(key) == value for key, value in wanted.items())
 
-    def _raise_if_no_batch_api(self, trouble: Trouble) -> None:
-        if trouble.verdict is Verdict.NOT_FOUND or trouble.status == 405:
-            raise UserError(
-                f"{self._desk.options.base_url} has no Batch API ({trouble}): use --backend openai "
-                "for live requests"
-            ) from None
+    def _no_batch_api(self, trouble: Trouble) -> UserError:
+        return UserError(
+            f"{self._desk.options.base_url} has no Batch API ({trouble}): use --backend openai "
+            "for live requests"
+        )
 
 
 def _sha256(path: Path) -> str:
@@ -200,7 +221,10 @@ def refuse_for_limit(
     desk.journal.tell(job, event, batch_id, message=message, limited=True, beside=beside)
     if not job.limited:
         return  # another batch of the job is going on
-    if desk.queue().must_cut(job):
+    if desk.queue().never_fits(job):
+        desk.journal.give_up(job, f"larger than the enqueued-token limit: {message}")
+        desk.delete_files(job)
+    elif desk.queue().must_cut(job):
         desk.say(f"job {job.job_id} is over the server's enqueued-token limit: cut smaller")
         desk.close(job, "cut")
         desk.delete_files(job)

@@ -92,13 +92,18 @@ def trouble_of(error: Exception, api_key: str) -> Trouble:
 
 def verdict_of(status: int, code: str | None, message: str) -> Verdict:
     """What an HTTP error means; code and message as OpenAI's error object has them."""
+    if status in (408, 409) or status >= 500:
+        return Verdict.UNKNOWN  # whatever else it says
     if LIMIT_TEXT.search(f"{code} {message}"):
         return Verdict.LIMITED
     if concerns_every_request(status, code):
         return Verdict.STOP
-    if status in (408, 409) or status >= 500:
-        return Verdict.UNKNOWN
-    named = {404: Verdict.NOT_FOUND, 413: Verdict.TOO_LARGE, 429: Verdict.BUSY}
+    named = {
+        404: Verdict.NOT_FOUND,
+        410: Verdict.NOT_FOUND,
+        413: Verdict.TOO_LARGE,
+        429: Verdict.BUSY,
+    }
     return named.get(status, Verdict.REFUSED)
 
 

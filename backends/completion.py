@@ -15,30 +15,21 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class _Message(msgspec.Struct):
+    # What is beside the answer is taken as it comes: an odd field must not cost a paid answer.
     content: str | list[Any] | None = None
-    reasoning: str | None = None
-    reasoning_content: str | None = None
-    refusal: str | None = None
+    reasoning: Any = None
+    reasoning_content: Any = None
+    refusal: Any = None
 
 
 class _Choice(msgspec.Struct):
     message: _Message
-    finish_reason: str | None = None
-
-
-class _Details(msgspec.Struct):
-    cached_tokens: int | None = None
-
-
-class _Usage(msgspec.Struct):
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-    prompt_tokens_details: _Details | None = None
+    finish_reason: Any = None
 
 
 class _Completion(msgspec.Struct):
     choices: list[_Choice]
-    usage: _Usage | None = None
+    usage: Any = None
 
 
 _decode_completion = msgspec.json.Decoder(_Completion, strict=False).decode
@@ -52,9 +43,9 @@ def read_completion(request_id: str, body: bytes) -> Result | Failure:
     except (msgspec.MsgspecError, ValueError, IndexError):
         return _unusable(request_id, "the answer is no chat completion", body)
     message = choice.message
-    if message.content is None and message.refusal:
+    if message.content is None and _str(message.refusal):
         return Failure(
-            request_id, FailureKind.FILTERED, message.refusal, retryable=False, code="refusal"
+            request_id, FailureKind.FILTERED, str(message.refusal), retryable=False, code="refusal"
         )
     if choice.finish_reason == "content_filter":
         return Failure(
@@ -65,20 +56,28 @@ def read_completion(request_id: str, body: bytes) -> Result | Failure:
             code="content_filter",
         )
     text = _text(message.content)
-    reasoning = message.reasoning or message.reasoning_content
+    reasoning = _str(message.reasoning) or _str(message.reasoning_content)
     if reasoning is None:
         reasoning, text = split_think(text)
-    usage = completion.usage or _Usage()
-    details = usage.prompt_tokens_details or _Details()
+    usage = completion.usage if isinstance(completion.usage, dict) else {}
+    details = usage.get("prompt_tokens_details")
     return Result(
         request_id,
         text,
         reasoning,
-        choice.finish_reason or "stop",
-        usage.prompt_tokens,
-        usage.completion_tokens,
-        details.cached_tokens,
+        _str(choice.finish_reason) or "stop",
+        _int(usage.get("prompt_tokens")),
+        _int(usage.get("completion_tokens")),
+        _int(details.get("cached_tokens")) if isinstance(details, dict) else None,
     )
+
+
+def _str(value: object) -> str | None:
+    return value if isinstance(value, str) and value else None
+
+
+def _int(value: object) -> int | None:
+    return value if isinstance(value, int) else None
 
 
 def _completion(body: bytes) -> _Completion:

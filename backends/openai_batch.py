@@ -8,12 +8,12 @@ works. The rules are in docs/batch.md.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import partial
 
 from backends.base import Progress
 from backends.batch_api import BatchApi
-from backends.batch_collect import Collecting
+from backends.batch_collect import PROBE, Collecting
 from backends.batch_desk import ENDPOINT, BatchOptions, Desk
 from backends.batch_submit import Submitting
 from backends.client import Trouble, Verdict
@@ -22,9 +22,6 @@ from store import Unfinished, UserError, WorkStore
 from store.jobs import BatchState, Job, JobState
 from store.journal import Caps
 
-PROBE = (
-    100  # requests of a run's first job: what is wrong with all of them shows before more is sent
-)
 PATIENCE = 10  # looks at a server that never answers, while nothing of ours is there
 
 
@@ -50,7 +47,7 @@ class OpenAIBatch:
                 only_lost = live and all(job.state is JobState.LOST for job in live)
                 if only_lost and not self._options.resubmit_lost:
                     return
-                if not self._options.wait and not _wants_submitting(live):
+                if not self._options.wait and not (_wants_submitting(live) and passes.hopeful):
                     return
                 passes.desk.pause()
 
@@ -82,11 +79,20 @@ class _Passes:
         self._silent = 0
         self._asked_to_cancel: set[str] = set()
 
+    @property
+    def hopeful(self) -> bool:
+        """Whether the server has answered lately."""
+        return self._silent < PATIENCE
+
     def check_address(self) -> None:
         """Jobs that are going on can be asked after at their own server only."""
         base_url = self.desk.options.base_url
         for job in self.desk.journal.live():
-            if job.base_url.rstrip("/") != base_url.rstrip("/"):
+            if job.base_url.rstrip("/") == base_url.rstrip("/"):
+                continue
+            if not job.attempt:
+                self.desk.close(job, "stale")  # nothing of it runs there: planned anew
+            else:
                 raise UserError(
                     f"job {job.job_id} of this run is at {job.base_url}, not at {base_url}: set "
                     f"LLM_API_BASE={job.base_url} until it is done, or cancel it there first"
@@ -94,17 +100,25 @@ class _Passes:
 
     def advance_all(self) -> bool:
         """Do for every job what it needs next; gives whether the server answered throughout."""
-        self.desk.begin_pass()
+        self.desk.forget_listing()
         reached = True
-        for job in self.desk.journal.live():
-            reached = self._guarded(partial(self._advance, job)) and reached
+        for job in self.desk.journal.jobs().values():
+            if job.doubtful and job.state is not JobState.UNKNOWN:  # closed ones too
+                reached = self._guarded(partial(self._submitting.look_for_twins, job)) and reached
+            if job.state is not JobState.CLOSED:
+                reached = self._guarded(partial(self._advance, job)) and reached
+        if self._collecting.stop:
+            raise Unfinished(
+                f"{self._collecting.stop}. Nothing more is sent and no attempt used; mend it, then "
+                "resume"
+            )
         while reached and (planned := self._plan()) is not None:
             reached = self._guarded(partial(self._advance, planned))
         return reached
 
     def cancel_all(self, jobs: list[Job]) -> bool:
         """Bring every job nearer to its cancelled end; gives whether the server answered."""
-        self.desk.begin_pass()
+        self.desk.forget_listing()
         reached = True
         for job in jobs:
             reached = self._guarded(partial(self._cancel, job)) and reached
@@ -135,8 +149,6 @@ class _Passes:
 
     def _advance(self, job: Job) -> None:
         if job.state in (JobState.OPEN, JobState.ENDED):
-            if job.doubtful:
-                self._submitting.look_for_twins(job)
             self._collecting.poll_and_collect(job)
             return
         if job.state is JobState.PLANNED:
@@ -156,9 +168,15 @@ class _Passes:
             self.desk.delete_files(job)
         for batch in job.batches.values():
             if batch.state is BatchState.OPEN and batch.batch_id not in self._asked_to_cancel:
-                with suppress(Trouble):  # it may have ended in this moment: the poll will tell
+                try:
                     self.desk.api.cancel(batch.batch_id)
+                except Trouble as trouble:
+                    if trouble.verdict is Verdict.UNKNOWN and trouble.status != 409:
+                        raise  # asked again in the next pass
+                # 409: it has ended in this moment, the poll will tell
                 self._asked_to_cancel.add(batch.batch_id)
+        if job.doubtful:
+            self._submitting.look_for_twins(job)
         self._collecting.poll_and_collect(job)
 
     def _plan(self) -> Job | None:

@@ -287,4 +287,9 @@ def main() -> None:
     except OSError as error:
         print(f"fastdatasets: {error}", file=sys.stderr)
         code = 1
+    except Exception as error:
+        if not type(error).__module__.endswith("duckdb"):
+            raise  # a defect of ours shows its traceback
+        print(f"fastdatasets: the store: {str(error).splitlines()[0]}", file=sys.stderr)
+        code = 1
     sys.exit(code)

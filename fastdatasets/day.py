@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from backends import Backend
 from fastdatasets.settings import Settings
@@ -57,13 +58,13 @@ class Day:
         from backends.openai_live import LiveOptions, OpenAILive
         from backends.providers import OPENAI_BASE, dialect_of, provider_for
 
-        key = settings.llm_api_key
-        base_url = settings.llm_api_base or (OPENAI_BASE if key else LOCAL_SERVER)
+        key = _checked_key(settings)
+        base_url = _checked_address(settings.llm_api_base or (OPENAI_BASE if key else LOCAL_SERVER))
         dialect = dialect_of(run.model, provider_for(base_url), self.max_tokens_name)
         return OpenAILive(
             LiveOptions(
                 base_url=base_url,
-                api_key=key.get_secret_value() if key else "none",
+                api_key=key or "none",
                 max_attempts=self.max_attempts,
                 concurrency=settings.max_llm_concurrency,
                 timeout_seconds=settings.fastdatasets_timeout_seconds,
@@ -78,15 +79,15 @@ class Day:
         from backends.openai_batch import OpenAIBatch
         from backends.providers import OPENAI_BASE, dialect_of, provider_for
 
-        key = settings.llm_api_key
+        key = _checked_key(settings)
         if key is None:
             raise UserError("there is no key: set LLM_API_KEY in the environment or in .env")
-        base_url = settings.llm_api_base or OPENAI_BASE
+        base_url = _checked_address(settings.llm_api_base or OPENAI_BASE)
         provider = provider_for(base_url)
         return OpenAIBatch(
             BatchOptions(
                 base_url=base_url,
-                api_key=key.get_secret_value(),
+                api_key=key,
                 folder=folder.path,
                 max_attempts=self.max_attempts,
                 max_requests=settings.fastdatasets_batch_max_requests or provider.max_requests,
@@ -101,6 +102,32 @@ class Day:
                 resubmit_lost=self.resubmit_lost,
             )
         )
+
+
+def _checked_key(settings: Settings) -> str | None:
+    """The key without the line end that a file may have left on it; raises UserError."""
+    if settings.llm_api_key is None:
+        return None
+    key = settings.llm_api_key.get_secret_value().strip()
+    if not key.isascii() or not key.isprintable() or " " in key:
+        raise UserError("LLM_API_KEY has characters that no key has: copy it once more")
+    return key
+
+
+def _checked_address(base_url: str) -> str:
+    """An address that can be one; raises UserError."""
+    try:
+        parts = urlsplit(base_url)
+        valid = parts.scheme in ("http", "https") and bool(parts.hostname)
+        _ = parts.port  # raises where it is no number
+    except ValueError:
+        valid = False
+    if not valid or "@" in base_url:
+        raise UserError(
+            "LLM_API_BASE is no address like https://api.example.com/v1 (a key goes into "
+            "LLM_API_KEY)"
+        )
+    return base_url
 
 
 def parse_engine_args(pairs: Sequence[str]) -> dict[str, Any]:

@@ -54,7 +54,7 @@ def to_text(view: View) -> str:
         + (f"; {status.truncated} answers cut off" if status.truncated else ""),
     ]
     lines += [f"  {count} × {kind}: {message}" for kind, message, count in view.reasons]
-    if counts.pending and not view.held_by:
+    if (counts.pending or counts.in_flight) and not view.held_by:
         lines.append(f"  go on with: fastdatasets resume {view.folder.path}")
     elif counts.failed and not view.held_by:
         lines.append(f"  ask again with: fastdatasets resume {view.folder.path} --retry-failed")

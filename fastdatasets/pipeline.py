@@ -38,7 +38,7 @@ def go_on(
         while True:
             stage.derive(store)
             stage.plan(store, progress)
-            if _is_answered(progress.look_now(store)):
+            if _is_answered(progress.look_now(store)) and not store.journal.live():
                 break
             backend = backend or make_backend(run)
             backend.work(store, progress)

@@ -103,7 +103,7 @@ class ConsoleProgress:
     def _show(self, status: Status) -> None:
         counts = status.requests
         if self._task is None:
-            if not counts.pending:
+            if not (counts.pending or counts.in_flight):
                 return
             self._started_at, self._started_done = time.monotonic(), counts.done
             self._task = self._bar.add_task("answers", total=counts.total, rate="")

@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import duckdb
+
 from backends import Backend
 from fastdatasets.day import BACKENDS, Day
 from fastdatasets.export import Exported, export, parse_formats
@@ -299,9 +301,10 @@ def _work(
 
     try:
         status, files = go_on(folder, store, make_backend, progress, day.max_attempts, options)
-    except (KeyboardInterrupt, RuntimeError) as error:
-        # DuckDB 2.0 raises a bare RuntimeError where a Ctrl-C interrupts a statement.
-        if isinstance(error, RuntimeError) and "interrupted" not in str(error):
+    except (KeyboardInterrupt, RuntimeError, duckdb.Error) as error:
+        # DuckDB 2.0 raises a bare RuntimeError where a Ctrl-C interrupts a statement, or an error
+        # of its own that names it.
+        if not isinstance(error, KeyboardInterrupt) and "nterrupt" not in str(error):
             raise
         progress.say(f"stopped; go on with: fastdatasets resume {folder.path}")
         raise KeyboardInterrupt from None

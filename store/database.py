@@ -80,12 +80,13 @@ class Database:
 
     @contextmanager
     def released(self) -> Iterator[None]:
-        """Give the file free for the block, and take it again however long that takes."""
+        """Give the file free for the block, and take it again however long that takes.
+
+        After an exception it stays free: a Ctrl-C does not wait for somebody else's look.
+        """
         self.connection.close()
-        try:
-            yield
-        finally:
-            self.connection = self._connect(float("inf"))
+        yield
+        self.connection = self._connect(float("inf"))
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -124,12 +125,6 @@ class Database:
     def rows(self, name: str, **parameters: Any) -> list[tuple[Any, ...]]:
         """All rows a statement gives."""
         return self.connection.execute(QUERIES[name], parameters).fetchall()
-
-    def pages(self, name: str, size: int, **parameters: Any) -> Iterator[list[tuple[Any, ...]]]:
-        """The rows a statement gives, up to size at a time; other statements would end them."""
-        result = self.connection.execute(QUERIES[name], parameters)
-        while page := result.fetchmany(size):
-            yield page
 
     @contextmanager
     def incoming(self, rows: Sequence[tuple[Any, ...]], schema: pa.Schema) -> Iterator[None]:

@@ -75,7 +75,7 @@ class Job:
     doubtful: bool = False  # a POST of unknown fate was given up: a twin may turn up
     limited: bool = False  # refused for the enqueued-token limit: waits for room
     beside: int = 0  # jobs of ours that were enqueued when it was refused
-    refusal: str = ""  # the server's words
+    refusal: str = ""  # the server's words of the limit
     closed_as: str | None = None
     batches: dict[str, Batch] = field(default_factory=dict)
 
@@ -112,13 +112,16 @@ class Job:
     def _refused(self, detail: dict[str, Any]) -> None:
         self.limited = detail["limited"]
         self.beside = detail["beside"]
-        self.refusal = detail["message"]
+        if self.limited:
+            self.refusal = detail["message"]
 
     def _tell_batch(self, event: JobEvent, batch_id: str, detail: dict[str, Any]) -> None:
         batch = self.batches.setdefault(batch_id, Batch(batch_id))
         match event:
             case JobEvent.CREATED:
                 self.state, self.limited = JobState.OPEN, False
+                # Whoever lost the answer of one POST may have repeated it.
+                self.doubtful = self.doubtful or detail["adopted"]
             case JobEvent.TWIN:
                 self.batches[detail["cancelled"]].cancelled_by_us = True
             case JobEvent.LIMITED:

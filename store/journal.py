@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,12 +12,12 @@ import msgspec
 
 from store.jobs import Job, JobEvent, JobState, fold
 from store.models import Failure, Result
-from store.rows import BODY_SCHEMA, FAILURE_SCHEMA, POSITION, RESULT_SCHEMA
+from store.rows import BODY_SCHEMA, FAILURE_SCHEMA, ID_SCHEMA, POSITION, RESULT_SCHEMA
 
 if TYPE_CHECKING:
     from store.database import Database
 
-LINES = 2000  # lines of a job file rendered at a time
+PAGE_BYTES = 8 << 20  # of a job file rendered at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +108,7 @@ class Journal:
         endpoint: str,
         body: Callable[[dict[str, Any]], dict[str, Any]],
     ) -> str:
-        """Write a job's JSONL file, a few thousand lines in memory at a time; gives its SHA-256."""
+        """Write a job's JSONL file, a few megabytes in memory at a time; gives its SHA-256."""
         rows = self._db.rows("job_params", job_id=job_id)
         openings = [
             (params, msgspec.json.encode(body(msgspec.json.decode(params))).decode()[:-1])
@@ -119,11 +119,26 @@ class Journal:
             self._db.incoming(openings, BODY_SCHEMA),
             job_file(folder, job_id).open("wb") as file,
         ):
-            for page in self._db.pages("job_lines", LINES, job_id=job_id, endpoint=endpoint):
-                data = "".join(line for (line,) in page).encode()
+            for first, last in self._line_pages(job_id):
+                lines = self._db.rows(
+                    "job_lines", job_id=job_id, endpoint=endpoint, first=first, last=last
+                )
+                data = "".join(line for (line,) in lines).encode()
                 digest.update(data)
                 file.write(data)
         return digest.hexdigest()
+
+    def _line_pages(self, job_id: str) -> Iterator[tuple[int, int]]:
+        """First and last row number of each page of a job's lines."""
+        first, size, position = None, 0, 0
+        for position, line_bytes in self._db.rows("job_keys", job_id=job_id):
+            first = position if first is None else first
+            size += line_bytes
+            if size >= PAGE_BYTES:
+                yield first, position
+                first, size = None, 0
+        if first is not None:
+            yield first, position
 
     def request_of_line(self, job: Job, line: int) -> str:
         """The id of the request on a 1-based line of the job's file."""
@@ -141,53 +156,76 @@ class Journal:
         backend: str,
         outcomes: Iterable[tuple[Sequence[Result], Sequence[Failure]]],
         counts: Collected,
-        expect_all: Callable[[], bool],
+        unheard: Callable[[], Sequence[str] | None],
     ) -> Collected:
-        """Store what a batch's files held and mark it collected, in one transaction.
+        """Store what a batch's files held and mark it collected.
 
         outcomes are read as they are stored; the reader counts what it alone sees into counts.
-        Where expect_all() says so afterwards, requests without any line are failed attempts.
+        Answers are committed page by page, since a batch of long ones does not fit the memory of
+        one transaction; a death in between only leaves answers that a second collecting finds
+        stored. Failed attempts, which must count once, go with the event in the last transaction.
+        Where unheard() gives ids afterwards, requests without any line, but for those, are failed
+        attempts.
         Collecting twice changes nothing but the counts.
         """
+        failed: list[Failure] = []
+        for results, failures in outcomes:
+            with self._db.transaction():
+                self._insert_results(job.job_id, backend, results, counts)
+            failed += failures
         with self._db.transaction():
-            for results, failures in outcomes:
-                self._insert_outcomes(job.job_id, backend, results, failures, counts)
-            if expect_all():
-                before = self._db.row("count_failures")[0]
-                self._db.run(
-                    "insert_missing",
-                    job_id=job.job_id,
-                    message="the batch is complete and has no usable line for this request",
+            self._insert_failures(job.job_id, failed, counts)
+            if (untried := unheard()) is not None:
+                counts.missing = self._fail_missing(
+                    job,
+                    untried,
+                    "the batch has ended and has no usable line for this request",
                     # a broken line may be its answer, paid for: not bought again by itself
                     retryable=counts.broken == 0,
                 )
-                counts.missing = self._db.row("count_failures")[0] - before
             detail = {name: getattr(counts, name) for name in Collected.__slots__}
             self._insert(job.job_id, JobEvent.COLLECTED, batch_id, detail)
         job.tell(JobEvent.COLLECTED, batch_id, detail)
         return counts
 
-    def _insert_outcomes(
-        self,
-        job_id: str,
-        backend: str,
-        results: Sequence[Result],
-        failures: Sequence[Failure],
-        counts: Collected,
+    def give_up(self, job: Job, message: str) -> None:
+        """Let all requests of a job fail for good and close it: the server will never take them."""
+        with self._db.transaction():
+            self._fail_missing(job, (), message, retryable=False)
+            self._insert(job.job_id, JobEvent.CLOSED, None, {"as": "given up"})
+        job.tell(JobEvent.CLOSED, None, {"as": "given up"})
+
+    def _fail_missing(
+        self, job: Job, untried: Sequence[str], message: str, *, retryable: bool
+    ) -> int:
+        """Let requests without result or failure fail, but for untried ones; gives how many."""
+        rows: list[tuple[str | None]] = [(one,) for one in untried] or [(None,)]
+        with self._db.incoming(rows, ID_SCHEMA):
+            (failed,) = self._db.row(
+                "insert_missing", job_id=job.job_id, message=message, retryable=retryable
+            )
+        return int(failed)
+
+    def _insert_results(
+        self, job_id: str, backend: str, results: Sequence[Result], counts: Collected
     ) -> None:
-        if results:
-            with self._db.incoming(_numbered(results), RESULT_SCHEMA.insert(0, POSITION)):
-                (foreign,) = self._db.row("count_foreign", job_id=job_id)
-                (stored,) = self._db.row("insert_job_results", job_id=job_id, backend=backend)
-            counts.results += stored
-            counts.foreign += foreign
-            counts.duplicates += len(results) - foreign - stored
-        if failures:
-            with self._db.incoming(_numbered(failures), FAILURE_SCHEMA.insert(0, POSITION)):
-                (foreign,) = self._db.row("count_foreign", job_id=job_id)
-                (stored,) = self._db.row("insert_job_failures", job_id=job_id)
-            counts.failures += stored
-            counts.foreign += foreign
+        if not results:
+            return
+        with self._db.incoming(_numbered(results), RESULT_SCHEMA.insert(0, POSITION)):
+            (foreign,) = self._db.row("count_foreign", job_id=job_id)
+            (stored,) = self._db.row("insert_job_results", job_id=job_id, backend=backend)
+        counts.results += stored
+        counts.foreign += foreign
+        counts.duplicates += len(results) - foreign - stored
+
+    def _insert_failures(self, job_id: str, failures: Sequence[Failure], counts: Collected) -> None:
+        if not failures:
+            return
+        with self._db.incoming(_numbered(failures), FAILURE_SCHEMA.insert(0, POSITION)):
+            (foreign,) = self._db.row("count_foreign", job_id=job_id)
+            (stored,) = self._db.row("insert_job_failures", job_id=job_id)
+        counts.failures += stored
+        counts.foreign += foreign
 
     def _insert(
         self, job_id: str, event: JobEvent, batch_id: str | None, detail: dict[str, Any]

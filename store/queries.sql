@@ -257,9 +257,12 @@ SELECT $job_id, request_id
 FROM (
     SELECT request_id, position,
            row_number() OVER running AS requests,
-           sum(strlen(params) + strlen(messages) + 200) OVER running AS bytes,
-           sum(1 + strlen(messages) // 3) OVER running AS tokens
-    FROM (SELECT *, rowid AS position FROM requests)
+           sum(line_bytes) OVER running AS bytes,
+           sum(prompt_tokens) OVER running AS tokens
+    FROM (SELECT request_id, rowid AS position,
+                 strlen(params) + strlen(messages) + 200 AS line_bytes,
+                 1 + strlen(messages) // 3 AS prompt_tokens
+          FROM requests)
     ANTI JOIN results USING (request_id)
     ANTI JOIN failed_for_good($max_attempts) USING (request_id)
     ANTI JOIN requests_in_jobs USING (request_id)
@@ -276,14 +279,22 @@ WHERE job_id = $job_id
 -- name: job_params
 SELECT DISTINCT params FROM job_requests JOIN requests USING (request_id) WHERE job_id = $job_id
 
+-- name: job_keys
+-- A job's requests as row numbers in the order of its lines, with the bytes of each.
+SELECT position, bytes
+FROM (SELECT request_id, rowid AS position, strlen(params) + strlen(messages) + 200 AS bytes
+      FROM requests)
+SEMI JOIN (SELECT request_id FROM job_requests WHERE job_id = $job_id) USING (request_id)
+ORDER BY position
+
 -- name: job_lines
--- incoming: for each params the opening of a request's body, '{"model":…' without its closing brace.
+-- A page of a job's lines. incoming: for each params the opening of a request's body, '{"model":…'
+-- without its closing brace.
 SELECT '{"custom_id":"' || request_id::VARCHAR || '","method":"POST","url":"' || $endpoint
        || '","body":' || incoming.opening || ',"messages":' || messages || '}}' || chr(10)
-FROM job_requests
-JOIN (SELECT *, rowid AS position FROM requests) AS requests USING (request_id)
+FROM (SELECT *, rowid AS position FROM requests WHERE rowid BETWEEN $first AND $last)
+SEMI JOIN (SELECT request_id FROM job_requests WHERE job_id = $job_id) USING (request_id)
 JOIN incoming USING (params)
-WHERE job_id = $job_id
 ORDER BY position
 
 -- name: insert_job_results
@@ -316,7 +327,7 @@ FROM (SELECT request_id::UUID AS request_id FROM incoming)
 ANTI JOIN (SELECT request_id FROM job_requests WHERE job_id = $job_id) USING (request_id)
 
 -- name: insert_missing
--- Requests of a completed job of which its files say nothing.
+-- Requests of a job of which its files say nothing; incoming: those of which they say 'untried'.
 INSERT INTO failures
 SELECT request_id, 'server', NULL, $message, $retryable, NULL,
        (SELECT count(*) FROM events WHERE event = 'retry_failed'), $job_id, (now() AT TIME ZONE 'UTC')
@@ -324,6 +335,7 @@ FROM job_requests
 WHERE job_id = $job_id
   AND request_id NOT IN (SELECT request_id FROM results)
   AND request_id NOT IN (SELECT request_id FROM failures WHERE job_id = $job_id)
+  AND request_id NOT IN (SELECT request_id::UUID FROM incoming WHERE request_id IS NOT NULL)
 
 -- name: request_of_line
 -- The request on a 1-based line of a job's file.
@@ -333,9 +345,6 @@ JOIN (SELECT *, rowid AS position FROM requests) AS requests USING (request_id)
 WHERE job_id = $job_id
 ORDER BY position
 LIMIT 1 OFFSET $line - 1
-
--- name: count_failures
-SELECT count(*) FROM failures
 
 -- name: any_result
 SELECT count(*) > 0 FROM (SELECT 1 FROM results LIMIT 1)

@@ -51,5 +51,6 @@ DERIVATION_SCHEMA = pa.schema(
         ("dropped", pa.int32()),
     ]
 )
+ID_SCHEMA = pa.schema([("request_id", pa.string())])
 POSITION = pa.field("position", pa.int64())
 BODY_SCHEMA = pa.schema([("params", pa.string()), ("opening", pa.string())])

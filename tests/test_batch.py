@@ -498,7 +498,7 @@ def test_resubmit_lost(runs: Runs) -> None:
     """--resubmit-lost asks again for what a vanished batch held."""
     runs.server.looks = None
     runs.distill(wait=False)
-    runs.server.faults.append(Fault(LOOK, Kind.REFUSE, 3, status=404))
+    runs.server.faults.append(Fault(LOOK, Kind.REFUSE, 5, status=404))
     runs.server.looks = 1
     assert runs.resume(resubmit_lost=True).status.state == "done"
     assert len(runs.server.batches) == 2
@@ -664,3 +664,124 @@ def test_memory_is_bounded(tmp_path: Path) -> None:
         process.communicate()
         assert usage.ru_maxrss < 700_000  # kB
         assert (server.bill.total, server.bill.twice()) == (20_000, [])
+
+
+def test_cancel_that_fails_once_is_repeated(runs: Runs) -> None:
+    """A cancel answered with 500 is sent again, so that no batch runs on."""
+    runs.server.looks = None
+    runs.distill(wait=False)
+    runs.server.faults.append(Fault("POST /batches/*/cancel", Kind.REFUSE))
+    runs.server.looks = 1
+    cancel("r", None, Day())
+    assert [batch.status for batch in runs.server.batches.values()] == ["cancelled"]
+    assert runs.resume().status.state == "done"
+    runs.check_done()
+
+
+def test_twin_whose_cancel_fails(runs: Runs) -> None:
+    """A twin's cancel is repeated until the server takes it; a look at ended jobs does no harm."""
+    runs.server.looks = 4
+    runs.server.faults += [
+        Fault(POST, Kind.DROP_AFTER, hide_lists=2),
+        Fault("POST /batches/*/cancel", Kind.REFUSE, times=2),
+        Fault(CONTENT, Kind.REFUSE, times=2, status=502),
+    ]
+    assert runs.distill().status.state == "done"
+    assert "cancelled" in {batch.status for batch in runs.server.batches.values()}
+
+
+def test_failed_lists_do_not_count_as_looks(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The grace time starts with a list that could be read, so a late batch is found after it."""
+    monkeypatch.setenv("FASTDATASETS_ADOPT_GRACE_SECONDS", "0.5")
+    monkeypatch.setenv("FASTDATASETS_POLL_SECONDS", "0.05")
+    runs.server.faults += [
+        Fault(LIST, Kind.REFUSE, times=12),
+        Fault(POST, Kind.DROP_AFTER, hide_lists=2),
+    ]
+    runs.distill()
+    assert len(runs.server.batches) == 1
+    runs.check_done()
+
+
+def test_server_error_that_speaks_of_a_limit(runs: Runs) -> None:
+    """A 502 tells nothing of the batch's fate, whatever its text says: it is looked for."""
+    body = {"error": {"message": "token_limit_exceeded", "code": "insufficient_quota"}}
+    runs.server.faults.append(Fault(POST, Kind.ERROR_AFTER, status=502, body=body))
+    runs.distill()
+    assert len(runs.server.batches) == 1
+    runs.check_done()
+
+
+def test_address_that_was_mistyped(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a wrong address nothing of the run is anywhere, so the right one goes through."""
+    monkeypatch.setenv("LLM_API_BASE", "http://127.0.0.1:9/v1")
+    with pytest.raises(Unfinished, match="does not answer as a batch server should"):
+        runs.distill()
+    monkeypatch.setenv("LLM_API_BASE", runs.server.base_url)
+    assert runs.resume().status.state == "done"
+    runs.check_done()
+
+
+@pytest.mark.parametrize("form", ["failed", 400])
+def test_request_larger_than_the_limit(runs: Runs, form: Any) -> None:
+    """A request that can never fit fails alone, and the others are answered."""
+    runs.questions.append("Question " + "long " * 4000)
+    runs.server.enqueued_limit, runs.server.enqueued_form = 1000, form
+    outcome = runs.distill()
+    assert (outcome.status.requests.done, outcome.status.requests.failed) == (7, 1)
+    runs.check_done(without=(runs.questions[-1],))
+
+
+def test_file_too_large_for_the_server(runs: Runs) -> None:
+    """A file the server finds too large is cut, down to the request that alone is too large."""
+    runs.questions.append("Question " + "long " * 4000)
+    runs.server.max_upload_bytes = 5000
+    outcome = runs.distill()
+    assert (outcome.status.requests.done, outcome.status.requests.failed) == (7, 1)
+    runs.check_done(without=(runs.questions[-1],))
+
+
+def test_rate_limit_is_no_token_limit(runs: Runs) -> None:
+    """A 429 that names a limit of batches an hour teaches nothing of tokens."""
+    runs.questions = [f"Question {number}" for number in range(300)]
+    body = {"error": {"message": "Rate limit reached. Limit: 60 / hour.", "code": "rate_limit"}}
+    runs.server.faults.append(Fault(POST, Kind.REFUSE, status=429, body=body))
+    runs.distill()
+    assert [batch.total for batch in runs.server.batches.values()] == [100, 200]
+    runs.check_done()
+
+
+def test_input_file_that_vanished(runs: Runs) -> None:
+    """An uploaded file that the server no longer has is uploaded anew."""
+    runs.server.faults.append(insufficient_quota(POST, times=1))
+    with pytest.raises(Unfinished):
+        runs.distill()
+    for file_id in list(runs.server.files):
+        runs.server.faults.append(
+            Fault(
+                POST,
+                Kind.REFUSE,
+                times=1,
+                status=404,
+                body={"error": {"message": f"No such File object: {file_id}", "code": None}},
+            )
+        )
+    assert runs.resume().status.state == "done"
+    runs.check_done()
+
+
+@pytest.mark.parametrize("key", ["sk-with space", "sk-\u00e4", "sk-a\nb"])
+def test_key_that_is_none(runs: Runs, monkeypatch: pytest.MonkeyPatch, key: str) -> None:
+    """A key with characters that no key has is refused without showing it."""
+    monkeypatch.setenv("LLM_API_KEY", key)
+    with pytest.raises(UserError) as raised:
+        runs.distill()
+    assert str(raised.value) == "LLM_API_KEY has characters that no key has: copy it once more"
+
+
+@pytest.mark.parametrize("address", ["localhost:8000/v1", "http://[x", "http://h:port/v1"])
+def test_address_that_is_none(runs: Runs, monkeypatch: pytest.MonkeyPatch, address: str) -> None:
+    """An address that cannot be one is said before anything is sent."""
+    monkeypatch.setenv("LLM_API_BASE", address)
+    with pytest.raises(UserError, match="LLM_API_BASE is no address"):
+        runs.distill()
