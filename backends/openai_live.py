@@ -25,6 +25,7 @@ from backends.stream import stream
 from store import Unfinished, WorkStore
 from store.models import Failure, FailureKind, Request, Result
 
+FLUSH_SECONDS = 0.5  # each answer was paid for: a kill costs those of half a second
 TICK_SECONDS = 0.25  # between two looks at what came in
 FIRST_BACKOFF = 1.0  # seconds; doubled at each failure in a row
 PATIENCE = 8  # holds in a row without a success in between, after which the run is left for later
@@ -53,7 +54,7 @@ class OpenAILive:
     def work(self, store: WorkStore, progress: Progress) -> None:
         """Answer all that is pending; raises Unfinished where the server does not let us."""
         options = self._options
-        stream("openai", self._answers, store, progress, options.max_attempts)
+        stream("openai", self._answers, store, progress, options.max_attempts, FLUSH_SECONDS)
 
     def _answers(self, requests: Iterator[Request]) -> Iterator[Outcomes]:
         """Run the workers in slices, giving what came in after each."""

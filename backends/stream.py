@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from typing import Protocol
 
 from backends.base import Outcomes, Progress
@@ -31,6 +32,7 @@ def stream(
     store: WorkStore,
     progress: Progress,
     max_attempts: int,
+    flush_seconds: float = FLUSH_SECONDS,
 ) -> None:
     """Answer all that is pending, retryable failures up to max_attempts included."""
     while True:
@@ -38,7 +40,7 @@ def stream(
         first = next(requests, None)
         if first is None:
             return
-        _drain(name, answers, _chain(first, requests), store, progress)
+        _drain(name, answers, chain([first], requests), store, progress, flush_seconds)
 
 
 def _drain(
@@ -47,6 +49,7 @@ def _drain(
     requests: Iterator[Request],
     store: WorkStore,
     progress: Progress,
+    flush_seconds: float,
 ) -> None:
     results: list[Result] = []
     failures: list[Failure] = []
@@ -68,13 +71,8 @@ def _drain(
                     results.append(outcome)
                 else:
                     failures.append(outcome)
-            due = time.monotonic() - flushed_at >= FLUSH_SECONDS
+            due = time.monotonic() - flushed_at >= flush_seconds
             if due or len(results) + len(failures) >= FLUSH_ROWS:
                 flush()
     finally:  # Ctrl-C and a dying engine included: what was bought is kept
         flush()
-
-
-def _chain(first: Request, rest: Iterator[Request]) -> Iterator[Request]:
-    yield first
-    yield from rest

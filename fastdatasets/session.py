@@ -206,10 +206,7 @@ def start(wishes: Wishes, output_dir: Path | None, name: str | None, day: Day) -
                     f"note: this is a new run; {others[0].name}{more} over the same source is "
                     f"unfinished (fastdatasets resume {others[0].path})"
                 )
-            why = (
-                "" if wishes.backend else " (by LLM_API_KEY and LLM_API_BASE; --backend says else)"
-            )
-            progress.say(f"run {folder.path}: {spec.backend}{why}, {spec.model}")
+            progress.say(f"run {folder.path}: {_engine(wishes, spec)}, model {spec.model}")
             return _work(folder, store, progress, settings, day, spec.export)
     except UserError:
         _forget_if_nothing_was_sampled(folder)
@@ -311,6 +308,15 @@ def _work(
     if status.truncated:
         progress.say(f"{status.truncated} answers were cut off at the token limit")
     return Outcome(folder, status, _describe(files), tuple(store.failure_reasons()))
+
+
+def _engine(wishes: Wishes, spec: RunSpec) -> str:
+    """The backend, and why it was chosen where nobody named it."""
+    if wishes.backend is not None:
+        return f"backend {spec.backend}"
+    if spec.backend == "vllm":
+        return "the local engine (no LLM_API_KEY or LLM_API_BASE is set)"
+    return f"backend {spec.backend} (LLM_API_KEY or LLM_API_BASE is set)"
 
 
 def _writable(file: Path | None) -> str | None:
