@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from fastdatasets.looking import look as status
     from fastdatasets.session import (
         Outcome,
-        Wishes,
         augment,
         cancel,
         distill,
         resume,
     )
     from fastdatasets.session import export_again as export
+    from fastdatasets.wishes import Wishes
 
 __all__ = [
     "Day",
@@ -45,6 +45,7 @@ _HOMES = {
     "Day": ("day", "Day"),
     "Estimate": ("estimate", "Estimate"),
     "View": ("looking", "View"),
+    "Wishes": ("wishes", "Wishes"),
     "estimate": ("estimate", "estimate"),
     "export": ("session", "export_again"),
     "status": ("looking", "look"),

@@ -182,7 +182,7 @@ def estimate(
     import msgspec
 
     from fastdatasets.estimate import estimate as count
-    from fastdatasets.session import Wishes
+    from fastdatasets.wishes import Wishes
 
     found = count(Wishes(**options))
     if as_json:
@@ -245,7 +245,8 @@ def export(
 def _start(mode: Mode, options: dict[str, Any]) -> None:
     """Make a run of the command's options, which bear the names of Wishes' and Day's fields."""
     from fastdatasets.day import Day
-    from fastdatasets.session import Wishes, start
+    from fastdatasets.session import start
+    from fastdatasets.wishes import Wishes
 
     output_dir, run = options.pop("output_dir"), options.pop("run")
     day = _pick(options, DAY_OPTIONS)

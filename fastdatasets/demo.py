@@ -10,7 +10,8 @@ from pathlib import Path
 
 from backends.embedded import EMBEDDED_MODEL
 from fastdatasets.day import Day
-from fastdatasets.session import Wishes, start
+from fastdatasets.session import start
+from fastdatasets.wishes import Wishes
 from store import FastDatasetsError, UserError
 
 RECORDS = 24

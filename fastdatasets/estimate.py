@@ -8,9 +8,9 @@ from pathlib import Path
 
 from fastdatasets.pipeline import sample
 from fastdatasets.runs import opened
-from fastdatasets.session import Wishes
 from fastdatasets.settings import load_settings
 from fastdatasets.stages import stages_of
+from fastdatasets.wishes import Wishes
 from store import RunFolder, WorkStore
 
 

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import duckdb
 
 from backends import Backend
-from fastdatasets.day import BACKENDS, Day
+from fastdatasets.day import Day
 from fastdatasets.export import Exported, export, parse_formats
 from fastdatasets.pipeline import go_on
 from fastdatasets.progress import ConsoleProgress
-from fastdatasets.prompts import default_templates, own_template
 from fastdatasets.runs import (
     RunSpec,
     find_run,
@@ -27,121 +24,12 @@ from fastdatasets.runs import (
     opened,
 )
 from fastdatasets.settings import Settings, load_settings
-from fastdatasets.sources import is_local
+from fastdatasets.wishes import Wishes, writable
 from store import RunFolder, Unfinished, UserError, WorkStore
-from store.models import ExportOptions, FailureKind, Language, Mode, Run, Status
+from store.models import ExportOptions, FailureKind, Mode, Run, Status
 from store.work_store import utc_now
 
-DEFAULT_MAX_TOKENS = 4096
 TODAY = Day()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wishes:
-    """What a user asked for, flag by flag; None where the settings or defaults decide."""
-
-    mode: Mode = Mode.DISTILL
-    num_aug: int = 3
-    dataset_name: str | None = None
-    high_quality_file: Path | None = None
-    config_name: str | None = None
-    split: str = "train"
-    sample_size: int | None = None
-    seed: int = 42
-    instruction_col: str | None = None
-    input_col: str | None = None
-    output_col: str | None = None
-    backend: str | None = None
-    model: str | None = None
-    max_output_tokens: int | None = None
-    prompt_template: Path | None = None
-    language: Language | None = None
-    skip_generation: bool = False
-    include_reasoning: bool = False
-    formats: str | None = None
-    output_file: Path | None = None
-
-    def spec(self, settings: Settings) -> RunSpec:
-        """The run these wishes and settings make; raises UserError."""
-        if self.mode is Mode.AUGMENT and self.num_aug < 1:
-            raise UserError(f"--num-aug {self.num_aug}: at least 1 variant is expected")
-        formats = self.formats if self.formats is not None else settings.output_formats
-        backend = self.backend or default_backend(settings)
-        if backend not in BACKENDS:
-            raise UserError(f"unknown backend {backend!r}; known are {', '.join(BACKENDS)}")
-        return RunSpec(
-            mode=self.mode,
-            backend=backend,
-            model=self._model(settings, backend),
-            source=self._source(),
-            config=self.config_name,
-            split=self.split,
-            sample_size=self._sample_size(settings),
-            seed=self.seed,
-            columns={
-                "instruction": self.instruction_col,
-                "input": self.input_col,
-                "output": self.output_col,
-            },
-            params=self._params(settings),
-            system_prompt=settings.system_prompt,
-            language=self.language or settings.language,
-            templates=self._templates(),
-            num_aug=self.num_aug if self.mode is Mode.AUGMENT else 0,
-            skip_generation=self.skip_generation,
-            export=ExportOptions(
-                formats=parse_formats(formats),
-                include_reasoning=self.include_reasoning,
-                output_file=_writable(self.output_file),
-            ),
-        )
-
-    def _sample_size(self, settings: Settings) -> int:
-        """As asked; else the settings', but all of the samples somebody chose to augment."""
-        if self.sample_size is not None:
-            return self.sample_size
-        return settings.default_sample_size if self.mode is Mode.DISTILL else 0
-
-    def _templates(self) -> dict[str, str]:
-        template = self.prompt_template
-        answer = own_template("answer", template) if template else default_templates("answer")
-        return answer | (default_templates("vary") if self.mode is Mode.AUGMENT else {})
-
-    def _source(self) -> str:
-        if (self.dataset_name is None) == (self.high_quality_file is None):
-            raise UserError(
-                f"name what to {self.mode} with either --dataset-name or --high-quality-file"
-            )
-        source = str(self.high_quality_file or self.dataset_name)
-        if self.high_quality_file or is_local(source):
-            path = Path(source).expanduser().resolve()
-            if not path.exists():
-                raise UserError(f"no such file or folder: {source}")
-            return str(path)
-        return source
-
-    def _model(self, settings: Settings, backend: str) -> str:
-        from backends.embedded import EMBEDDED_MODEL
-
-        named = self.model or settings.llm_model
-        if named is None and backend != "vllm":
-            raise UserError(f"name the teacher for {backend}: --model, or LLM_MODEL")
-        if named is not None and backend == "vllm" and Path(named).expanduser().is_dir():
-            return str(Path(named).expanduser().resolve())  # the same from any folder
-        return named or EMBEDDED_MODEL
-
-    def _params(self, settings: Settings) -> dict[str, Any]:
-        params = {
-            "max_tokens": self.max_output_tokens or settings.llm_max_tokens or DEFAULT_MAX_TOKENS,
-            "temperature": settings.llm_temperature,
-            "top_p": settings.llm_top_p,
-        }
-        return {name: value for name, value in params.items() if value is not None}
-
-
-def default_backend(settings: Settings) -> str:
-    """Live requests where a key or an address is set, the local engine otherwise."""
-    return "openai" if settings.llm_api_key or settings.llm_api_base else "vllm"
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,7 +159,7 @@ def export_again(
         if include_reasoning:
             options = replace(options, include_reasoning=True)
         if output_file is not None:
-            options = replace(options, output_file=_writable(output_file))
+            options = replace(options, output_file=writable(output_file))
         return _describe(export(folder, store, run, options))
 
 
@@ -317,20 +205,6 @@ def _engine(wishes: Wishes, spec: RunSpec) -> str:
     if spec.backend == "vllm":
         return "the local engine (no LLM_API_KEY or LLM_API_BASE is set)"
     return f"backend {spec.backend} (LLM_API_KEY or LLM_API_BASE is set)"
-
-
-def _writable(file: Path | None) -> str | None:
-    """The file's absolute path; raises UserError now rather than after a night."""
-    if file is None:
-        return None
-    path = file.expanduser().resolve()
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror}") from None
-    if path.is_dir() or not os.access(path.parent, os.W_OK):
-        raise UserError(f"cannot write {path}: it is a folder, or stands in one that is read-only")
-    return str(path)
 
 
 def _describe(files: Sequence[Exported]) -> tuple[str, ...]:

@@ -13,8 +13,9 @@ import pytest
 
 from backends.killpoints import KillPoint
 from fastdatasets.day import Day
-from fastdatasets.session import Outcome, Wishes, resume, start
+from fastdatasets.session import Outcome, resume, start
 from fastdatasets.variants import distinct, parse_variants
+from fastdatasets.wishes import Wishes
 from store import UserError
 from store.models import Mode
 from tests.conftest import start as start_command

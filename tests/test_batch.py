@@ -21,7 +21,8 @@ import pytest
 
 from backends.killpoints import KillPoint
 from fastdatasets.day import Day
-from fastdatasets.session import Outcome, Wishes, cancel, resume, start
+from fastdatasets.session import Outcome, cancel, resume, start
+from fastdatasets.wishes import Wishes
 from store import Unfinished, UserError
 from tests.conftest import start as start_command
 from tests.conftest import write_jsonl

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from fastdatasets.day import Day
-from fastdatasets.session import Outcome, Wishes, resume, start
+from fastdatasets.session import Outcome, resume, start
+from fastdatasets.wishes import Wishes
 from store import Unfinished
 from tests.conftest import start as start_command
 from tests.conftest import write_jsonl

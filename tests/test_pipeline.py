@@ -12,8 +12,8 @@ import pytest
 
 from fastdatasets.pipeline import go_on
 from fastdatasets.runs import RunSpec, opened
-from fastdatasets.session import Wishes
 from fastdatasets.settings import load_settings
+from fastdatasets.wishes import Wishes
 from store import RunFolder, UserError
 from store.models import Status
 from tests.conftest import write_jsonl

@@ -12,8 +12,8 @@ import duckdb
 import pytest
 
 from fastdatasets.runs import RunSpec, opened
-from fastdatasets.session import Wishes
 from fastdatasets.settings import load_settings
+from fastdatasets.wishes import Wishes
 from store import Busy, RunFolder, UserError, WorkStore
 from store.models import Ask, Event, FailureKind, Language, Mode, Result
 from store.queries import QUERIES, SCHEMA
