@@ -119,7 +119,7 @@ class Collecting:
             )
             return
         self._desk.journal.tell(
-            job, JobEvent.CREATED, batch.batch_id, attempt=job.attempt, adopted=True
+            job, JobEvent.CREATED, batch.batch_id, attempt=job.attempt, adopted=False
         )
 
     def _collect(self, job: Job) -> None:

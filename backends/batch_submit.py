@@ -176,9 +176,8 @@ class Submitting:
             self._desk.progress.say(
                 f"job {job.job_id}: a second batch of it turned up; cancelling {younger.batch_id}"
             )
-            with suppress(
-                Trouble
-            ):  # it may be over already: its answers are collected all the same
+            # It may be over already: its answers are collected all the same.
+            with suppress(Trouble):
                 self._desk.api.cancel(younger.batch_id)
             mine = older
 

@@ -103,7 +103,8 @@ class _Passes:
         self.desk.forget_listing()
         reached = True
         for job in self.desk.journal.jobs().values():
-            if job.doubtful and job.state is not JobState.UNKNOWN:  # closed ones too
+            # Closed ones too; what is to be created yet adopts what it finds instead.
+            if job.doubtful and job.state in (JobState.OPEN, JobState.ENDED, JobState.CLOSED):
                 reached = self._guarded(partial(self._submitting.look_for_twins, job)) and reached
             if job.state is not JobState.CLOSED:
                 reached = self._guarded(partial(self._advance, job)) and reached

@@ -69,8 +69,13 @@ def is_unfinished(folder: RunFolder) -> bool:
     return status is None or status.state is not State.DONE
 
 
-def newest_unfinished(output_dir: Path) -> RunFolder | None:
-    """The run that an unnamed `resume` goes on with."""
+def find_unfinished(name: str | None, output_dir: Path) -> RunFolder | None:
+    """The run of that name, the newest unfinished one where none is named; raises UserError.
+
+    None where none is named and none is unfinished.
+    """
+    if name is not None:
+        return find_run(name, output_dir)
     return next((folder for folder in newest_first(output_dir) if is_unfinished(folder)), None)
 
 

@@ -17,10 +17,10 @@ from fastdatasets.progress import ConsoleProgress
 from fastdatasets.runs import (
     RunSpec,
     find_run,
+    find_unfinished,
     is_unfinished,
     new_folder,
     newest_first,
-    newest_unfinished,
     opened,
 )
 from fastdatasets.settings import Settings, load_settings
@@ -110,8 +110,7 @@ def resume(
 ) -> Outcome | None:
     """Go on with a run, the newest unfinished one where none is named; None where there is none."""
     settings = load_settings()
-    output_dir = output_dir or settings.fastdatasets_output_dir
-    folder = find_run(name, output_dir) if name else newest_unfinished(output_dir)
+    folder = find_unfinished(name, output_dir or settings.fastdatasets_output_dir)
     if folder is None:
         return None
     with opened(folder) as store, ConsoleProgress(folder, day.max_attempts) as progress:
@@ -126,8 +125,7 @@ def cancel(
 ) -> Outcome | None:
     """Cancel what a run has at the server, the newest unfinished one's where none is named."""
     settings = load_settings()
-    output_dir = output_dir or settings.fastdatasets_output_dir
-    folder = find_run(name, output_dir) if name else newest_unfinished(output_dir)
+    folder = find_unfinished(name, output_dir or settings.fastdatasets_output_dir)
     if folder is None:
         return None
     with opened(folder) as store, ConsoleProgress(folder, day.max_attempts) as progress:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
@@ -68,7 +67,6 @@ class Job:
     requests: int
     tokens: int
     sha256: str
-    planned_at: datetime
     state: JobState = JobState.PLANNED
     file_id: str | None = None
     attempt: int = 0  # POSTs of the batch so far
@@ -143,10 +141,10 @@ class Job:
             self.state = JobState.OPEN if BatchState.OPEN in states else JobState.ENDED
 
 
-def fold(rows: Iterable[tuple[str, str, str | None, datetime, dict[str, Any]]]) -> dict[str, Job]:
-    """Jobs by id, from (job_id, event, batch_id, time, detail) in the order they happened."""
+def fold(rows: Iterable[tuple[str, str, str | None, dict[str, Any]]]) -> dict[str, Job]:
+    """Jobs by id, from (job_id, event, batch_id, detail) in the order they happened."""
     jobs: dict[str, Job] = {}
-    for job_id, event, batch_id, at, detail in rows:
+    for job_id, event, batch_id, detail in rows:
         if event == JobEvent.PLANNED:
             jobs[job_id] = Job(
                 job_id,
@@ -154,7 +152,6 @@ def fold(rows: Iterable[tuple[str, str, str | None, datetime, dict[str, Any]]]) 
                 detail["requests"],
                 detail["tokens"],
                 detail["sha256"],
-                at,
             )
         jobs[job_id].tell(JobEvent(event), batch_id, detail)
     return jobs

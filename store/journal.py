@@ -52,8 +52,8 @@ class Journal:
         """All jobs by id, in the order they were planned."""
         rows = self._db.rows("job_events")
         return fold(
-            (job_id, event, batch_id, at, msgspec.json.decode(detail))
-            for job_id, event, batch_id, at, detail in rows
+            (job_id, event, batch_id, msgspec.json.decode(detail))
+            for job_id, event, batch_id, detail in rows
         )
 
     def live(self) -> list[Job]:

@@ -246,7 +246,7 @@ FROM export_keys GROUP BY page ORDER BY page
 INSERT INTO job_events VALUES ($job_id, $event, $batch_id, (now() AT TIME ZONE 'UTC'), $detail)
 
 -- name: job_events
-SELECT job_id, event, batch_id, happened_at, detail FROM job_events ORDER BY rowid
+SELECT job_id, event, batch_id, detail FROM job_events ORDER BY rowid
 
 -- name: insert_job_requests
 -- The next pending requests that fit into one job file, at least one. 200: what a line has around its
