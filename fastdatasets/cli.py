@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -61,6 +62,7 @@ def distill(
     output_col: opt.OutputCol = None,
     backend: opt.BackendName = None,
     model: opt.Model = None,
+    lora: opt.Lora = None,
     max_output_tokens: opt.MaxOutputTokens = None,
     prompt_template: opt.PromptTemplate = None,
     language: opt.LanguageName = None,
@@ -96,6 +98,7 @@ def augment(
     output_col: opt.OutputCol = None,
     backend: opt.BackendName = None,
     model: opt.Model = None,
+    lora: opt.Lora = None,
     max_output_tokens: opt.MaxOutputTokens = None,
     prompt_template: opt.PromptTemplate = None,
     language: opt.LanguageName = None,
@@ -171,6 +174,7 @@ def estimate(
     output_col: opt.OutputCol = None,
     backend: opt.BackendName = None,
     model: opt.Model = None,
+    lora: opt.Lora = None,
     max_output_tokens: opt.MaxOutputTokens = None,
     prompt_template: opt.PromptTemplate = None,
     language: opt.LanguageName = None,
@@ -272,6 +276,7 @@ def _print_files(files: Sequence[object]) -> None:
 
 def main() -> None:
     """Run the command line; the one place that turns errors into exit codes."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # flush and leave, as at a Ctrl-C
     try:
         code = app(standalone_mode=False)
     except FastDatasetsError as error:

@@ -48,10 +48,17 @@ class Day:
             return self.batch(run, settings, folder)
         if run.backend == "openai":
             return self.live(run, settings)
-        from backends.vllm import VllmBackend
+        from backends.vllm import EngineOptions, VllmBackend
 
-        arguments = parse_engine_args(self.engine_arg)
-        return VllmBackend(run.model, arguments, self.max_attempts, folder.path / "engine.log")
+        return VllmBackend(
+            EngineOptions(
+                model=run.model,
+                engine_args=parse_engine_args(self.engine_arg),
+                lora=run.params.get("lora"),
+                max_attempts=self.max_attempts,
+                log=folder.path / "engine.log",
+            )
+        )
 
     def live(self, run: Run, settings: Settings) -> Backend:
         """Live requests to LLM_API_BASE; without it OpenAI's own, without a key a local server."""

@@ -64,6 +64,10 @@ Model = Annotated[
         rich_help_panel=MODEL,
     ),
 ]
+Lora = Annotated[
+    Path | None,
+    typer.Option(help="Folder of a LoRA adapter for the local engine.", rich_help_panel=MODEL),
+]
 MaxOutputTokens = Annotated[
     int | None,
     typer.Option(

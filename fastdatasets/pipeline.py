@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack, closing
 
 import duckdb
 
@@ -33,18 +34,19 @@ def go_on(
     """
     run = store.run()
     sample(store, run, progress.say)
-    backend: Backend | None = None
-    for stage in stages_of(run, max_samples):
-        while True:
-            stage.derive(store)
-            stage.plan(store, progress)
-            if _is_answered(progress.look_now(store)) and not store.journal.live():
-                break
-            backend = backend or make_backend(run)
-            backend.work(store, progress)
-            status = progress.look_now(store)
-            if not _is_answered(status):
-                return status, []
+    with ExitStack() as opened:
+        backend: Backend | None = None
+        for stage in stages_of(run, max_samples):
+            while True:
+                stage.derive(store)
+                stage.plan(store, progress)
+                if _is_answered(progress.look_now(store)) and not store.journal.live():
+                    break
+                backend = backend or opened.enter_context(closing(make_backend(run)))
+                backend.work(store, progress)
+                status = progress.look_now(store)
+                if not _is_answered(status):
+                    return status, []
     if run.num_aug and not run.skip_generation:
         records, missing = store.short_of_variants(run.num_aug)
         if records:

@@ -36,6 +36,7 @@ class Wishes:
     output_col: str | None = None
     backend: str | None = None
     model: str | None = None
+    lora: Path | None = None
     max_output_tokens: int | None = None
     prompt_template: Path | None = None
     language: Language | None = None
@@ -66,7 +67,7 @@ class Wishes:
                 "input": self.input_col,
                 "output": self.output_col,
             },
-            params=self._params(settings),
+            params=self._params(settings, backend),
             system_prompt=settings.system_prompt,
             language=self.language or settings.language,
             templates=self._templates(),
@@ -113,13 +114,30 @@ class Wishes:
             return str(Path(named).expanduser().resolve())  # the same from any folder
         return named or EMBEDDED_MODEL
 
-    def _params(self, settings: Settings) -> dict[str, Any]:
+    def _params(self, settings: Settings, backend: str) -> dict[str, Any]:
         params = {
+            "lora": self._lora(backend),
             "max_tokens": self.max_output_tokens or settings.llm_max_tokens or DEFAULT_MAX_TOKENS,
             "temperature": settings.llm_temperature,
             "top_p": settings.llm_top_p,
         }
         return {name: value for name, value in params.items() if value is not None}
+
+    def _lora(self, backend: str) -> str | None:
+        """The adapter's folder, which makes another model of the model."""
+        if self.lora is None:
+            return None
+        if backend != "vllm":
+            raise UserError(
+                f"--lora is for --backend vllm: with {backend} the server has its adapters by "
+                "names of their own, for --model"
+            )
+        path = self.lora.expanduser().resolve()
+        if not (path / "adapter_config.json").is_file():
+            raise UserError(
+                f"no LoRA adapter at {path}: a folder with adapter_config.json is expected"
+            )
+        return str(path)
 
 
 def default_backend(settings: Settings) -> str:

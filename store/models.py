@@ -24,6 +24,13 @@ class Language(StrEnum):
     AUTO = "auto"  # decided record by record, by its script
 
 
+class AskOrder(StrEnum):
+    """In which order pending requests are handed to an engine or server."""
+
+    PREFIX = "prefix"  # as asked, but where long beginnings are shared, those side by side
+    LONGEST_FIRST = "longest first"  # by expected answer, within groups of a shared beginning
+
+
 class FailureKind(StrEnum):
     """Why an attempt brought no answer."""
 

@@ -146,21 +146,55 @@ SELECT request_id::UUID, kind, code, message, retryable, text,
        (SELECT count(*) FROM events WHERE event = 'retry_failed'), NULL, (now() AT TIME ZONE 'UTC')
 FROM incoming
 
+-- name: has_pending
+SELECT count(*) > 0
+FROM (FROM pending_requests($max_attempts) LIMIT 1)
+
 -- name: pending
--- Requests without a result, with attempts left and in no job that is still going, as rowids in the
--- order they were first asked.
-SELECT requests.rowid
-FROM requests
-ANTI JOIN results USING (request_id)
-ANTI JOIN failed_for_good($max_attempts) USING (request_id)
-ANTI JOIN requests_in_jobs USING (request_id)
-ORDER BY requests.rowid
+-- Rowids of what is pending, those first that were first asked.
+SELECT position FROM pending_requests($max_attempts) ORDER BY position
+
+-- name: pending_bounds
+-- The smallest and the largest prompt of what is pending: what they share at their beginning, all do.
+SELECT min(messages), max(messages)
+FROM requests SEMI JOIN pending_requests($max_attempts) USING (request_id)
+
+-- name: prefix_groups
+-- How many different beginnings what is pending has, and how many requests it is.
+SELECT count(DISTINCT md5_number(left(messages, $prefix))), count(*)
+FROM requests SEMI JOIN pending_requests($max_attempts) USING (request_id)
+
+-- name: pending_by_prefix
+-- Requests that share a beginning side by side; otherwise as asked.
+SELECT position
+FROM (SELECT position, min(position) OVER (PARTITION BY md5_number(left(messages, $prefix))) AS first
+      FROM pending_requests($max_attempts) JOIN requests USING (request_id))
+ORDER BY first, position
+
+-- name: pending_longest_first
+SELECT position
+FROM pending_requests($max_attempts) JOIN expected_lengths USING (request_id)
+ORDER BY tokens DESC, position
+
+-- name: pending_longest_first_by_prefix
+-- Groups that share a beginning by their longest, and within them the longest first: the last group is
+-- the one with the shortest.
+SELECT position
+FROM (SELECT position, tokens, beginning, max(tokens) OVER (PARTITION BY beginning) AS longest
+      FROM (SELECT request_id, position, md5_number(left(messages, $prefix)) AS beginning
+            FROM pending_requests($max_attempts) JOIN requests USING (request_id))
+      JOIN expected_lengths USING (request_id))
+ORDER BY longest DESC, beginning, tokens DESC, position
+
+-- name: expected_tokens
+SELECT coalesce(sum(tokens), 0)::BIGINT FROM expected_lengths ANTI JOIN results USING (request_id)
 
 -- name: requests_by_rowid
+-- In the order of $rowids.
 SELECT request_id::VARCHAR, params, messages
-FROM requests
-WHERE rowid BETWEEN $first AND $last AND list_contains($rowids, rowid)
-ORDER BY rowid
+FROM (SELECT unnest($rowids) AS position, generate_subscripts($rowids, 1) AS place)
+JOIN (SELECT *, rowid AS position FROM requests) USING (position)
+ORDER BY place
 
 -- name: status
 SELECT
@@ -263,9 +297,7 @@ FROM (
                  strlen(params) + strlen(messages) + 200 AS line_bytes,
                  1 + strlen(messages) // 3 AS prompt_tokens
           FROM requests)
-    ANTI JOIN results USING (request_id)
-    ANTI JOIN failed_for_good($max_attempts) USING (request_id)
-    ANTI JOIN requests_in_jobs USING (request_id)
+    SEMI JOIN pending_requests($max_attempts) USING (request_id)
     WINDOW running AS (ORDER BY position)
 )
 WHERE requests = 1 OR (requests <= $max_requests AND bytes <= $max_bytes AND tokens <= $max_tokens)

@@ -129,6 +129,36 @@ SELECT request_id
 FROM job_requests
 WHERE job_id NOT IN (SELECT job_id FROM job_events WHERE event = 'closed');
 
+-- What is known of an answer's length before it is asked for: the bytes of the old outputs of the records
+-- that ask for it (0: none), and the bytes of what the answer is told by: that, else the prompt.
+CREATE VIEW request_hints AS
+SELECT request_id, params, (params ->> 'max_tokens')::BIGINT AS max_tokens,
+       coalesce(old_bytes, 0) > 0 AS has_old,
+       CASE WHEN coalesce(old_bytes, 0) > 0 THEN old_bytes ELSE strlen(messages) END AS hint_bytes
+FROM requests
+LEFT JOIN (SELECT request_id, max(strlen(original_output)) AS old_bytes
+           FROM asks JOIN records USING (record)
+           WHERE stage = 'answer' AND ordinal = 0
+           GROUP BY request_id) USING (request_id);
+
+-- Expected completion tokens of each request. Learnt from the results so far, by a straight line where
+-- the hint tells something (r² of a tenth) and as their mean where it does not; before there are 20
+-- results, three bytes of the old output a token, else half of max_tokens.
+CREATE VIEW expected_lengths AS
+SELECT request_id,
+       greatest(1, least(coalesce(max_tokens, 4096), CASE
+           WHEN results >= 20 AND fit >= 0.1 THEN base + slope * hint_bytes
+           WHEN results >= 20 THEN mean
+           WHEN has_old THEN hint_bytes / 3
+           ELSE coalesce(max_tokens, 4096) / 2 END))::BIGINT AS tokens
+FROM request_hints
+LEFT JOIN (SELECT params, has_old, count(*) AS results, avg(completion_tokens) AS mean,
+                  regr_r2(completion_tokens, hint_bytes) AS fit,
+                  regr_slope(completion_tokens, hint_bytes) AS slope,
+                  regr_intercept(completion_tokens, hint_bytes) AS base
+           FROM request_hints JOIN results USING (request_id)
+           GROUP BY params, has_old) USING (params, has_old);
+
 -- Requests without a result for which no attempt is left in the current round.
 CREATE MACRO failed_for_good(max_attempts) AS TABLE
 SELECT request_id
@@ -143,3 +173,12 @@ WHERE refused OR attempts >= max_attempts;
 CREATE MACRO request_id_of(params, messages, sample) AS
     left(sha256(params || chr(10) || messages
                 || CASE WHEN sample > 0 THEN chr(10) || sample ELSE '' END), 32)::UUID;
+
+-- Requests without a result, with attempts left and in no job that is still going. position: the rowid,
+-- which is the order in which they were first asked.
+CREATE MACRO pending_requests(max_attempts) AS TABLE
+SELECT request_id, requests.rowid AS position
+FROM requests
+ANTI JOIN results USING (request_id)
+ANTI JOIN failed_for_good(max_attempts) USING (request_id)
+ANTI JOIN requests_in_jobs USING (request_id);

@@ -17,6 +17,7 @@ from store.errors import UserError
 from store.journal import Journal
 from store.models import (
     Ask,
+    AskOrder,
     Cost,
     Counts,
     Derived,
@@ -46,7 +47,8 @@ from store.rows import (
 )
 
 VERSION = 1
-PAGE = 1024  # requests read at a time
+PAGE = 2048  # requests read at a time
+PREFIX_CHARACTERS = 1024  # of a shared beginning that is worth keeping in an engine's cache
 PLAN_PAGE = 5_000  # records planned in one transaction
 EXPORT_PAGE_BYTES = 32 << 20  # text exported at a time
 
@@ -260,22 +262,62 @@ class WorkStore:
 
     # -- answering
 
-    def pending(self, max_attempts: int) -> Iterator[Request]:
-        """Requests that want an answer as of now, in the order they were first asked."""
-        rowids = self.connection.execute(
-            QUERIES["pending"], {"max_attempts": max_attempts}
-        ).fetchnumpy()
-        order = list(rowids["rowid"])
-        for start in range(0, len(order), PAGE):
-            page = [int(rowid) for rowid in order[start : start + PAGE]]
-            rows = self.connection.execute(
-                QUERIES["requests_by_rowid"],
-                {"first": page[0], "last": page[-1], "rowids": page},
-            ).fetchall()
-            for request_id, params, messages in rows:
-                yield Request(
-                    request_id, msgspec.json.decode(params), msgspec.json.decode(messages)
-                )
+    def has_pending(self, max_attempts: int) -> bool:
+        """Whether any request wants an answer."""
+        (pending,) = self.database.row("has_pending", max_attempts=max_attempts)
+        return bool(pending)
+
+    def expected_tokens(self) -> int:
+        """Completion tokens that are still to come, by what is known and learnt of lengths."""
+        (tokens,) = self.database.row("expected_tokens")
+        return int(tokens)
+
+    def pending(self, max_attempts: int, order: AskOrder) -> Iterator[Request]:
+        """Requests that want an answer as of now, each once.
+
+        Whenever half of them have been given, the order of the others is renewed: by then more is
+        known of the lengths of answers.
+        """
+        given: set[int] = set()
+        while waiting := [
+            row for row in self._pending_rows(max_attempts, order) if row not in given
+        ]:
+            half = waiting[: max(PAGE, len(waiting) // 2)]
+            given.update(half)
+            for start in range(0, len(half), PAGE):
+                rows = self.database.rows("requests_by_rowid", rowids=half[start : start + PAGE])
+                for request_id, params, messages in rows:
+                    yield Request(
+                        request_id, msgspec.json.decode(params), msgspec.json.decode(messages)
+                    )
+
+    def _pending_rows(self, max_attempts: int, order: AskOrder) -> list[int]:
+        """Row numbers of what is pending, in that order."""
+        attempts = {"max_attempts": max_attempts}
+        by_length = order is AskOrder.LONGEST_FIRST
+        prefix = self._shared_prefix(max_attempts)
+        if prefix is None:
+            name = "pending_longest_first" if by_length else "pending"
+            found = self.connection.execute(QUERIES[name], attempts)
+        else:
+            name = "pending_longest_first_by_prefix" if by_length else "pending_by_prefix"
+            found = self.connection.execute(QUERIES[name], {**attempts, "prefix": prefix})
+        rows: list[int] = found.fetchnumpy()["position"].tolist()
+        return rows
+
+    def _shared_prefix(self, max_attempts: int) -> int | None:
+        """How many characters of the prompts tell groups that share a long beginning, if any do.
+
+        What all share is no reason to group: an engine or server has that cached all the time.
+        """
+        low, high = self.database.row("pending_bounds", max_attempts=max_attempts)
+        if low is None:
+            return None
+        prefix = _in_common(low, high) + PREFIX_CHARACTERS
+        groups, requests = self.database.row(
+            "prefix_groups", max_attempts=max_attempts, prefix=prefix
+        )
+        return prefix if 1 < groups <= requests // 2 else None
 
     def add_outcomes(
         self, backend: str, results: Sequence[Result], failures: Sequence[Failure]
@@ -361,6 +403,12 @@ def _run_row(run: Run) -> dict[str, Any]:
     for name in ("columns", "params", "templates", "export"):
         row[name] = msgspec.json.encode(row[name]).decode()
     return row
+
+
+def _in_common(one: str, other: str) -> int:
+    """How many characters two texts share at their beginning."""
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((place for place, (a, b) in pairs if a != b), min(len(one), len(other)))
 
 
 def utc_now() -> datetime:

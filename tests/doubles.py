@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from backends import Outcomes, Progress
+from backends import Backend, Outcomes, Progress
 from backends.stream import stream
 from store import WorkStore
 from store.models import Failure, FailureKind, Request, Result, Status
 
 
 @dataclass
-class ScriptedBackend:
+class ScriptedBackend(Backend):
     """Answers in a scripted order, with scripted failures, and records what it was asked.
 
     `fails` says how often a request with that prompt fails before it is answered; a negative

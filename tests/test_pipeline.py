@@ -15,7 +15,7 @@ from fastdatasets.runs import RunSpec, opened
 from fastdatasets.settings import load_settings
 from fastdatasets.wishes import Wishes
 from store import RunFolder, UserError
-from store.models import Status
+from store.models import AskOrder, Status
 from tests.conftest import write_jsonl
 from tests.doubles import ScriptedBackend, SilentProgress
 
@@ -226,7 +226,7 @@ def test_system_prompts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     run(tmp_path / "run", ScriptedBackend(fails={"a": -1, "b": -1}), spec_for(source))
     with opened(RunFolder(tmp_path / "run")) as store:
         store.retry_failed()
-        assert [request.messages for request in store.pending(3)] == [
+        assert [request.messages for request in store.pending(3, AskOrder.PREFIX)] == [
             [{"role": "system", "content": system}, {"role": "user", "content": user}]
             for system, user in [("Own.", "a"), ("General.", "b")]
         ]

@@ -15,7 +15,7 @@ from fastdatasets.runs import RunSpec, opened
 from fastdatasets.settings import load_settings
 from fastdatasets.wishes import Wishes
 from store import Busy, RunFolder, UserError, WorkStore
-from store.models import Ask, Event, FailureKind, Language, Mode, Result
+from store.models import Ask, AskOrder, Event, FailureKind, Language, Mode, Result
 from store.queries import QUERIES, SCHEMA
 
 
@@ -41,13 +41,13 @@ def test_run_comes_back(tmp_path: Path) -> None:
 def test_first_success_wins(store: WorkStore) -> None:
     """A second answer to a request changes nothing, and identity is the request's content."""
     store.add_asks("answer", [Ask(0, 0, 0, '{"model":"m"}', '[{"content":"a","role":"user"}]')])
-    (request,) = store.pending(3)
+    (request,) = store.pending(3, AskOrder.PREFIX)
     digest = hashlib.sha256(b'{"model":"m"}\n[{"content":"a","role":"user"}]').hexdigest()
     assert request.request_id == str(UUID(digest[:32]))
     for text in ("first", "second"):
         store.add_outcomes("b", [Result(request.request_id, text, None, "stop")], [])
     rows = store.connection.execute("SELECT text FROM results").fetchall()
-    assert (rows, list(store.pending(3))) == ([("first",)], [])
+    assert (rows, list(store.pending(3, AskOrder.PREFIX))) == ([("first",)], [])
 
 
 def test_failed_transaction_leaves_nothing(store: WorkStore) -> None:

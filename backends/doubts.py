@@ -1,0 +1,59 @@
+"""Which requests to doubt when an engine died with them, and how to clear them."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Mapping
+from math import isqrt
+
+from store.models import Failure, FailureKind, Request
+
+DEATHS = 3  # after so many with it in flight a request is set aside
+
+
+class Doubts:
+    """Requests that were in flight when an engine died, until they are answered or set aside.
+
+    After one death a request goes again among others, but few of its kind at once; after two it
+    goes alone. So what kills an engine is found at its third death, no innocent request is set
+    aside with it, and a death that was nobody's fault hardly slows the run.
+    """
+
+    def __init__(self) -> None:
+        self._deaths: Counter[str] = Counter()
+        self._again: deque[Request] = deque()
+        self._alone: deque[Request] = deque()
+
+    def engine_died(self, in_flight: Iterable[Request], why: str) -> list[Failure]:
+        """Take note of what was in flight; gives the failures of what is set aside."""
+        set_aside = []
+        for request in in_flight:
+            self._deaths[request.request_id] += 1
+            deaths = self._deaths[request.request_id]
+            if deaths >= DEATHS:
+                message = f"set aside: the engine died {deaths} times with it ({why})"
+                set_aside.append(
+                    Failure(request.request_id, FailureKind.SERVER, message, retryable=False)
+                )
+            elif deaths == 1:
+                self._again.append(request)
+            else:
+                self._alone.append(request)
+        return set_aside
+
+    def next(
+        self, requests: Iterator[Request], in_flight: Mapping[str, Request], window: int
+    ) -> Request | None:
+        """The request to go next, None while there is no room for one (or none is left)."""
+        if self._alone:
+            return None if in_flight else self._alone.popleft()
+        if len(in_flight) >= window:
+            return None
+        if not self._deaths:
+            return next(requests, None)
+        doubted = [self._deaths[request_id] for request_id in in_flight]
+        if max(doubted, default=0) > 1:
+            return None
+        if self._again and sum(doubted) < max(1, isqrt(window)):
+            return self._again.popleft()
+        return next(requests, None)

@@ -1,0 +1,48 @@
+"""An engine process that speaks the real protocol and dies on demand.
+
+    python -m tests.engine_double JOURNAL
+
+A request whose prompt says 'poison' kills it (SIGKILL) once everything it was asked has been read;
+one that says 'starve' ends it as a lack of memory does, unless it was given less than all of the
+memory. Each start and each request is a line of the journal.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+from backends.engine_wire import Ask, Died, Finished, Load, Ready, Stepped, orders, send
+
+
+def main() -> None:
+    """Answer 'Answer to <prompt>' to each request."""
+    journal = Path(sys.argv[1])
+    words = orders(sys.stdin.buffer)
+    load = next(words)
+    assert isinstance(load, Load)
+
+    def note(line: str) -> None:
+        with journal.open("a") as file:
+            file.write(line + "\n")
+
+    note(f"start {load.memory_share}")
+    send(sys.stdout.buffer, [Ready(4)])
+    for number, ask in enumerate(words, 1):
+        assert isinstance(ask, Ask)
+        prompt = ask.messages[-1]["content"]
+        note(f"ask {prompt}")
+        if "poison" in prompt:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if "starve" in prompt and load.memory_share == 1:
+            send(sys.stdout.buffer, [Died("CUDA out of memory", True, True)])
+            os._exit(1)
+        text = f"Answer to {prompt}"
+        finished = Finished(ask.request_id, text, None, "stop", 5, 7, 0)
+        send(sys.stdout.buffer, [Stepped([finished], number, 0.0, 0.0, 0.0)])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,134 @@
+"""What becomes of requests when an engine dies, with an engine process that dies on demand."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from backends.engine_process import COMMAND
+from backends.vllm import EngineOptions, VllmBackend
+from store import Unfinished, WorkStore
+from store.models import Ask, AskOrder, FailureKind
+from tests.doubles import SilentProgress
+from tests.test_store import store  # noqa: F401 - a fixture
+
+
+def backend(tmp_path: Path) -> VllmBackend:
+    """The backend with the double for an engine."""
+    return VllmBackend(
+        EngineOptions(
+            model="m",
+            engine_args={},
+            lora=None,
+            max_attempts=3,
+            log=tmp_path / "engine.log",
+            command=(*COMMAND[:-1], "tests.engine_double", str(tmp_path / "journal")),
+        )
+    )
+
+
+def ask(store: WorkStore, prompts: list[str]) -> None:  # noqa: F811
+    """Plan one request a prompt."""
+    asks = [
+        Ask(record, 0, 0, '{"model":"m"}', f'[{{"content":"{prompt}","role":"user"}}]')
+        for record, prompt in enumerate(prompts)
+    ]
+    store.add_asks("answer", asks)
+
+
+def texts(store: WorkStore) -> set[str]:  # noqa: F811
+    """All answers."""
+    return {text for (text,) in store.connection.execute("SELECT text FROM results").fetchall()}
+
+
+def starts(tmp_path: Path) -> list[str]:
+    """The engine's starts, by the share of memory they were given."""
+    lines = (tmp_path / "journal").read_text().splitlines()
+    return [line for line in lines if line.startswith("start")]
+
+
+def test_request_that_kills_the_engine(store: WorkStore, tmp_path: Path) -> None:  # noqa: F811
+    """A request that kills the engine is set aside at its third death; all others are answered."""
+    prompts = [f"question {number}" for number in range(60)]
+    ask(store, [*prompts[:30], "poison", *prompts[30:]])
+    engine = backend(tmp_path)
+    engine.work(store, SilentProgress())
+    engine.close()
+    assert texts(store) == {f"Answer to {prompt}" for prompt in prompts}
+    assert store.failure_reasons() == [
+        (
+            FailureKind.SERVER,
+            "set aside: the engine died 3 times with it (killed by SIGKILL)",
+            1,
+        )
+    ]
+    assert len(starts(tmp_path)) == 4
+    assert not store.has_pending(3)
+
+
+def test_lack_of_memory(store: WorkStore, tmp_path: Path) -> None:  # noqa: F811
+    """After running out of memory the engine is started again with less, and goes on."""
+    ask(store, ["a", "starve", "b"])
+    engine = backend(tmp_path)
+    progress = SilentProgress()
+    engine.work(store, progress)
+    engine.close()
+    assert texts(store) == {"Answer to a", "Answer to starve", "Answer to b"}
+    assert starts(tmp_path) == ["start 1.0", "start 0.8"]
+    assert "the engine died: CUDA out of memory. Starting it again" in progress.lines
+
+
+def test_engine_that_cannot_live(store: WorkStore, tmp_path: Path) -> None:  # noqa: F811
+    """An engine that dies without a word at each start is given up, with nothing set aside."""
+    ask(store, ["a"])
+    options = backend(tmp_path)._options
+    engine = VllmBackend(replace(options, command=(sys.executable, "-c", "pass")))
+    with pytest.raises(Unfinished, match=r"the engine died 4 times in a row \(it ended without"):
+        engine.work(store, SilentProgress())
+    assert store.has_pending(3)
+
+
+def test_longest_first(store: WorkStore) -> None:  # noqa: F811
+    """Requests go by expected answer, longest first; what is not known counts half its limit."""
+    for record, limit in enumerate((40, 400, 200)):
+        params = f'{{"max_tokens":{limit},"model":"m"}}'
+        store.add_asks("answer", [Ask(record, 0, 0, params, f'[{{"content":"{limit}"}}]')])
+    assert [request.params["max_tokens"] for request in store.pending(3, AskOrder.PREFIX)] == [
+        40,
+        400,
+        200,
+    ]
+    longest = store.pending(3, AskOrder.LONGEST_FIRST)
+    assert [request.params["max_tokens"] for request in longest] == [400, 200, 40]
+    assert store.expected_tokens() == 320
+
+
+def test_old_outputs_tell_lengths(store: WorkStore) -> None:  # noqa: F811
+    """Where the records have old outputs, their lengths order the requests."""
+    outputs = ["x" * 30, "x" * 900, "x" * 300]
+    for record, output in enumerate(outputs):
+        store.connection.execute(
+            "INSERT INTO records VALUES ($record, $record, 'q', '', $output, '', NULL)",
+            {"record": record, "output": output},
+        )
+    params = '{"max_tokens":4096,"model":"m"}'
+    store.add_asks("answer", [Ask(n, 0, 0, params, f'[{{"content":"{n}"}}]') for n in range(3)])
+    longest = store.pending(3, AskOrder.LONGEST_FIRST)
+    assert [request.messages[0]["content"] for request in longest] == ["1", "2", "0"]
+    assert store.expected_tokens() == 10 + 300 + 100
+
+
+def test_shared_beginnings_stand_together(store: WorkStore) -> None:  # noqa: F811
+    """Requests that share a long beginning go side by side, those first that were first asked."""
+    systems = {name: name * 1500 for name in "ab"}
+    order = ["a0", "b0", "a1", "b1", "a2", "b2"]
+    asks = [
+        Ask(n, 0, 0, "{}", f'[{{"content":"{systems[key[0]]}"}},{{"content":"{key}"}}]')
+        for n, key in enumerate(order)
+    ]
+    store.add_asks("answer", asks)
+    found = [request.messages[1]["content"] for request in store.pending(3, AskOrder.PREFIX)]
+    assert found == ["a0", "a1", "a2", "b0", "b1", "b2"]
