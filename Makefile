@@ -21,7 +21,7 @@ DISTILL_OPTIONS = $(call option,--dataset-name,DATASET) $(call option,--sample-s
 RUN_OPTIONS = $(call option,,RUN) $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-quick distill augment resume status export report bench lint format clean
+.PHONY: help install demo test test-quick distill augment resume status export report bench bench-engine lint format clean
 
 help: ## Say what each target does
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -78,6 +78,9 @@ test: install ## Run every test, the real engine included (about ten minutes)
 
 test-quick: install ## Run the tests that take seconds
 	$(BIN)/python -m pytest -m 'not slow' $(ARGS)
+
+bench-engine: install ## Measure the local engine against LLM.generate (about fifteen minutes)
+	$(BIN)/python bench/engine.py
 
 bench: install ## Measure live throughput against a bare AsyncOpenAI loop (about two minutes)
 	$(BIN)/python bench/live.py

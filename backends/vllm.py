@@ -64,6 +64,8 @@ class VllmBackend(Backend):
             self._options.max_attempts,
             order=AskOrder.LONGEST_FIRST,
         )
+        steps = sum(clock.steps for clock in self.clocks)
+        progress.say(f"the engine answered {self._answered} requests in {steps} steps")
 
     def close(self) -> None:
         """End the engine, if there is one."""

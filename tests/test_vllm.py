@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 from collections import Counter
@@ -83,12 +84,134 @@ def test_killed_run_is_resumed(command: Command) -> None:
     assert set(Counter(ids).values()) == {1}
 
 
-def test_ctrl_c_flushes(command: Command) -> None:
-    """Ctrl-C ends with 130, says how to go on and keeps what was answered."""
+def children(pid: int) -> list[int]:
+    """The processes that a process has started, and theirs."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if parent == pid:
+            found += [int(entry.name), *children(int(entry.name))]
+    return found
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process is there, and no zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def wait_until_gone(pids: list[int]) -> None:
+    """Wait until none of the processes is left; the test's time-out bounds it."""
+    while any(map(is_alive, pids)):
+        os.sched_yield()
+
+
+WORKER = ("--engine-arg", "distributed_executor_backend=mp")
+
+
+@pytest.mark.parametrize(
+    ("victim", "signal_number", "options"),
+    [
+        (0, signal.SIGKILL, ()),
+        (0, signal.SIGTERM, WORKER),
+        (-1, signal.SIGKILL, WORKER),
+        (-1, signal.SIGTERM, WORKER),
+    ],
+)
+def test_engine_that_is_killed(
+    victim: int, signal_number: signal.Signals, options: tuple[str, ...]
+) -> None:
+    """A killed engine, or worker of it, is noticed and started again; nothing is asked twice."""
+    process = start(
+        "distill", "--dataset-name", demo_dataset(), "--run", "hit", *LONG_RUN, *options
+    )
+    wait_for_answers(process, "hit")
+    family = children(process.pid)
+    os.kill(family[victim], signal_number)
+    out, err = process.communicate(timeout=300)
+    assert (process.returncode, out.splitlines()[0]) == (0, "output/hit/distilled.json  (80 rows)")
+    assert len([line for line in err.splitlines() if "Starting it again" in line]) == 1
+    assert not any(map(is_alive, family))
+    assert all(row["output"] for row in distilled("hit"))
+
+
+def test_nothing_outlives_the_command(command: Command) -> None:
+    """After a kill -9 of the command its engine and worker are gone, and the next one goes on."""
+    options = (*LONG_RUN, *WORKER)
+    process = start("distill", "--dataset-name", demo_dataset(), "--run", "orphan", *options)
+    wait_for_answers(process, "orphan")
+    family = children(process.pid)
+    assert len(family) >= 2
+    process.kill()
+    process.communicate()
+    wait_until_gone(family)
+    assert command("resume").returncode == 0
+
+
+def test_two_thousand_requests(command: Command, tmp_path: Path) -> None:
+    """A run of 2,000 short requests asks after a kill -9 only what had not been stored."""
+    source = write_jsonl(
+        tmp_path / "d.jsonl", [{"prompt": f"Name the number {n}."} for n in range(2000)]
+    )
+    options = ("--sample-size", 0, "--max-output-tokens", 4, "--engine-arg", "max_num_seqs=64")
+    process = start("distill", "--dataset-name", source, "--run", "many", *options)
+    wait_for_answers(process, "many")
+    process.kill()
+    process.communicate()
+    before = stored("many")
+    assert 0 < len(before) < 2000
+    resumed = command("resume", "--engine-arg", "max_num_seqs=64")
+    assert resumed.returncode == 0
+    assert f"the engine answered {2000 - len(before)} requests in " in resumed.stderr
+    assert stored("many").items() >= before.items()
+    assert len(distilled("many")) == 2000
+
+
+def test_lora(command: Command, tmp_path: Path) -> None:
+    """An adapter changes the answers, and is part of what the run is."""
+    import torch
+    from safetensors.torch import save_file
+
+    torch.manual_seed(1)
+    adapter = tmp_path / "adapter"
+    adapter.mkdir()
+    config = {
+        "peft_type": "LORA",
+        "r": 8,
+        "lora_alpha": 64,
+        "target_modules": ["q_proj"],
+        "bias": "none",
+    }
+    (adapter / "adapter_config.json").write_text(json.dumps(config))
+    name = "base_model.model.model.layers.{}.self_attn.q_proj.lora_{}.weight"
+    weights = {}
+    for layer in range(30):  # SmolLM2-135M: 30 layers of 576
+        weights[name.format(layer, "A")] = torch.randn(8, 576)
+        weights[name.format(layer, "B")] = torch.randn(576, 8)
+    save_file(weights, adapter / "adapter_model.safetensors")
+    source = write_jsonl(tmp_path / "d.jsonl", [{"prompt": "Name three colours."}])
+    options = ("--dataset-name", source, "--max-output-tokens", 12)
+    assert command("distill", *options, "--run", "plain").returncode == 0
+    done = command("distill", *options, "--run", "adapted", "--lora", adapter)
+    assert done.returncode == 0, done.stderr
+    assert distilled("plain")[0]["output"] != distilled("adapted")[0]["output"]
+    refused = command("distill", *options, "--run", "adapted")
+    assert refused.returncode == 1
+    assert "stands already with another params" in refused.stderr
+
+
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_flushes(command: Command, stop: signal.Signals) -> None:
+    """Ctrl-C, or TERM, ends with 130 within 5 s, says how to go on and keeps what was answered."""
     process = start("distill", "--dataset-name", demo_dataset(), "--run", "stopped", *LONG_RUN)
     wait_for_answers(process, "stopped")
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=30)
+    process.send_signal(stop)
+    _, err = process.communicate(timeout=5)
     assert process.returncode == 130
     assert err.splitlines()[-1] == "stopped; go on with: fastdatasets resume output/stopped"
     assert json.loads(command("status", "--json").stdout)["requests"]["done"] == len(
