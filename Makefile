@@ -79,7 +79,7 @@ test: install ## Run every test, the real engine included (about ten minutes)
 test-quick: install ## Run the tests that take seconds
 	$(BIN)/python -m pytest -m 'not slow' $(ARGS)
 
-bench-engine: install ## Measure the local engine against LLM.generate (about fifteen minutes)
+bench-engine: install ## Measure the local engine against LLM.generate (about eight minutes)
 	$(BIN)/python bench/engine.py
 
 bench: install ## Measure live throughput against a bare AsyncOpenAI loop (about two minutes)

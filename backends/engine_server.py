@@ -100,11 +100,12 @@ class Loop:
             finished = self._step()
             stepped = time.perf_counter()
             self._busy += stepped - looped
+            self._loop += stepped - looped
             if finished:
                 self._tell(
                     Stepped(finished, self._steps, self._busy, self._loop, time.process_time())
                 )
-            self._loop += time.perf_counter() - looped
+                self._loop += time.perf_counter() - stepped
 
     def _take(self, rendered: Rendered) -> None:
         if isinstance(rendered, Refused):

@@ -25,8 +25,8 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
-SEEDS = (1,)
-REQUESTS, AT_ONCE, MOST = 48, 32, 256
+SEEDS = (1, 2, 3)
+REQUESTS, AT_ONCE, MOST = 192, 32, 256
 ENGINE = {
     "max_num_seqs": AT_ONCE,
     "max_model_len": 2048,
