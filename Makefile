@@ -21,7 +21,7 @@ DISTILL_OPTIONS = $(call option,--dataset-name,DATASET) $(call option,--sample-s
 RUN_OPTIONS = $(call option,,RUN) $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-quick distill augment resume status export report bench bench-engine lint format clean
+.PHONY: help install demo test test-quick distill augment resume status export report bench bench-engine bench-live lint format clean
 
 help: ## Say what each target does
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -82,7 +82,10 @@ test-quick: install ## Run the tests that take seconds
 bench-engine: install ## Measure the local engine against LLM.generate (about eight minutes)
 	$(BIN)/python bench/engine.py
 
-bench: install ## Measure live throughput against a bare AsyncOpenAI loop (about two minutes)
+bench: install ## Measure what is not the model against bare scripts (two minutes; FULL=1: a million records, eight)
+	$(BIN)/python bench/records.py $(if $(FULL),--full)
+
+bench-live: install ## Measure live throughput against a bare AsyncOpenAI loop (about two minutes)
 	$(BIN)/python bench/live.py
 
 lint: install ## Check style and types
