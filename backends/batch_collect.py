@@ -159,9 +159,15 @@ class Collecting:
         reach(KillPoint.DOWNLOADED)
         counts = Collected()
         reader = LineReader(counts)
-        outcomes: Pages = (
-            page for path, is_output in files for page in reader.read(path, is_output=is_output)
-        )
+
+        def read() -> Pages:
+            for path, is_output in files:
+                plain = is_output and not first
+                if plain and self._desk.journal.collect_plain(job, BACKEND, path, counts):
+                    continue
+                yield from reader.read(path, is_output=is_output)
+
+        outcomes = read()
         if first and job.requests <= PROBE:
             held = list(outcomes)
             alike = _all_failed_alike(held, job.requests)

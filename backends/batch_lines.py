@@ -21,7 +21,7 @@ from backends.completion import leniently, read_completion
 from store.journal import Collected
 from store.models import Failure, FailureKind, Result
 
-CHUNK_BYTES = 8 << 20  # of lines stored at a time
+CHUNK_BYTES = 24 << 20  # of lines stored at a time
 
 # Codes of lines whose request was never tried: they use no attempt.
 UNATTEMPTED = {"batch_expired", "batch_cancelled", "batch_canceled"}

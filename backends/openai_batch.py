@@ -21,6 +21,7 @@ from backends.killpoints import KillPoint, reach
 from store import Unfinished, UserError, WorkStore
 from store.jobs import BatchState, Job, JobState
 from store.journal import Caps
+from store.models import AskOrder
 
 PATIENCE = 10  # looks at a server that never answers, while nothing of ours is there
 
@@ -101,6 +102,7 @@ class _Passes:
     def advance_all(self) -> bool:
         """Do for every job what it needs next; gives whether the server answered throughout."""
         self.desk.forget_listing()
+        self.desk.journal.leave_queue()
         reached = True
         for job in self.desk.journal.jobs().values():
             # Closed ones too; what is to be created yet adopts what it finds instead.
@@ -190,10 +192,12 @@ class _Passes:
         if not tokens:
             return None
         requests = options.max_requests if proven else min(PROBE, options.max_requests)
+        if not journal.lined_up:
+            pending = self.desk.store.pending_rows(options.max_attempts, AskOrder.PREFIX)
+            journal.line_up(pending)
         job = journal.plan(
             options.folder,
             Caps(requests, options.max_bytes, tokens),
-            options.max_attempts,
             options.base_url,
             ENDPOINT,
             options.dialect.body,

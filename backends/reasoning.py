@@ -17,6 +17,8 @@ def split_think(text: str, *, opened_by_prompt: bool = False) -> tuple[str | Non
     has a closer on a line of its own, and no opener, is taken as begun by it. An opener that is
     never closed was cut off at the token limit: all of it is reasoning, the answer ''.
     """
+    if not (opened_by_prompt or OPENER in text or CLOSER in text):
+        return None, text
     begun = text.lstrip().startswith(OPENER)
     head = text.lstrip()[len(OPENER) :] if begun else text
     if not (begun or opened_by_prompt or (_CLOSER_ALONE.search(text) and OPENER not in text)):

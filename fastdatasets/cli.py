@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 import sys
 from collections.abc import Sequence
@@ -276,6 +277,9 @@ def _print_files(files: Sequence[object]) -> None:
 
 def main() -> None:
     """Run the command line; the one place that turns errors into exit codes."""
+    # Rows are made by the hundred thousand and have no cycles: looking for some as often as Python
+    # does takes an eighth of the time.
+    gc.set_threshold(100_000, 20, 100)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # flush and leave, as at a Ctrl-C
     try:
         code = app(standalone_mode=False)

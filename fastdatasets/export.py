@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -57,12 +58,12 @@ def export(
     rows = dict.fromkeys(files, 0)
     with ExitStack() as stack:
         arrays = {statement: stack.enter_context(_array(path)) for statement, path in files.items()}
-        page = stack.enter_context(replacing(folder.path / "page.jsonl", keep=False))
         for _ in store.export_pages():
             for statement, array in arrays.items():
                 parameters = uses if statement in FORMATS else {}
-                rows[statement] += store.copy_to_json(STATEMENTS[statement], page, parameters)
-                array.add_lines(page)
+                for count, objects in store.export_objects(STATEMENTS[statement], parameters):
+                    rows[statement] += count
+                    array.write(objects)
     written = [Exported(path, rows[statement]) for statement, path in files.items()]
     if options.output_file is not None:
         target = Path(options.output_file)
@@ -72,28 +73,14 @@ def export(
     return written
 
 
-class _Array:
-    """A JSON array on its way into a file."""
-
-    def __init__(self, file: IO[bytes]) -> None:
-        self._file = file
-        self._separator = b"[\n"
-
-    def add_lines(self, path: Path) -> None:
-        """Append the objects of a file with one a line; a newline is never inside one."""
-        with path.open("rb") as lines:
-            for line in lines:
-                self._file.write(self._separator + line.rstrip(b"\n"))
-                self._separator = b",\n"
-
-    def close(self) -> None:
-        """End the array."""
-        self._file.write(b"[]\n" if self._separator == b"[\n" else b"\n]\n")
-
-
 @contextmanager
-def _array(path: Path) -> Iterator[_Array]:
+def _array(path: Path) -> Iterator[IO[bytes]]:
+    """A file for a JSON array: takes objects that each end with a comma and a newline."""
     with replacing(path) as temporary, temporary.open("wb") as file:
-        array = _Array(file)
-        yield array
-        array.close()
+        file.write(b"[\n")
+        yield file
+        if file.tell() > 2:
+            file.seek(-2, os.SEEK_END)  # over the last comma
+            file.truncate()
+            file.write(b"\n")
+        file.write(b"]\n")

@@ -1,27 +1,32 @@
--- Every export by its file, from the view export_rows, in sample order. $include_reasoning: the reasoning,
--- a blank line, then the output. A row without an output never stands in a training file.
+-- Every export by its file: the objects it is made of, from the view export_rows. $include_reasoning: the
+-- reasoning, a blank line, then the output. A row without an output never stands in a training file.
 
 -- name: distilled
-SELECT instruction, input, output, reasoning, finish_reason, model, source_row
+SELECT record, ordinal, {
+    'instruction': instruction, 'input': input, 'output': output, 'reasoning': reasoning,
+    'finish_reason': finish_reason, 'model': model, 'source_row': source_row
+} AS object
 FROM export_rows
-ORDER BY record, ordinal
 
 -- name: augmented
-SELECT instruction, input, output, reasoning, finish_reason, model, source_row,
-       original_instruction, ordinal AS variant
+SELECT record, ordinal, {
+    'instruction': instruction, 'input': input, 'output': output, 'reasoning': reasoning,
+    'finish_reason': finish_reason, 'model': model, 'source_row': source_row,
+    'original_instruction': original_instruction, 'variant': ordinal
+} AS object
 FROM export_rows
-ORDER BY record, ordinal
 
 -- name: alpaca
-SELECT instruction, input,
-       CASE WHEN $include_reasoning AND reasoning <> '' THEN reasoning || chr(10) || chr(10) || output
-            ELSE output END AS output
+SELECT record, ordinal, {
+    'instruction': instruction, 'input': input,
+    'output': CASE WHEN $include_reasoning AND reasoning <> '' THEN reasoning || chr(10) || chr(10) || output
+                   ELSE output END
+} AS object
 FROM export_rows
 WHERE output <> ''
-ORDER BY record, ordinal
 
 -- name: sharegpt
-SELECT [
+SELECT record, ordinal, {'conversations': [
     {'from': 'human',
      'value': CASE WHEN input = '' THEN '指令: ' || instruction
                    WHEN instruction = '' THEN '输入: ' || input
@@ -29,7 +34,6 @@ SELECT [
     {'from': 'assistant',
      'value': CASE WHEN $include_reasoning AND reasoning <> ''
                    THEN reasoning || chr(10) || chr(10) || output ELSE output END}
-] AS conversations
+]} AS object
 FROM export_rows
 WHERE output <> ''
-ORDER BY record, ordinal

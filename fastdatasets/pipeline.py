@@ -10,7 +10,7 @@ import duckdb
 from backends import Backend
 from fastdatasets.export import Exported, export
 from fastdatasets.progress import RunProgress
-from fastdatasets.sources import open_source, read_error
+from fastdatasets.sources import close_source, open_source, read_error
 from fastdatasets.stages import stages_of
 from store import RunFolder, WorkStore
 from store.models import ExportOptions, Mode, Run, Status
@@ -87,5 +87,6 @@ def sample(store: WorkStore, run: Run, say: Callable[[str], None]) -> None:
         raise KeyboardInterrupt from None
     except duckdb.Error as error:
         raise read_error(run.source, error) from None
+    close_source(store.connection)
     empty = f", {sampling.empty} left out as empty" if sampling.empty else ""
     say(f"sampled {store.record_count()} of {sampling.rows} rows{empty}")

@@ -54,6 +54,12 @@ def open_source(
     return mapping
 
 
+def close_source(connection: duckdb.DuckDBPyConnection) -> None:
+    """Forget what open_source made, once the rows are sampled."""
+    connection.execute("DROP VIEW IF EXISTS source_rows")
+    connection.execute("DROP TABLE IF EXISTS temp.gathered")
+
+
 def read_error(source: str, error: duckdb.Error) -> UserError:
     """What to tell the user of an error that came up while a source's rows were read."""
     path = Path(source)
@@ -149,20 +155,36 @@ def _read_files(
                 columns=dict.fromkeys(names, "VARCHAR"),
                 hive_partitioning=False,
             )
-        return _read_json(connection, paths)
+        return _read_json(connection, files, paths)
     except (duckdb.Error, pa.ArrowException) as error:
         raise read_error(str(files[0]), error) from None
 
 
-def _read_json(connection: duckdb.DuckDBPyConnection, paths: list[str]) -> duckdb.DuckDBPyRelation:
-    # The stubs know one file only; a list is documented.
+def _read_json(
+    connection: duckdb.DuckDBPyConnection, files: Sequence[Path], paths: list[str]
+) -> duckdb.DuckDBPyRelation:
     # All rows are looked at: a column may first appear in the last one.
-    found = connection.read_json(paths, maximum_depth=1, sample_size=-1, hive_partitioning=False)  # type: ignore[arg-type]
-    if found.columns == ["json"]:
-        raise UserError(f"{paths[0]}: no objects in it; one JSON object a row is expected")
-    # As VARCHAR a string stays what it is, also one that looks like a date or a number.
-    columns = dict.fromkeys(found.columns, "VARCHAR")
-    return connection.read_json(paths, columns=columns, hive_partitioning=False)  # type: ignore[arg-type]
+    columns: dict[str, str] = {}
+    for file, path in zip(files, paths, strict=True):
+        try:
+            found = connection.read_json(
+                path, maximum_depth=1, sample_size=-1, hive_partitioning=False
+            ).columns
+        except duckdb.Error as error:
+            raise read_error(str(file), error) from None
+        if found == ["json"]:
+            raise UserError(f"{file}: no objects in it; one JSON object a row is expected")
+        # As VARCHAR a string stays what it is, also one that looks like a date or a number.
+        columns |= dict.fromkeys(found, "VARCHAR")
+    if len(paths) == 1:
+        return connection.read_json(paths[0], columns=columns, hive_partitioning=False)
+    # One scan of many files would hold 32 MB for each until its end, so they are gathered.
+    for place, path in enumerate(paths):
+        relation = connection.read_json(path, columns=columns, hive_partitioning=False)
+        relation.create_view("one_file", replace=True)
+        into = "INSERT INTO gathered" if place else "CREATE OR REPLACE TEMP TABLE gathered AS"
+        connection.execute(f"{into} FROM one_file")
+    return connection.table("gathered")
 
 
 def _arrow(file: Path) -> pa.Table:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,8 @@ import pyarrow as pa
 from store.errors import UserError
 from store.queries import QUERIES
 
-MEMORY_LIMIT = "512MB"  # beyond it DuckDB spills to the run's folder
+MEMORY_LIMIT = "400MB"  # beyond it DuckDB spills to the run's folder
+TEXTS = 4096  # of them at a time where many are read
 RETRY_SECONDS = 0.2  # between two tries for a file that another process has open
 
 OnWait = Callable[[str], None]
@@ -56,6 +57,7 @@ class Database:
                     read_only=self._read_only,
                     config={
                         "memory_limit": MEMORY_LIMIT,
+                        "wal_autocheckpoint": "64MB",
                         "temp_directory": str(self._path.parent / "spill"),
                     },
                 )
@@ -101,15 +103,13 @@ class Database:
         self.connection.execute("COMMIT")
 
     @contextmanager
-    def generous(self) -> Iterator[None]:
-        """Allow DuckDB more memory for the block: its readers take 32 MB a thread and file."""
-        self.connection.execute("SET memory_limit = '2GB'")
-        self.connection.execute("SET threads = $threads", {"threads": min(8, os.cpu_count() or 1)})
+    def few_threads(self) -> Iterator[None]:
+        """Read with few threads in the block: DuckDB's readers of JSON take 32 MB each."""
+        self.connection.execute("SET threads = $threads", {"threads": min(4, os.cpu_count() or 1)})
         try:
             yield
         finally:
             with suppress(duckdb.Error):
-                self.connection.execute(f"SET memory_limit = '{MEMORY_LIMIT}'")
                 self.connection.execute("RESET threads")
 
     def run(self, name: str, **parameters: Any) -> None:
@@ -118,22 +118,29 @@ class Database:
 
     def row(self, name: str, **parameters: Any) -> tuple[Any, ...]:
         """The one row a statement gives."""
-        row = self.connection.execute(QUERIES[name], parameters).fetchone()
-        assert row is not None, f"{name} gives one row"
+        (row,) = self.rows(name, **parameters)
         return row
 
     def rows(self, name: str, **parameters: Any) -> list[tuple[Any, ...]]:
         """All rows a statement gives."""
         return self.connection.execute(QUERIES[name], parameters).fetchall()
 
+    def texts(self, statement: str, **parameters: Any) -> Iterator[tuple[int, memoryview]]:
+        """A statement's one column of texts, none of them null: how many, and their UTF-8 bytes.
+
+        End to end as Arrow has them in memory, so that no text becomes an object of Python's.
+        """
+        reader = self.connection.sql(statement, params=parameters).to_arrow_reader(TEXTS)
+        for batch in reader:
+            texts = batch.column(0)
+            _, offsets, data = texts.buffers()
+            ends = memoryview(offsets).cast("i")
+            yield len(texts), memoryview(data)[ends[texts.offset] : ends[texts.offset + len(texts)]]
+
     @contextmanager
-    def incoming(self, rows: Sequence[tuple[Any, ...]], schema: pa.Schema) -> Iterator[None]:
+    def incoming(self, rows: pa.Table) -> Iterator[None]:
         """Make rows the relation 'incoming' of the block's statements."""
-        columns = [
-            pa.array(column, field.type)
-            for column, field in zip(zip(*rows, strict=True), schema, strict=True)
-        ]
-        self.connection.register("incoming", pa.table(columns, schema=schema))
+        self.connection.register("incoming", rows)
         try:
             yield
         finally:

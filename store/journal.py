@@ -3,21 +3,34 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import astuple, dataclass
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import duckdb
 import msgspec
+import pyarrow as pa
 
 from store.jobs import Job, JobEvent, JobState, fold
 from store.models import Failure, Result
-from store.rows import BODY_SCHEMA, FAILURE_SCHEMA, ID_SCHEMA, POSITION, RESULT_SCHEMA
+from store.queries import QUERIES
+from store.rows import (
+    BODY_SCHEMA,
+    FAILURE_SCHEMA,
+    ID_SCHEMA,
+    RESULT_SCHEMA,
+    each_once,
+    table,
+    table_of,
+)
 
 if TYPE_CHECKING:
     from store.database import Database
 
-PAGE_BYTES = 8 << 20  # of a job file rendered at a time
+
+PLAIN_BYTES = 128 << 20  # of a file that is stored in one transaction, whose memory it takes
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +55,18 @@ class Collected:
     missing: int = 0  # requests without any line
 
 
+class _NotPlainError(Exception):
+    """A file has lines that want a closer look."""
+
+
 class Journal:
     """The jobs of one store."""
 
     def __init__(self, database: Database) -> None:
         self._db = database
+        self._next: int | None = (
+            None  # place in the queue; None: what is pending has to be lined up
+        )
 
     def jobs(self) -> dict[str, Job]:
         """All jobs by id, in the order they were planned."""
@@ -64,34 +84,54 @@ class Journal:
         """Commit an event and take it into the job."""
         self._insert(job.job_id, event, batch_id, detail)
         job.tell(event, batch_id, detail)
+        if event is JobEvent.CLOSED:
+            self.leave_queue()  # what it leaves unanswered is pending again
+
+    @property
+    def lined_up(self) -> bool:
+        """Whether the queue still tells what is pending."""
+        return self._next is not None
+
+    def line_up(self, positions: Sequence[int]) -> None:
+        """Make the queue that plan takes from: pending requests by their row numbers, in order.
+
+        It holds until something may have become pending or answered otherwise, or leave_queue.
+        """
+        rows = pa.table(
+            {
+                "place": pa.array(range(len(positions)), pa.int64()),
+                "position": pa.array(positions, pa.int64()),
+            }
+        )
+        with self._db.incoming(rows):
+            self._db.run("line_up")
+        self._next = 0
+
+    def leave_queue(self) -> None:
+        """Let the queue be made again; it does not survive the connection either."""
+        self._next = None
 
     def plan(
         self,
         folder: Path,
         caps: Caps,
-        max_attempts: int,
         base_url: str,
         endpoint: str,
         body: Callable[[dict[str, Any]], dict[str, Any]],
     ) -> Job | None:
-        """Decide the next job and write its file; None where nothing is pending.
+        """Decide the next job and write its file; None where the queue is empty.
 
         The requests, the file's digest and the intent become the store's in one transaction, after
         the file stands: a death before that leaves a file that the next plan overwrites.
         """
+        assert self._next is not None, "line_up comes first"
         job_id = f"{len(self.jobs()) + 1:05d}"
+        limits = {name: getattr(caps, name) for name in Caps.__slots__}
+        last, requests, tokens = self._db.row("next_job", first=self._next, **limits)
+        if not requests:
+            return None
         with self._db.transaction():
-            self._db.run(
-                "insert_job_requests",
-                job_id=job_id,
-                max_attempts=max_attempts,
-                max_requests=caps.max_requests,
-                max_bytes=caps.max_bytes,
-                max_tokens=caps.max_tokens,
-            )
-            requests, tokens = self._db.row("job_size", job_id=job_id)
-            if not requests:
-                return None
+            self._db.run("insert_job_requests", job_id=job_id, first=self._next, last=last)
             sha256 = self.write_file(job_id, folder, endpoint, body)
             self._insert(
                 job_id,
@@ -99,6 +139,7 @@ class Journal:
                 None,
                 {"base_url": base_url, "requests": requests, "tokens": tokens, "sha256": sha256},
             )
+        self._next = last + 1
         return self.jobs()[job_id]
 
     def write_file(
@@ -109,36 +150,21 @@ class Journal:
         body: Callable[[dict[str, Any]], dict[str, Any]],
     ) -> str:
         """Write a job's JSONL file, a few megabytes in memory at a time; gives its SHA-256."""
-        rows = self._db.rows("job_params", job_id=job_id)
+        first, last, different = self._db.row("job_span", job_id=job_id)
         openings = [
             (params, msgspec.json.encode(body(msgspec.json.decode(params))).decode()[:-1])
-            for (params,) in rows
+            for params in different
         ]
         digest = hashlib.sha256()
         with (
-            self._db.incoming(openings, BODY_SCHEMA),
+            self._db.incoming(table(openings, BODY_SCHEMA)),
             job_file(folder, job_id).open("wb") as file,
         ):
-            for first, last in self._line_pages(job_id):
-                lines = self._db.rows(
-                    "job_lines", job_id=job_id, endpoint=endpoint, first=first, last=last
-                )
-                data = "".join(line for (line,) in lines).encode()
+            lines = {"job_id": job_id, "endpoint": endpoint, "first": first, "last": last}
+            for _, data in self._db.texts(QUERIES["job_lines"], **lines):
                 digest.update(data)
                 file.write(data)
         return digest.hexdigest()
-
-    def _line_pages(self, job_id: str) -> Iterator[tuple[int, int]]:
-        """First and last row number of each page of a job's lines."""
-        first, size, position = None, 0, 0
-        for position, line_bytes in self._db.rows("job_keys", job_id=job_id):
-            first = position if first is None else first
-            size += line_bytes
-            if size >= PAGE_BYTES:
-                yield first, position
-                first, size = None, 0
-        if first is not None:
-            yield first, position
 
     def request_of_line(self, job: Job, line: int) -> str:
         """The id of the request on a 1-based line of the job's file."""
@@ -168,6 +194,7 @@ class Journal:
         attempts.
         Collecting twice changes nothing but the counts.
         """
+        self.leave_queue()
         failed: list[Failure] = []
         for results, failures in outcomes:
             with self._db.transaction():
@@ -190,6 +217,7 @@ class Journal:
 
     def give_up(self, job: Job, message: str) -> None:
         """Let all requests of a job fail for good and close it: the server will never take them."""
+        self.leave_queue()
         with self._db.transaction():
             self._fail_missing(job, (), message, retryable=False)
             self._insert(job.job_id, JobEvent.CLOSED, None, {"as": "given up"})
@@ -200,18 +228,42 @@ class Journal:
     ) -> int:
         """Let requests without result or failure fail, but for untried ones; gives how many."""
         rows: list[tuple[str | None]] = [(one,) for one in untried] or [(None,)]
-        with self._db.incoming(rows, ID_SCHEMA):
+        with self._db.incoming(table(rows, ID_SCHEMA)):
             (failed,) = self._db.row(
                 "insert_missing", job_id=job.job_id, message=message, retryable=retryable
             )
         return int(failed)
+
+    def collect_plain(self, job: Job, backend: str, path: Path, counts: Collected) -> bool:
+        """Store an output file whose lines are all plain, in one statement; else do nothing.
+
+        Plain: a whole answer in its usual form to a request of this job that has none yet. That is
+        what nearly all files hold, and a fifth of the time of reading line by line in Python.
+        """
+        if path.stat().st_size > PLAIN_BYTES:
+            return False
+        with path.open("rb") as file:
+            lines = sum(piece.count(b"\n") for piece in iter(lambda: file.read(1 << 20), b""))
+        pattern = re.sub(r"([*?\[])", r"[\1]", str(path))  # DuckDB takes those for a pattern
+        try:
+            with self._db.transaction():
+                (stored,) = self._db.row(
+                    "insert_plain_results", path=pattern, job_id=job.job_id, backend=backend
+                )
+                (different,) = self._db.row("count_results", job_id=job.job_id)
+                if not stored == different == lines:
+                    raise _NotPlainError
+        except (_NotPlainError, duckdb.Error):
+            return False  # whatever it is, the one that reads line by line tells
+        counts.results += stored
+        return True
 
     def _insert_results(
         self, job_id: str, backend: str, results: Sequence[Result], counts: Collected
     ) -> None:
         if not results:
             return
-        with self._db.incoming(_numbered(results), RESULT_SCHEMA.insert(0, POSITION)):
+        with self._db.incoming(each_once(table_of(results, RESULT_SCHEMA))):
             (foreign,) = self._db.row("count_foreign", job_id=job_id)
             (stored,) = self._db.row("insert_job_results", job_id=job_id, backend=backend)
         counts.results += stored
@@ -221,7 +273,7 @@ class Journal:
     def _insert_failures(self, job_id: str, failures: Sequence[Failure], counts: Collected) -> None:
         if not failures:
             return
-        with self._db.incoming(_numbered(failures), FAILURE_SCHEMA.insert(0, POSITION)):
+        with self._db.incoming(each_once(table_of(failures, FAILURE_SCHEMA))):
             (foreign,) = self._db.row("count_foreign", job_id=job_id)
             (stored,) = self._db.row("insert_job_failures", job_id=job_id)
         counts.failures += stored
@@ -237,10 +289,6 @@ class Journal:
             batch_id=batch_id,
             detail=msgspec.json.encode(detail).decode(),
         )
-
-
-def _numbered(rows: Sequence[Result | Failure]) -> list[tuple[Any, ...]]:
-    return [(position, *astuple(row)) for position, row in enumerate(rows)]
 
 
 def job_file(folder: Path, job_id: str) -> Path:

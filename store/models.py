@@ -1,4 +1,8 @@
-"""What callers of the store speak in: frozen values, and Enums for every closed set of words."""
+"""What callers of the store speak in: frozen values, and Enums for every closed set of words.
+
+Where there are millions of a kind they are msgspec's Structs, which are made in a tenth of a frozen
+dataclass's time.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
+from hashlib import sha256
 from typing import Any
+
+import msgspec
 
 
 class Mode(StrEnum):
@@ -96,8 +103,7 @@ class Sampling:
     mapping: dict[str, str | None]
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(msgspec.Struct, frozen=True, gc=False):
     """What a stage asks about: a sampled record (ordinal 0) or a variant of one (1, 2, …).
 
     All texts are strings, '' where there is none. found: the variants a record has so far; sample:
@@ -139,8 +145,7 @@ class Derived:
     dropped: int
 
 
-@dataclass(frozen=True, slots=True)
-class Ask:
+class Ask(msgspec.Struct, frozen=True, gc=False):
     """A row of a stage and the question it asks; params and messages are canonical JSON."""
 
     record: int
@@ -149,9 +154,14 @@ class Ask:
     params: str
     messages: str
 
+    @property
+    def request_id(self) -> str:
+        """128 bits of SHA-256 of all that is asked, in hexadecimal: equal asks have equal ids."""
+        again = f"\n{self.sample}" if self.sample > 0 else ""
+        return sha256(f"{self.params}\n{self.messages}{again}".encode()).hexdigest()[:32]
 
-@dataclass(frozen=True, slots=True)
-class Request:
+
+class Request(msgspec.Struct, frozen=True, gc=False):
     """One question to the teacher, in the terms of OpenAI's chat completions."""
 
     request_id: str
@@ -159,8 +169,7 @@ class Request:
     messages: list[dict[str, Any]]
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
+class Result(msgspec.Struct, frozen=True, gc=False):
     """A request's answer. text is as the model gave it, less the reasoning; tokens are counts."""
 
     request_id: str
@@ -172,8 +181,7 @@ class Result:
     cached_tokens: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
+class Failure(msgspec.Struct, frozen=True, gc=False):
     """One attempt that brought no answer."""
 
     request_id: str

@@ -36,10 +36,10 @@ WHERE regexp_matches(instruction || input, '[^\s\p{Z}]')
 
 -- name: sample_some
 -- md5 of seed and row: the same choice in every version of DuckDB and with any number of threads, and
--- a larger sample only adds to a smaller one.
+-- a larger sample only adds to a smaller one. Rows are numbered as they come, which is in order: sorting
+-- them once more takes as long as all the rest.
 INSERT INTO records
-SELECT row_number() OVER (ORDER BY pick, source_row) - 1,
-       source_row, instruction, input, output, reasoning, system
+SELECT row_number() OVER () - 1, source_row, instruction, input, output, reasoning, system
 FROM (
     SELECT *, md5_number_lower($seed || ':' || source_row) AS pick
     FROM (SELECT *, row_number() OVER () - 1 AS source_row FROM source_rows)
@@ -47,7 +47,6 @@ FROM (
     ORDER BY pick, source_row
     LIMIT $sample_size
 )
-ORDER BY pick, source_row
 
 -- name: count_records
 SELECT count(*) FROM records
@@ -118,19 +117,13 @@ SELECT count(*), coalesce(sum(1 + strlen(messages) // 3), 0)::BIGINT FROM reques
 -- name: insert_requests
 INSERT INTO requests
 SELECT request_id, params, messages
-FROM (
-    SELECT *, row_number() OVER (PARTITION BY request_id ORDER BY position) AS copy
-    FROM (SELECT position, params, messages, request_id_of(params, messages, sample) AS request_id
-          FROM incoming)
-)
-WHERE copy = 1 AND request_id NOT IN (SELECT request_id FROM requests)
+FROM (SELECT * REPLACE (request_id::UUID AS request_id) FROM incoming WHERE is_first)
+ANTI JOIN requests USING (request_id)
 ORDER BY position
 
 -- name: insert_asks
 INSERT INTO asks
-SELECT record, $stage, ordinal, sample, request_id_of(params, messages, sample)
-FROM incoming
-ORDER BY position
+SELECT record, $stage, ordinal, sample, request_id::UUID FROM incoming
 
 -- name: insert_results
 -- The first success of a request wins.
@@ -161,13 +154,13 @@ FROM requests SEMI JOIN pending_requests($max_attempts) USING (request_id)
 
 -- name: prefix_groups
 -- How many different beginnings what is pending has, and how many requests it is.
-SELECT count(DISTINCT md5_number(left(messages, $prefix))), count(*)
+SELECT count(DISTINCT hash(left(messages, $prefix))), count(*)
 FROM requests SEMI JOIN pending_requests($max_attempts) USING (request_id)
 
 -- name: pending_by_prefix
 -- Requests that share a beginning side by side; otherwise as asked.
 SELECT position
-FROM (SELECT position, min(position) OVER (PARTITION BY md5_number(left(messages, $prefix))) AS first
+FROM (SELECT position, min(position) OVER (PARTITION BY hash(left(messages, $prefix))) AS first
       FROM pending_requests($max_attempts) JOIN requests USING (request_id))
 ORDER BY first, position
 
@@ -181,7 +174,7 @@ ORDER BY tokens DESC, position
 -- the one with the shortest.
 SELECT position
 FROM (SELECT position, tokens, beginning, max(tokens) OVER (PARTITION BY beginning) AS longest
-      FROM (SELECT request_id, position, md5_number(left(messages, $prefix)) AS beginning
+      FROM (SELECT request_id, position, hash(left(messages, $prefix)) AS beginning
             FROM pending_requests($max_attempts) JOIN requests USING (request_id))
       JOIN expected_lengths USING (request_id))
 ORDER BY longest DESC, beginning, tokens DESC, position
@@ -282,76 +275,95 @@ INSERT INTO job_events VALUES ($job_id, $event, $batch_id, (now() AT TIME ZONE '
 -- name: job_events
 SELECT job_id, event, batch_id, detail FROM job_events ORDER BY rowid
 
--- name: insert_job_requests
--- The next pending requests that fit into one job file, at least one. 200: what a line has around its
--- messages and parameters. Prompt tokens are estimated as a third of the messages' bytes: more than
--- English needs, about right for Chinese.
-INSERT INTO job_requests
-SELECT $job_id, request_id
+-- name: line_up
+-- What is pending, in the order in which it goes into job files; incoming: its rows in that order. bytes:
+-- 200 is what a line has around its messages and parameters. Prompt tokens are estimated as a third of the
+-- messages' bytes: more than English needs, about right for Chinese.
+CREATE OR REPLACE TEMP TABLE queue AS
+SELECT place, request_id, strlen(params) + strlen(messages) + 200 AS bytes, 1 + strlen(messages) // 3 AS tokens
+FROM incoming JOIN (SELECT *, rowid AS position FROM requests) USING (position)
+ORDER BY place
+
+-- name: next_job
+-- The next in the queue that fit into one job file, at least one: the last's place, how many, their tokens.
+SELECT max(place), count(*), coalesce(sum(tokens), 0)::BIGINT
 FROM (
-    SELECT request_id, position,
-           row_number() OVER running AS requests,
-           sum(line_bytes) OVER running AS bytes,
-           sum(prompt_tokens) OVER running AS tokens
-    FROM (SELECT request_id, rowid AS position,
-                 strlen(params) + strlen(messages) + 200 AS line_bytes,
-                 1 + strlen(messages) // 3 AS prompt_tokens
-          FROM requests)
-    SEMI JOIN pending_requests($max_attempts) USING (request_id)
-    WINDOW running AS (ORDER BY position)
+    SELECT place, tokens, row_number() OVER running AS requests,
+           sum(bytes) OVER running AS running_bytes, sum(tokens) OVER running AS running_tokens
+    FROM (FROM queue WHERE place >= $first AND place < $first + $max_requests)
+    WINDOW running AS (ORDER BY place)
 )
-WHERE requests = 1 OR (requests <= $max_requests AND bytes <= $max_bytes AND tokens <= $max_tokens)
-ORDER BY position
+WHERE requests = 1 OR (running_bytes <= $max_bytes AND running_tokens <= $max_tokens)
 
--- name: job_size
-SELECT count(*), coalesce(sum(1 + strlen(messages) // 3), 0)::BIGINT
-FROM job_requests JOIN requests USING (request_id)
-WHERE job_id = $job_id
+-- name: insert_job_requests
+-- In the order of the job's lines.
+INSERT INTO job_requests
+SELECT $job_id, request_id FROM queue WHERE place BETWEEN $first AND $last ORDER BY place
 
--- name: job_params
-SELECT DISTINCT params FROM job_requests JOIN requests USING (request_id) WHERE job_id = $job_id
-
--- name: job_keys
--- A job's requests as row numbers in the order of its lines, with the bytes of each.
-SELECT position, bytes
-FROM (SELECT request_id, rowid AS position, strlen(params) + strlen(messages) + 200 AS bytes
-      FROM requests)
+-- name: job_span
+-- Between which rows of requests a job's are, and the different parameters they have.
+SELECT min(position), max(position), list(DISTINCT params)
+FROM (SELECT request_id, params, rowid AS position FROM requests)
 SEMI JOIN (SELECT request_id FROM job_requests WHERE job_id = $job_id) USING (request_id)
-ORDER BY position
 
 -- name: job_lines
--- A page of a job's lines. incoming: for each params the opening of a request's body, '{"model":…'
--- without its closing brace.
+-- A job's lines in order, each with its newline. incoming: for each params the opening of a request's body,
+-- '{"model":…' without its closing brace.
 SELECT '{"custom_id":"' || request_id::VARCHAR || '","method":"POST","url":"' || $endpoint
        || '","body":' || incoming.opening || ',"messages":' || messages || '}}' || chr(10)
-FROM (SELECT *, rowid AS position FROM requests WHERE rowid BETWEEN $first AND $last)
-SEMI JOIN (SELECT request_id FROM job_requests WHERE job_id = $job_id) USING (request_id)
+FROM (SELECT request_id, rowid AS line FROM job_requests WHERE job_id = $job_id)
+JOIN (SELECT * FROM requests WHERE rowid BETWEEN $first AND $last) USING (request_id)
 JOIN incoming USING (params)
-ORDER BY position
+ORDER BY line
 
 -- name: insert_job_results
--- The first success of a request wins, in the store and within the file; others' requests stay out.
+-- The first success of a request wins; others' requests stay out.
 INSERT INTO results
 SELECT request_id, text, reasoning, finish_reason, prompt_tokens, completion_tokens, cached_tokens,
        $backend, $job_id, (now() AT TIME ZONE 'UTC')
-FROM (SELECT * REPLACE (request_id::UUID AS request_id),
-             row_number() OVER (PARTITION BY request_id ORDER BY position) AS copy
-      FROM incoming)
+FROM (SELECT * REPLACE (request_id::UUID AS request_id) FROM incoming)
 SEMI JOIN (SELECT request_id FROM job_requests WHERE job_id = $job_id) USING (request_id)
 ANTI JOIN results USING (request_id)
-WHERE copy = 1
-ORDER BY position
+
+-- name: insert_plain_results
+-- An output file all of whose lines are answers as they usually are. Fails at the first that is otherwise:
+-- a text, its end and its tokens as what they should be, nothing refused, nothing reasoned, our request.
+INSERT INTO results
+SELECT request_id,
+       CASE WHEN ours AND status_code = 200 AND starts_with(content, '"') AND NOT regexp_matches(content, 'think(>|\\u003[eE])')
+                 AND nothing_else AND finish_reason IN ('stop', 'length')
+                 AND prompt_tokens IS NOT NULL AND completion_tokens IS NOT NULL
+            THEN content ->> '$' ELSE error('not plain') END,
+       NULL, finish_reason, prompt_tokens, completion_tokens, cached_tokens, $backend, $job_id,
+       (now() AT TIME ZONE 'UTC')
+FROM (
+    SELECT try_cast(custom_id AS UUID) AS request_id, response.status_code,
+           choice.message.content, choice.finish_reason,
+           coalesce(error, choice.message.refusal, choice.message.reasoning,
+                    choice.message.reasoning_content) IS NULL AS nothing_else,
+           usage.prompt_tokens, usage.completion_tokens, usage.prompt_tokens_details.cached_tokens
+    FROM (
+        SELECT *, response.body.choices[1] AS choice, response.body.usage AS usage
+        FROM read_json($path, format := 'newline_delimited', maximum_object_size := 4194304, columns := {
+            custom_id: 'VARCHAR', error: 'JSON',
+            response: 'STRUCT(status_code BIGINT, body STRUCT(
+                choices STRUCT(
+                    message STRUCT(content JSON, refusal JSON, reasoning JSON, reasoning_content JSON),
+                    finish_reason VARCHAR)[],
+                usage STRUCT(prompt_tokens BIGINT, completion_tokens BIGINT,
+                             prompt_tokens_details STRUCT(cached_tokens BIGINT))))'})))
+LEFT JOIN (SELECT request_id, true AS ours FROM job_requests WHERE job_id = $job_id) USING (request_id)
+ANTI JOIN results USING (request_id)
+
+-- name: count_results
+SELECT count(DISTINCT request_id) FROM results WHERE job_id = $job_id
 
 -- name: insert_job_failures
 INSERT INTO failures
 SELECT request_id, kind, code, message, retryable, text,
        (SELECT count(*) FROM events WHERE event = 'retry_failed'), $job_id, (now() AT TIME ZONE 'UTC')
-FROM (SELECT * REPLACE (request_id::UUID AS request_id),
-             row_number() OVER (PARTITION BY request_id ORDER BY position) AS copy
-      FROM incoming)
+FROM (SELECT * REPLACE (request_id::UUID AS request_id) FROM incoming)
 SEMI JOIN (SELECT request_id FROM job_requests WHERE job_id = $job_id) USING (request_id)
-WHERE copy = 1
-ORDER BY position
 
 -- name: count_foreign
 SELECT count(*)
@@ -363,20 +375,14 @@ ANTI JOIN (SELECT request_id FROM job_requests WHERE job_id = $job_id) USING (re
 INSERT INTO failures
 SELECT request_id, 'server', NULL, $message, $retryable, NULL,
        (SELECT count(*) FROM events WHERE event = 'retry_failed'), $job_id, (now() AT TIME ZONE 'UTC')
-FROM job_requests
-WHERE job_id = $job_id
-  AND request_id NOT IN (SELECT request_id FROM results)
-  AND request_id NOT IN (SELECT request_id FROM failures WHERE job_id = $job_id)
-  AND request_id NOT IN (SELECT request_id::UUID FROM incoming WHERE request_id IS NOT NULL)
+FROM (SELECT request_id FROM job_requests WHERE job_id = $job_id)
+ANTI JOIN results USING (request_id)
+ANTI JOIN (SELECT request_id FROM failures WHERE job_id = $job_id) USING (request_id)
+ANTI JOIN (SELECT request_id::UUID AS request_id FROM incoming) USING (request_id)
 
 -- name: request_of_line
 -- The request on a 1-based line of a job's file.
-SELECT request_id::VARCHAR
-FROM job_requests
-JOIN (SELECT *, rowid AS position FROM requests) AS requests USING (request_id)
-WHERE job_id = $job_id
-ORDER BY position
-LIMIT 1 OFFSET $line - 1
+SELECT request_id::VARCHAR FROM job_requests WHERE job_id = $job_id ORDER BY rowid LIMIT 1 OFFSET $line - 1
 
 -- name: any_result
 SELECT count(*) > 0 FROM (SELECT 1 FROM results LIMIT 1)

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from operator import attrgetter
+from typing import Any
+
+import msgspec
 import pyarrow as pa
 
 RESULT_SCHEMA = pa.schema(
@@ -31,8 +36,10 @@ ASK_SCHEMA = pa.schema(
         ("record", pa.int64()),
         ("ordinal", pa.int32()),
         ("sample", pa.int32()),
+        ("request_id", pa.string()),
         ("params", pa.string()),
         ("messages", pa.string()),
+        ("is_first", pa.bool_()),  # of its request in the table
     ]
 )
 VARIANT_SCHEMA = pa.schema(
@@ -52,5 +59,24 @@ DERIVATION_SCHEMA = pa.schema(
     ]
 )
 ID_SCHEMA = pa.schema([("request_id", pa.string())])
-POSITION = pa.field("position", pa.int64())
 BODY_SCHEMA = pa.schema([("params", pa.string()), ("opening", pa.string())])
+
+
+def table(rows: Sequence[tuple[Any, ...]], schema: pa.Schema) -> pa.Table:
+    """Rows, at least one, as an Arrow table."""
+    return pa.table(dict(zip(schema.names, zip(*rows, strict=True), strict=True)), schema=schema)
+
+
+def table_of(structs: Sequence[msgspec.Struct], schema: pa.Schema) -> pa.Table:
+    """The fields of structs that a schema names as an Arrow table."""
+    columns = {name: list(map(attrgetter(name), structs)) for name in schema.names}
+    return pa.table(columns, schema=schema)
+
+
+def each_once(rows: pa.Table) -> pa.Table:
+    """The first row of each request_id."""
+    ids = rows.column("request_id").to_pylist()
+    first: dict[str, int] = {}
+    for place, request_id in enumerate(ids):
+        first.setdefault(request_id, place)
+    return rows if len(first) == len(ids) else rows.take(list(first.values()))

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import astuple, fields
+from dataclasses import fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
 import duckdb
 import msgspec
+import pyarrow as pa
 
 from store.database import Database, OnWait
 from store.errors import UserError
@@ -44,12 +45,14 @@ from store.rows import (
     FAILURE_SCHEMA,
     RESULT_SCHEMA,
     VARIANT_SCHEMA,
+    table,
+    table_of,
 )
 
 VERSION = 1
 PAGE = 2048  # requests read at a time
 PREFIX_CHARACTERS = 1024  # of a shared beginning that is worth keeping in an engine's cache
-PLAN_PAGE = 5_000  # records planned in one transaction
+PLAN_PAGE = 20_000  # records planned in one transaction
 EXPORT_PAGE_BYTES = 32 << 20  # text exported at a time
 
 
@@ -155,7 +158,7 @@ class WorkStore:
         source_rows has instruction, input, output, reasoning (never null) and system (may be).
         The choice depends on seed and row only, so it is the same with any number of threads.
         """
-        with self.database.generous(), self.database.transaction():
+        with self.database.few_threads(), self.database.transaction():
             rows, empty = self.database.row("count_source")
             if sample_size > 0:
                 self.database.run("sample_some", seed=seed, sample_size=sample_size)
@@ -183,6 +186,8 @@ class WorkStore:
 
     def rows_to_answer(self) -> Iterator[list[Row]]:
         """Records and variants that have no ask for an answer yet, in sample order, in pages."""
+        if not self._unasked():
+            return
         for first in range(0, self.record_count(), PLAN_PAGE):
             last = first + PLAN_PAGE - 1
             rows = self.database.rows("rows_to_answer", first=first, last=last)
@@ -234,13 +239,12 @@ class WorkStore:
         with self.database.transaction():
             if variants:
                 rows = [(position, *row) for position, row in enumerate(variants)]
-                with self.database.incoming(rows, VARIANT_SCHEMA):
+                with self.database.incoming(table(rows, VARIANT_SCHEMA)):
                     self.database.run("insert_variants")
-            with self.database.incoming(derivations, DERIVATION_SCHEMA):
+            with self.database.incoming(table(derivations, DERIVATION_SCHEMA)):
                 self.database.run("insert_derivations")
             if unusable:
-                tuples = [astuple(failure) for failure in unusable]
-                with self.database.incoming(tuples, FAILURE_SCHEMA):
+                with self.database.incoming(table_of(unusable, FAILURE_SCHEMA)):
                     self.database.run("insert_failures")
 
     def short_of_variants(self, num_aug: int) -> tuple[int, int]:
@@ -255,8 +259,22 @@ class WorkStore:
 
     def add_asks(self, stage: str, asks: Sequence[Ask]) -> None:
         """Store asks and those of their requests that are new, in one transaction."""
-        rows = [(position, *astuple(ask)) for position, ask in enumerate(asks)]
-        with self.database.transaction(), self.database.incoming(rows, ASK_SCHEMA):
+        ids = [ask.request_id for ask in asks]
+        first: dict[str, int] = {}
+        for place, request_id in enumerate(ids):
+            first.setdefault(request_id, place)
+        columns = {
+            "position": range(len(ids)),
+            "record": [ask.record for ask in asks],
+            "ordinal": [ask.ordinal for ask in asks],
+            "sample": [ask.sample for ask in asks],
+            "request_id": ids,
+            "params": [ask.params for ask in asks],
+            "messages": [ask.messages for ask in asks],
+            "is_first": [first[request_id] == place for place, request_id in enumerate(ids)],
+        }
+        rows = pa.table(columns, schema=ASK_SCHEMA)
+        with self.database.transaction(), self.database.incoming(rows):
             self.database.run("insert_requests")
             self.database.run("insert_asks", stage=stage)
 
@@ -280,7 +298,7 @@ class WorkStore:
         """
         given: set[int] = set()
         while waiting := [
-            row for row in self._pending_rows(max_attempts, order) if row not in given
+            row for row in self.pending_rows(max_attempts, order) if row not in given
         ]:
             half = waiting[: max(PAGE, len(waiting) // 2)]
             given.update(half)
@@ -291,8 +309,8 @@ class WorkStore:
                         request_id, msgspec.json.decode(params), msgspec.json.decode(messages)
                     )
 
-    def _pending_rows(self, max_attempts: int, order: AskOrder) -> list[int]:
-        """Row numbers of what is pending, in that order."""
+    def pending_rows(self, max_attempts: int, order: AskOrder) -> list[int]:
+        """Row numbers of the requests that want an answer, in that order."""
         attempts = {"max_attempts": max_attempts}
         by_length = order is AskOrder.LONGEST_FIRST
         prefix = self._shared_prefix(max_attempts)
@@ -325,12 +343,12 @@ class WorkStore:
         """Store answers and failed attempts in one transaction; the first success wins."""
         with self.database.transaction():
             if results:
-                with self.database.incoming([astuple(result) for result in results], RESULT_SCHEMA):
+                rows = table_of(results, RESULT_SCHEMA)
+                with self.database.incoming(rows):
                     self.database.run("insert_results", backend=backend)
             if failures:
-                with self.database.incoming(
-                    [astuple(failure) for failure in failures], FAILURE_SCHEMA
-                ):
+                rows = table_of(failures, FAILURE_SCHEMA)
+                with self.database.incoming(rows):
                     self.database.run("insert_failures")
 
     def retry_failed(self) -> None:
@@ -346,8 +364,7 @@ class WorkStore:
             "status", max_attempts=max_attempts
         )
         pending = total - done - failed - in_flight
-        (unasked,) = self.database.row("unasked")
-        planned = self.sampling() is not None and (run.skip_generation or not unasked)
+        planned = self.sampling() is not None and (run.skip_generation or not self._unasked())
         finished = planned and not (pending or failed or in_flight)
         return Status(
             run=name,
@@ -362,6 +379,11 @@ class WorkStore:
             cost=Cost("USD", None, None),
             as_of=f"{utc_now().isoformat()}Z",
         )
+
+    def _unasked(self) -> int:
+        """How many records and variants have no ask for an answer yet."""
+        (unasked,) = self.database.row("unasked")
+        return int(unasked)
 
     def failure_reasons(self) -> list[tuple[FailureKind, str, int]]:
         """The most frequent (kind, message, requests) among requests without a result."""
@@ -386,13 +408,19 @@ class WorkStore:
                 self.connection.execute(f"SET VARIABLE {name} = $value", {"value": int(value)})
             yield
 
-    def copy_to_json(self, select: str, path: Path, parameters: Mapping[str, Any]) -> int:
-        """Write the rows of a statement to path, a JSON object a line; gives their number."""
-        row = self.connection.execute(
-            f"COPY ({select}) TO $path (FORMAT json)", {"path": str(path), **parameters}
-        ).fetchone()
-        assert row is not None
-        return int(row[0])
+    def export_objects(
+        self, select: str, parameters: Mapping[str, Any]
+    ) -> Iterator[tuple[int, memoryview]]:
+        """The objects of this page by a statement, as JSON, in sample order.
+
+        In pieces of many, with their number; after each object a comma and a newline. select gives
+        record, ordinal and object.
+        """
+        lines = (
+            "SELECT line FROM (SELECT record, ordinal, to_json(object) || ',' || chr(10) AS line "
+            f"FROM ({select})) ORDER BY record, ordinal"
+        )
+        return self.database.texts(lines, **parameters)
 
     def _event(self, event: Event, detail: object) -> None:
         self.database.run("insert_event", event=event, detail=msgspec.json.encode(detail).decode())

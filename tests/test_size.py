@@ -1,0 +1,114 @@
+"""A hundred thousand records: memory stays bounded, and a run can be cut anywhere."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from store import RunFolder
+from tests.conftest import Command, start
+from tests.llmserver import LLMServer
+
+pytestmark = pytest.mark.slow
+
+RECORDS = 100_000
+MOST_MB = 700
+PEAK = """
+import resource, subprocess, sys
+subprocess.check_call(sys.argv[1:])
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+"""
+
+
+def a_source(path: Path, output_bytes: int, records: int = RECORDS) -> Path:
+    """Parquet with different questions and outputs."""
+    with duckdb.connect() as connection:
+        connection.execute(
+            "COPY (SELECT 'Question ' || n AS instruction, "
+            f"repeat(md5(n::VARCHAR), {output_bytes // 32}) AS output "
+            f"FROM range({records}) t(n)) TO '{path}' (FORMAT parquet)"
+        )
+    return path
+
+
+def peak_mb(*arguments: object) -> float:
+    """Run a command to its end; gives its peak RSS in MB.
+
+    A process inherits the peak of the one that starts it, so a small one does that.
+    """
+    command = [sys.executable, "-c", PEAK, sys.executable, "-m", "fastdatasets"]
+    done = subprocess.run([*command, *map(str, arguments)], stdout=subprocess.PIPE, check=True)
+    return int(done.stdout.split()[-1]) / 1024
+
+
+def count(table: str) -> int:
+    """Rows of a table of the run r."""
+    with duckdb.connect("output/r/work.duckdb", read_only=True) as store:
+        ((rows,),) = store.execute(f"SELECT count(*) FROM {table}").fetchall()
+    return int(rows)
+
+
+def test_texts_of_half_a_gigabyte_do_not_fill_the_memory(tmp_path: Path) -> None:
+    """Sampling and exporting 100,000 records of 5 KB stay below 700 MB."""
+    source = a_source(tmp_path / "d.parquet", 5024)
+    peak = peak_mb(
+        "distill", "--dataset-name", source, "--sample-size", 0, "--skip-generation", "--run", "r"
+    )
+    sizes = [path.stat().st_size > RECORDS * 5024 for path in Path("output/r").glob("*.json")]
+    assert (peak < MOST_MB, count("records"), sorted(sizes)) == (
+        True,
+        RECORDS,
+        [False, True, True, True],  # progress.json and the three exports
+    )
+
+
+def test_many_json_files_do_not_fill_the_memory(tmp_path: Path) -> None:
+    """A folder of 200 files is read within the memory of one."""
+    (tmp_path / "d").mkdir()
+    for number in range(200):
+        (tmp_path / f"d/{number}.jsonl").write_text(f'{{"prompt": "Question {number}"}}\n')
+    peak = peak_mb(
+        "distill", "--dataset-name", "d", "--sample-size", 0, "--skip-generation", "--run", "r"
+    )
+    assert (peak < MOST_MB, count("records")) == (True, 200)
+
+
+def test_batch_of_a_hundred_thousand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Planned, submitted, collected and exported below 700 MB, each request billed once."""
+    source = a_source(tmp_path / "d.parquet", 96)
+    with LLMServer(bill_digests=True) as server:
+        monkeypatch.setenv("LLM_API_BASE", server.base_url)
+        monkeypatch.setenv("LLM_API_KEY", "sk-test")
+        monkeypatch.setenv("FASTDATASETS_POLL_SECONDS", "0.2")
+        peak = peak_mb(
+            *("distill", "--dataset-name", source, "--sample-size", 0, "--model", "m"),
+            *("--backend", "openai-batch", "--run", "r"),
+        )
+        bill = (server.bill.total, len(server.bill.twice()))
+    assert (peak < MOST_MB, count("results"), bill) == (True, RECORDS, (RECORDS, 0))
+
+
+@pytest.mark.parametrize("moment", ["sampling", "sampled"])
+def test_a_large_run_is_cut_and_resumed(command: Command, tmp_path: Path, moment: str) -> None:
+    """Ctrl-C while it samples or plans leaves a run that resume brings to the same end."""
+    source = a_source(tmp_path / "d.parquet", 96, 3 * RECORDS)
+    options = ("distill", "--dataset-name", source, "--sample-size", 0, "--model", "m")
+    batch = ("--backend", "openai-batch", "--run", "r", "--no-wait")
+    with LLMServer(bill_digests=True) as server:
+        env = {"LLM_API_BASE": server.base_url, "LLM_API_KEY": "sk-test"}
+        process = start(*options, *batch, env=env)
+        assert process.stderr is not None
+        next(line for line in process.stderr if line.startswith(moment))
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)
+        cut = (count("records"), count("asks") < 3 * RECORDS)
+        resumed = command("resume", "r", "--no-wait", env=env)
+    assert (process.returncode, resumed.returncode) == (130, 3)
+    assert cut == (0 if moment == "sampling" else 3 * RECORDS, True)
+    assert (count("records"), count("asks"), count("requests")) == (3 * RECORDS,) * 3
+    assert not (RunFolder(Path("output/r")).path / "spill").exists()
