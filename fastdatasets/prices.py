@@ -1,0 +1,166 @@
+"""What a model costs, in USD per million tokens, from the table in the library genai-prices.
+
+The table is as old as the library's release; nothing is asked online. Names are taken more strictly
+than the library takes them: it also gives a price to some that only begin or end like the name of a
+model it knows, and a wrong price is worse than none.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime, time
+from decimal import Decimal
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+from backends.providers import OPENAI_MODELS
+
+if TYPE_CHECKING:
+    from genai_prices.types import ModelInfo, PriceCalculation, TieredPrices
+
+MILLION = Decimal(1_000_000)
+BATCH = {"processing": "batch"}
+EDITION = re.compile(r"-(latest|\d{4}|\d{8}|\d{4}-\d{2}-\d{2})$")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Price:
+    """USD per million tokens, and where they are from.
+
+    cached_input: prompt tokens that the server found in its cache. written_input: those it charges
+    for putting there, as OpenAI does since gpt-5.6. Both are as input where no other is known.
+    """
+
+    input: Decimal
+    cached_input: Decimal
+    written_input: Decimal
+    output: Decimal
+    source: str
+
+    def cost(
+        self,
+        prompt_tokens: int,
+        cached_tokens: int,
+        completion_tokens: int,
+        *,
+        written_tokens: int = 0,
+    ) -> Decimal:
+        """USD for what a server counted; cached and written tokens are among the prompt's."""
+        plain_tokens = prompt_tokens - cached_tokens - written_tokens
+        return (
+            self.input * plain_tokens
+            + self.cached_input * cached_tokens
+            + self.written_input * written_tokens
+            + self.output * completion_tokens
+        ) / MILLION
+
+    def worst_cost(self, prompt_tokens: int, completion_tokens: int) -> Decimal:
+        """USD at most, however the server's cache is used."""
+        dearest = max(self.input, self.cached_input, self.written_input)
+        return (dearest * prompt_tokens + self.output * completion_tokens) / MILLION
+
+
+def given_price(price_in: Decimal, price_out: Decimal) -> Price:
+    """The price that a user gives, without a discount for cached tokens."""
+    return Price(
+        input=price_in,
+        cached_input=price_in,
+        written_input=price_in,
+        output=price_out,
+        source="--price-in/--price-out",
+    )
+
+
+def find_price(
+    model: str,
+    *,
+    batch: bool,
+    longest_prompt: int | None = None,
+    at: datetime | None = None,
+) -> Price | None:
+    """The price of a model by its name, whatever the server; None where none is known.
+
+    Also None where the table has no batch price and one is asked for: it may be half the live one,
+    or the same. A price that depends on a prompt's length is that for longest_prompt tokens, or the
+    highest without it; one that depends on the hour is the day's highest, since a run takes hours.
+    Cached tokens of a batch cost less only where the table says so of batches. at: the time the
+    tokens are bought, which is now by default.
+    """
+    when = (at or datetime.now(UTC)).astimezone(UTC)
+    found = _lookup(model, when)
+    if found is None:
+        return None
+    entry = found.model
+    # Without any, the library would give the live price.
+    batch_prices = [
+        variant.prices
+        for variant in entry.price_variants or ()
+        if variant.when == BATCH and (variant.constraint is None or variant.constraint.active(when))
+    ]
+    if batch and not batch_prices:
+        return None
+    prices = [
+        entry.get_prices(datetime.combine(when, time(hour), UTC), BATCH if batch else None)
+        for hour in range(24)
+    ]
+
+    def rate(unit: str) -> Decimal | None:
+        return _highest((getattr(hour, unit) for hour in prices), longest_prompt)
+
+    paid, answered = rate("input_mtok"), rate("output_mtok")
+    if not paid or not answered:  # priced by the hour of audio, by the page, or not at all
+        return None
+    has_cached = not batch or any(price.cache_read_mtok is not None for price in batch_prices)
+    return Price(
+        input=paid,
+        cached_input=(rate("cache_read_mtok") if has_cached else None) or paid,
+        written_input=rate("cache_write_mtok") or paid,
+        output=answered,
+        source=f"genai-prices {version('genai-prices')}: {found.provider.id} {entry.id}, "
+        + ("batch" if batch else "live"),
+    )
+
+
+def _lookup(model: str, when: datetime) -> PriceCalculation | None:
+    """The library's entry of a model and its provider, if it means this very model."""
+    from genai_prices import Usage, calc_price
+
+    name = model.lower()
+    # The library does not find the provider of fine-tuned models by their names.
+    provider = "openai" if OPENAI_MODELS.match(name) else None
+    try:
+        found = calc_price(Usage(), name, provider_id=provider, genai_request_timestamp=when)
+    except LookupError:
+        return None
+    if found.provider.id == "openai" and provider is None:
+        return None  # gpt-oss: its weights are open, and each server has a price of its own
+    return found if _means(found.model, name) else None
+
+
+def _means(entry: ModelInfo, name: str) -> bool:
+    """Whether an entry is of the model of this name, and not of all that are named alike."""
+    if EDITION.sub("", name) == EDITION.sub("", entry.id):
+        return True
+    if name.startswith("ft:"):
+        return entry.id.startswith("ft:")  # dearer than the model they are made from
+    return not (entry.is_match(f"{name}-x") or entry.is_match(f"x-{name}"))
+
+
+def _highest(
+    rates: Iterable[Decimal | TieredPrices | None], longest_prompt: int | None
+) -> Decimal | None:
+    """The highest of some rates, at most in the tier that the longest prompt reaches."""
+    known: list[Decimal] = []
+    for rate in rates:
+        if isinstance(rate, Decimal):
+            known.append(rate)
+        elif rate is not None:
+            known.append(rate.base)
+            known += [
+                tier.price
+                for tier in rate.tiers
+                if longest_prompt is None or longest_prompt > tier.start
+            ]
+    return max(known, default=None)

@@ -1,0 +1,161 @@
+"""Prices of models."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from decimal import Decimal
+
+import pytest
+
+from fastdatasets.prices import Price, find_price, given_price
+
+AT = datetime(2026, 11, 20, 12, tzinfo=UTC)
+
+
+def price(source: str, paid: str, cached: str, written: str, answered: str) -> Price:
+    """A price out of the library's table."""
+    return Price(
+        input=Decimal(paid),
+        cached_input=Decimal(cached),
+        written_input=Decimal(written),
+        output=Decimal(answered),
+        source=f"genai-prices 0.2.3: {source}",
+    )
+
+
+def test_price_in_a_batch_is_half() -> None:
+    """The same model costs half in a batch."""
+    assert [find_price("gpt-4o-mini", batch=batch, at=AT) for batch in (False, True)] == [
+        price("openai gpt-4o-mini, live", "0.15", "0.075", "0.15", "0.6"),
+        price("openai gpt-4o-mini, batch", "0.075", "0.075", "0.075", "0.3"),
+    ]
+
+
+def test_cached_tokens_of_a_batch() -> None:
+    """Cached tokens of a batch cost less only where the table says so of batches."""
+    assert [find_price(model, batch=True, at=AT) for model in ("o3", "gpt-5")] == [
+        price("openai o3, batch", "1", "1", "1", "4"),
+        price("openai gpt-5, batch", "0.625", "0.0625", "0.625", "5"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("longest_prompt", "expected"),
+    [
+        (272_000, ("0.05", "0.005", "0.0625", "0.25")),
+        (272_001, ("0.1", "0.01", "0.125", "0.375")),
+        (None, ("0.1", "0.01", "0.125", "0.375")),
+    ],
+)
+def test_price_by_length(longest_prompt: int | None, expected: tuple[str, str, str, str]) -> None:
+    """The price is that of the longest prompt's tier, and the highest where no length is given."""
+    assert find_price("gpt-6-luna", batch=True, longest_prompt=longest_prompt, at=AT) == price(
+        "openai gpt-6-luna, batch", *expected
+    )
+
+
+def test_price_by_hour() -> None:
+    """Where nights are cheaper than days, the day's price is taken at night as well."""
+    night = datetime(2026, 11, 20, 18, tzinfo=UTC)
+    assert find_price("deepseek-flash", batch=False, at=night) == price(
+        "deepseek deepseek-flash, live", "0.3", "0.006", "0.3", "1.2"
+    )
+
+
+def test_price_by_date() -> None:
+    """The price is the one in force when the tokens are bought."""
+    before = datetime(2026, 7, 1, tzinfo=UTC)
+    assert [
+        find_price("gpt-5.6-luna", batch=False, longest_prompt=1000, at=at) for at in (before, AT)
+    ] == [
+        price("openai gpt-5.6-luna, live", "1", "0.1", "1.25", "6"),
+        price("openai gpt-5.6-luna, live", "0.2", "0.02", "0.25", "1.2"),
+    ]
+
+
+@pytest.mark.parametrize("model", ["gpt-4o-2024-11-20", "GPT-4o", "gpt-4o-20241120"])
+def test_editions_of_a_model(model: str) -> None:
+    """A dated edition has the price that the table gives it."""
+    assert find_price(model, batch=True, at=AT) == price(
+        "openai gpt-4o, batch", "1.25", "1.25", "1.25", "5"
+    )
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        "gpt-4o-mini-lookalike",
+        "gpt-5-nano-lookalike",
+        "my-gpt-4o",
+        "m",
+        "",
+        "/models/gpt-4o",
+        "openai/gpt-4o-mini",
+        "Qwen/Qwen2.5-7B-Instruct",
+        "deepseek-r1-distill-qwen-7b",
+        "gpt-oss-20b",
+        "gpt-moderation",
+        "whisper-1",
+    ],
+)
+def test_no_price(model: str) -> None:
+    """A model that is only named like another has no known price, nor has one not paid by token."""
+    assert find_price(model, batch=False, at=AT) is None
+
+
+def test_no_batch_price() -> None:
+    """A model without a batch price has none in a batch, rather than its live one."""
+    assert find_price("gpt-4o-2024-11-20", batch=True, at=datetime(2026, 1, 1, tzinfo=UTC)) is None
+    assert find_price("o1-mini", batch=True, at=AT) is None
+    assert find_price("o1-mini", batch=False, at=AT) == price(
+        "openai o1-mini, live", "1.1", "0.55", "1.1", "4.4"
+    )
+
+
+def test_batch_without_a_discount() -> None:
+    """A batch price that equals the live one is known."""
+    assert find_price("gpt-3.5-turbo-1106", batch=True, at=AT) == price(
+        "openai gpt-3.5-turbo-1106, batch", "1", "1", "1", "2"
+    )
+
+
+@pytest.mark.parametrize(
+    ("model", "expected"),
+    [
+        (
+            "ft:gpt-4o-mini-2024-07-18:org::id",
+            price("openai ft:gpt-4o-mini, batch", "0.15", "0.15", "0.15", "0.6"),
+        ),
+        ("ft:gpt-4o-2024-08-06:org::id", None),
+        ("ft:gpt-4-0613:org::id", None),
+        ("ft:gpt-4.1-mini-2025-04-14:org::id", None),
+    ],
+)
+def test_fine_tuned_models(model: str, expected: Price | None) -> None:
+    """A fine-tuned model has the price of its kind, never that of the model it is made from."""
+    assert find_price(model, batch=True, at=AT) == expected
+
+
+def test_cost() -> None:
+    """Cached and written tokens are part of the prompt, and are paid at their own prices."""
+    luna = price("openai gpt-6-luna, live", "0.1", "0.01", "0.125", "0.5")
+    assert luna.cost(1_000_000, 0, 1_000_000) == Decimal("0.6")
+    assert luna.cost(1_000, 400, 200) == Decimal("0.000164")  # 600 × 0.1 + 400 × 0.01 + 200 × 0.5
+    assert luna.cost(1_000, 400, 200, written_tokens=600) == Decimal("0.000179")
+
+
+def test_worst_cost() -> None:
+    """At worst the whole prompt is paid at the dearest price a prompt's token can have."""
+    luna = price("openai gpt-6-luna, live", "0.1", "0.01", "0.125", "0.5")
+    assert luna.worst_cost(1_000, 200) == Decimal("0.000225")  # 1000 × 0.125 + 200 × 0.5
+
+
+def test_price_given() -> None:
+    """A price that a user gives holds for cached tokens too."""
+    assert given_price(Decimal("0.25"), Decimal("2")) == Price(
+        input=Decimal("0.25"),
+        cached_input=Decimal("0.25"),
+        written_input=Decimal("0.25"),
+        output=Decimal("2"),
+        source="--price-in/--price-out",
+    )
