@@ -16,6 +16,7 @@ from backends.providers import Dialect
 from store import WorkStore
 from store.jobs import Job, JobEvent
 from store.journal import Journal, job_file
+from store.models import Rates
 
 ENDPOINT = "/v1/chat/completions"
 FIRST_WAIT, GROWTH = 2.0, 1.5  # seconds between two looks, and how the wait grows to poll_seconds
@@ -39,6 +40,8 @@ class BatchOptions:
     wait: bool
     keep_files: bool
     resubmit_lost: bool
+    rates: Rates | None = None  # None: no price is known
+    max_cost: int | None = None  # picodollars of the whole run; needs rates
 
 
 class Desk:

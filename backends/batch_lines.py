@@ -68,6 +68,7 @@ class LineReader:
                     continue
                 size += len(raw)
                 outcome = self._outcome(raw, is_output=is_output)
+                self._bill(outcome)
                 if isinstance(outcome, Result):
                     results.append(outcome)
                 elif outcome is not None:
@@ -76,6 +77,14 @@ class LineReader:
                     yield results, failures
                     results, failures, size = [], [], 0
         yield results, failures
+
+    def _bill(self, outcome: Result | Failure | None) -> None:
+        if outcome is None or (isinstance(outcome, Failure) and not outcome.answered):
+            return
+        if outcome.usage is None:
+            self.counts.untold += 1
+        else:
+            self.counts.bill(outcome.usage)
 
     def _outcome(self, raw: bytes, *, is_output: bool) -> Result | Failure | None:
         try:

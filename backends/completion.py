@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from backends.reasoning import split_think
-from store.models import Failure, FailureKind, Result
+from store.models import Failure, FailureKind, Result, Usage
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -43,32 +43,40 @@ def read_completion(request_id: str, body: bytes) -> Result | Failure:
     except (msgspec.MsgspecError, ValueError, IndexError):
         return _unusable(request_id, "the answer is no chat completion", body)
     message = choice.message
+    usage = completion.usage if isinstance(completion.usage, dict) else {}
+    details = usage.get("prompt_tokens_details")
+    prompt_tokens = _int(usage.get("prompt_tokens"))
+    completion_tokens = _int(usage.get("completion_tokens"))
+    cached_tokens = _int(details.get("cached_tokens")) if isinstance(details, dict) else None
+    refused = None
     if message.content is None and _str(message.refusal):
-        return Failure(
-            request_id, FailureKind.FILTERED, str(message.refusal), retryable=False, code="refusal"
-        )
-    if choice.finish_reason == "content_filter":
+        refused = str(message.refusal), "refusal"
+    elif choice.finish_reason == "content_filter":
+        refused = "a content filter cut the answer off", "content_filter"
+    if refused is not None:
         return Failure(
             request_id,
             FailureKind.FILTERED,
-            "a content filter cut the answer off",
+            refused[0],
             retryable=False,
-            code="content_filter",
+            code=refused[1],
+            answered=True,
+            usage=None
+            if prompt_tokens is None or completion_tokens is None
+            else Usage(prompt_tokens, cached_tokens or 0, completion_tokens),
         )
     text = _text(message.content)
     reasoning = _str(message.reasoning) or _str(message.reasoning_content)
     if reasoning is None:
         reasoning, text = split_think(text)
-    usage = completion.usage if isinstance(completion.usage, dict) else {}
-    details = usage.get("prompt_tokens_details")
     return Result(
         request_id,
         text,
         reasoning,
         _str(choice.finish_reason) or "stop",
-        _int(usage.get("prompt_tokens")),
-        _int(usage.get("completion_tokens")),
-        _int(details.get("cached_tokens")) if isinstance(details, dict) else None,
+        prompt_tokens,
+        completion_tokens,
+        cached_tokens,
     )
 
 
@@ -103,6 +111,7 @@ def _unusable(request_id: str, message: str, body: bytes) -> Failure:
         message,
         retryable=False,
         text=body.decode("utf-8", "replace"),
+        answered=True,
     )
 
 

@@ -18,9 +18,10 @@ from backends.batch_desk import ENDPOINT, BatchOptions, Desk
 from backends.batch_submit import Submitting
 from backends.client import Trouble, Verdict
 from backends.killpoints import KillPoint, reach
+from backends.money import out_of_money
 from store import Unfinished, UserError, WorkStore
 from store.jobs import BatchState, Job, JobState
-from store.journal import Caps
+from store.journal import UNLIMITED, Caps
 from store.models import AskOrder
 
 PATIENCE = 10  # looks at a server that never answers, while nothing of ours is there
@@ -44,6 +45,8 @@ class OpenAIBatch(Backend):
                 live = store.journal.live()
                 if not live and not store.has_pending(self._options.max_attempts):
                     return
+                if not live and reached:
+                    passes.raise_if_out_of_money()
                 passes.give_up_on_silence(reached, live)
                 only_lost = live and all(job.state is JobState.LOST for job in live)
                 if only_lost and not self._options.resubmit_lost:
@@ -103,6 +106,7 @@ class _Passes:
         """Do for every job what it needs next; gives whether the server answered throughout."""
         self.desk.forget_listing()
         self.desk.journal.leave_queue()
+        self._unplan_what_is_too_dear()
         reached = True
         for job in self.desk.journal.jobs().values():
             # Closed ones too; what is to be created yet adopts what it finds instead.
@@ -182,6 +186,32 @@ class _Passes:
             self._submitting.look_for_twins(job)
         self._collecting.poll_and_collect(job)
 
+    def raise_if_out_of_money(self) -> None:
+        """Raise Unfinished where the budget does not allow even one more request."""
+        options = self.desk.options
+        if options.max_cost is not None and options.rates is not None:
+            raise out_of_money(
+                options.max_cost, options.rates, options.max_attempts, self.desk.store
+            )
+
+    def _affordable(self) -> int:
+        """Picodollars that the next job may cost at most."""
+        options = self.desk.options
+        if options.max_cost is None or options.rates is None:
+            return UNLIMITED
+        return max(0, options.max_cost - self.desk.store.spent(options.rates))
+
+    def _unplan_what_is_too_dear(self) -> None:
+        """Plan jobs anew that were planned for a larger budget and not sent yet."""
+        options = self.desk.options
+        if options.max_cost is None or options.rates is None:
+            return
+        for job in self.desk.journal.live():
+            unsent = job.state in (JobState.PLANNED, JobState.UPLOADED) and not job.attempt
+            if unsent and self.desk.store.spent(options.rates) > options.max_cost:
+                self.desk.close(job, "stale")
+                self.desk.delete_files(job)
+
     def _plan(self) -> Job | None:
         """The next job of what is pending, as far as the server's limits allow; else None."""
         options, journal = self.desk.options, self.desk.journal
@@ -197,7 +227,7 @@ class _Passes:
             journal.line_up(pending)
         job = journal.plan(
             options.folder,
-            Caps(requests, options.max_bytes, tokens),
+            Caps(requests, options.max_bytes, tokens, self._affordable(), options.rates),
             options.base_url,
             ENDPOINT,
             options.dialect.body,

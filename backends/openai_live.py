@@ -20,10 +20,11 @@ import openai
 from backends.base import Backend, Outcomes, Progress
 from backends.client import CONNECT_SECONDS, Trouble, Verdict, trouble_of
 from backends.completion import read_completion
+from backends.money import Purse
 from backends.providers import Dialect
 from backends.stream import stream
 from store import Unfinished, WorkStore
-from store.models import Failure, FailureKind, Request, Result
+from store.models import Failure, FailureKind, Rates, Request, Result
 
 FLUSH_SECONDS = 0.5  # each answer was paid for: a kill costs those of half a second
 TICK_SECONDS = 0.25  # between two looks at what came in
@@ -43,6 +44,8 @@ class LiveOptions:
     timeout_seconds: float  # of one request, from sending it to its last byte
     max_wait_seconds: float  # the longest a back-off or a Retry-After makes us wait
     dialect: Dialect
+    rates: Rates | None = None  # None: no price is known
+    max_cost: int | None = None  # picodollars of the whole run; needs rates
 
 
 class OpenAILive(Backend):
@@ -52,29 +55,40 @@ class OpenAILive(Backend):
         self._options = options
 
     def work(self, store: WorkStore, progress: Progress) -> None:
-        """Answer all that is pending; raises Unfinished where the server does not let us."""
+        """Answer all that is pending; raises Unfinished where server or budget do not let us."""
         options = self._options
-        stream("openai", self._answers, store, progress, options.max_attempts, FLUSH_SECONDS)
 
-    def _answers(self, requests: Iterator[Request]) -> Iterator[Outcomes]:
+        def answers(requests: Iterator[Request]) -> Iterator[Outcomes]:
+            return self._answers(requests, store)
+
+        # Under a budget what came in is stored at every tick, so that little is ever in doubt.
+        flush = FLUSH_SECONDS if options.max_cost is None else 0.0
+        stream("openai", answers, store, progress, options.max_attempts, flush, rates=options.rates)
+
+    def _answers(self, requests: Iterator[Request], store: WorkStore) -> Iterator[Outcomes]:
         """Run the workers in slices, giving what came in after each."""
-        with asyncio.Runner() as runner:
-            crew = _Crew(self._options, requests)
+        purse = Purse(self._options.rates, self._options.max_cost, store)
+        with asyncio.Runner() as runner, purse.opened():
+            crew = _Crew(self._options, requests, purse)
             runner.run(crew.start())
             try:
                 while not runner.run(crew.run_for(TICK_SECONDS)):
                     yield crew.take()
+                    purse.settle()  # what was taken is stored by now
                 yield crew.take()
+                purse.settle()
                 crew.raise_if_stopped()
             finally:
                 runner.run(crew.stop())
+        purse.raise_if_empty(self._options.max_attempts)
 
 
 class _Crew:
     """The workers, what they found, and what holds them all."""
 
-    def __init__(self, options: LiveOptions, requests: Iterator[Request]) -> None:
+    def __init__(self, options: LiveOptions, requests: Iterator[Request], purse: Purse) -> None:
         self._options = options
+        self._purse = purse
         self._requests = requests
         self._found: list[Result | Failure] = []
         self._stopped: Unfinished | None = None
@@ -141,10 +155,13 @@ class _Crew:
         """Ask until there is an answer or a failure of the request itself; None: it is answered."""
         while self._stopped is None:
             await asyncio.sleep(max(0.0, self._held_until - time.monotonic()))
+            if not await self._purse.hold(request):
+                return None
             try:
                 body = await self._ask(request)
             except CALL_ERRORS as error:
                 trouble = trouble_of(error, self._options.api_key)
+                self._purse.unanswered(request, may_be_billed=_may_be_billed(error))
                 if trouble.verdict is Verdict.STOP:
                     self._stop(f"the server refuses every request: {trouble}")
                 elif _is_outage(error, trouble):
@@ -154,6 +171,7 @@ class _Crew:
             else:
                 self._holds = 0
                 outcome = read_completion(request.request_id, body)
+                self._purse.answered(request, outcome)
                 self._found.append(outcome)
                 return None
         return None
@@ -184,6 +202,13 @@ class _Crew:
         self._stopped = self._stopped or Unfinished(
             f"{message}. Nothing is lost and no attempt used; mend it, then resume"
         )
+
+
+def _may_be_billed(error: Exception) -> bool:
+    """Whether a server may have answered a call that failed: all but refusals and closed doors."""
+    if isinstance(error, openai.APIStatusError):
+        return error.status_code >= 500 or error.status_code in (408, 409)
+    return not isinstance(error.__cause__, httpx2.ConnectError | httpx2.ConnectTimeout)
 
 
 def _is_outage(error: Exception, trouble: Trouble) -> bool:

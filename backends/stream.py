@@ -9,7 +9,7 @@ from typing import Protocol
 
 from backends.base import Outcomes, Progress
 from store import WorkStore
-from store.models import AskOrder, Failure, Request, Result
+from store.models import AskOrder, Failure, Rates, Request, Result
 
 FLUSH_SECONDS = 2.0  # a kill -9 costs at most what came in since the last flush
 FLUSH_ROWS = 512
@@ -34,14 +34,18 @@ def stream(
     max_attempts: int,
     flush_seconds: float = FLUSH_SECONDS,
     order: AskOrder = AskOrder.PREFIX,
+    rates: Rates | None = None,
 ) -> None:
-    """Answer all that is pending, retryable failures up to max_attempts included."""
+    """Answer all that is pending, retryable failures up to max_attempts included.
+
+    rates: what an answer costs; None where that is not known, or nothing.
+    """
     while True:
         requests = store.pending(max_attempts, order)
         first = next(requests, None)
         if first is None:
             return
-        _drain(name, answers, chain([first], requests), store, progress, flush_seconds)
+        _drain(name, answers, chain([first], requests), store, progress, flush_seconds, rates)
 
 
 def _drain(
@@ -51,6 +55,7 @@ def _drain(
     store: WorkStore,
     progress: Progress,
     flush_seconds: float,
+    rates: Rates | None,
 ) -> None:
     results: list[Result] = []
     failures: list[Failure] = []
@@ -59,7 +64,7 @@ def _drain(
     def flush() -> None:
         nonlocal flushed_at
         if results or failures:
-            store.add_outcomes(name, results, failures)
+            store.add_outcomes(name, results, failures, rates)
             results.clear()
             failures.clear()
         flushed_at = time.monotonic()

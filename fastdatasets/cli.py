@@ -30,6 +30,9 @@ DAY_OPTIONS = frozenset(
         "max_enqueued_tokens",
         "completion_window",
         "max_tokens_name",
+        "max_cost",
+        "price_in",
+        "price_out",
     }
 )
 
@@ -80,6 +83,9 @@ def distill(
     max_enqueued_tokens: opt.MaxEnqueuedTokens = None,
     completion_window: opt.CompletionWindow = None,
     max_tokens_name: opt.MaxTokensName = None,
+    max_cost: opt.MaxCost = None,
+    price_in: opt.PriceIn = None,
+    price_out: opt.PriceOut = None,
 ) -> None:
     """Sample a dataset and have the teacher answer it."""
     _start(Mode.DISTILL, locals())
@@ -116,6 +122,9 @@ def augment(
     max_enqueued_tokens: opt.MaxEnqueuedTokens = None,
     completion_window: opt.CompletionWindow = None,
     max_tokens_name: opt.MaxTokensName = None,
+    max_cost: opt.MaxCost = None,
+    price_in: opt.PriceIn = None,
+    price_out: opt.PriceOut = None,
 ) -> None:
     """Have the teacher write variants of high-quality samples, then answer all of them."""
     _start(Mode.AUGMENT, locals())
@@ -134,6 +143,9 @@ def resume(
     max_enqueued_tokens: opt.MaxEnqueuedTokens = None,
     completion_window: opt.CompletionWindow = None,
     max_tokens_name: opt.MaxTokensName = None,
+    max_cost: opt.MaxCost = None,
+    price_in: opt.PriceIn = None,
+    price_out: opt.PriceOut = None,
 ) -> None:
     """Go on with a run: the newest unfinished one, if none is named."""
     day = _pick(locals(), DAY_OPTIONS)

@@ -5,18 +5,23 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import ROUND_CEILING, Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from backends import Backend
+from fastdatasets.prices import Price as UsdPrice
+from fastdatasets.prices import find_price, parse_price
 from fastdatasets.settings import Settings
 from store import RunFolder, UserError
-from store.models import Run
+from store.models import Price, Rates, Run
 
 if TYPE_CHECKING:
     from backends.openai_batch import OpenAIBatch
 
 BACKENDS = ("openai-batch", "openai", "vllm")
+LONGEST_PROMPT = 128_000  # tokens; prices that rise with a prompt's length rise beyond that
+UNLIMITED = 1 << 62  # picodollars
 LOCAL_SERVER = "http://localhost:8000/v1"  # the guide's: a vLLM server's own default
 
 
@@ -32,15 +37,55 @@ class Day:
     max_enqueued_tokens: int | None = None
     completion_window: str | None = None
     max_tokens_name: str | None = None
+    max_cost: str | None = None  # USD, as the user wrote it
+    price_in: str | None = None  # USD per million tokens
+    price_out: str | None = None
 
     def check(self, backend: str, model: str, *, generates: bool) -> None:
         """Raise UserError for what would fail later, before anything is made."""
         parse_engine_args(self.engine_arg)
+        self.price(backend, model, generates=generates)
         if backend == "vllm" and generates:
             from backends.vllm_engine import check_installed, check_model
 
             check_installed()
             check_model(model)
+
+    def price(self, backend: str, model: str, *, generates: bool) -> Price | None:
+        """What tokens cost today, None where nobody knows or asks; raises UserError.
+
+        Under --max-cost somebody has to know.
+        """
+        max_cost = self.budget()
+        given = parse_price(self.price_in, self.price_out)
+        if backend == "vllm" or not generates:
+            if max_cost is not None:
+                raise UserError("--max-cost is for paid requests, and this run makes none")
+            return None
+        batch = backend == "openai-batch"
+        found = given or find_price(model, batch=batch, longest_prompt=LONGEST_PROMPT)
+        if found is None:
+            if max_cost is not None:
+                where = "in a batch" if batch else "live"
+                raise UserError(
+                    f"--max-cost needs a price, and none of {model} {where} is known: give "
+                    "--price-in and --price-out, in USD per million tokens"
+                )
+            return None
+        live = find_price(model, batch=False) if batch and given is None else None
+        return Price(found.source, rates_of(found), None if live is None else rates_of(live))
+
+    def budget(self) -> int | None:
+        """--max-cost in picodollars; raises UserError where it is no amount."""
+        if self.max_cost is None:
+            return None
+        try:
+            amount = Decimal(self.max_cost)
+        except InvalidOperation:
+            amount = Decimal("NaN")
+        if not (amount.is_finite() and amount > 0):
+            raise UserError(f"--max-cost {self.max_cost}: an amount of USD above 0 is expected")
+        return min(int(amount.scaleb(12)), UNLIMITED)
 
     def backend(self, run: Run, settings: Settings, folder: RunFolder) -> Backend:
         """The run's backend, with the options of the day; raises UserError."""
@@ -77,8 +122,14 @@ class Day:
                 timeout_seconds=settings.fastdatasets_timeout_seconds,
                 max_wait_seconds=settings.fastdatasets_poll_seconds,
                 dialect=dialect,
+                rates=self._rates(run),
+                max_cost=self.budget(),
             )
         )
+
+    def _rates(self, run: Run) -> Rates | None:
+        price = self.price(run.backend, run.model, generates=True)
+        return None if price is None else price.rates
 
     def batch(self, run: Run, settings: Settings, folder: RunFolder) -> OpenAIBatch:
         """The Batch API at LLM_API_BASE, OpenAI's own address without it; raises UserError."""
@@ -107,8 +158,20 @@ class Day:
                 wait=self.wait,
                 keep_files=self.keep_files,
                 resubmit_lost=self.resubmit_lost,
+                rates=self._rates(run),
+                max_cost=self.budget(),
             )
         )
+
+
+def rates_of(price: UsdPrice) -> Rates:
+    """A price in picodollars a token, rounded up; what is put into a server's cache costs more."""
+
+    def rate(usd: Decimal) -> int:
+        return int(usd.scaleb(6).to_integral_value(ROUND_CEILING))
+
+    dearest = max(price.input, price.written_input)
+    return Rates(rate(dearest), rate(price.cached_input), rate(price.output))
 
 
 def _checked_key(settings: Settings) -> str | None:

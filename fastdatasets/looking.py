@@ -8,8 +8,9 @@ from pathlib import Path
 from fastdatasets.session import find_or_newest
 from fastdatasets.settings import load_settings
 from store import RunFolder, Unfinished, WorkStore
-from store.models import FailureKind, Status
+from store.models import Bought, Cost, FailureKind, Status
 
+JOBS_SHOWN = 10  # of a run, the last ones; --json has all
 WAIT_SECONDS = 0.5  # for a store that another process has open only for a moment
 
 
@@ -40,6 +41,35 @@ def look(name: str | None = None, output_dir: Path | None = None, max_attempts: 
         return View(folder, written, (), str(holder))
 
 
+def _bill(cost: Cost) -> list[str]:
+    if cost.spent is None:
+        return []
+    line = f"  {cost.spent:.4f} USD spent ({cost.price})"
+    if cost.estimate is not None and cost.estimate != cost.spent:
+        line += f", about {cost.estimate:.4f} USD in all"
+    if cost.unsure:
+        line += f"; at most {cost.unsure:.4f} USD more were billed for answers that never came"
+    saved = [
+        f"{amount:.4f} USD by {how}"
+        for how in ("batch", "dedup", "reuse")
+        if cost.saved is not None and (amount := getattr(cost.saved, how))
+    ]
+    lines = [line, *([f"  saved: {', '.join(saved)}"] if saved else [])]
+    if len(cost.stages) > 1:
+        lines += [f"  stage {one.name}: {_bought(one)}" for one in cost.stages]
+    if len(cost.jobs) > 1:
+        lines += [f"  job {one.name}: {_bought(one)}" for one in cost.jobs[-JOBS_SHOWN:]]
+    return lines
+
+
+def _bought(one: Bought) -> str:
+    money = "no price known" if one.cost is None else f"{one.cost:.4f} USD"
+    return (
+        f"{one.answers} requests, {one.prompt} prompt tokens ({one.cached} cached), "
+        f"{one.completion} completion tokens, {money}"
+    )
+
+
 def to_text(view: View) -> str:
     """A status as lines for a person."""
     status = view.status
@@ -53,6 +83,7 @@ def to_text(view: View) -> str:
         f"  {status.tokens.prompt} prompt tokens, {status.tokens.completion} completion tokens"
         + (f"; {status.truncated} answers cut off" if status.truncated else ""),
     ]
+    lines += _bill(status.cost)
     lines += [f"  {count} × {kind}: {message}" for kind, message, count in view.reasons]
     if (counts.pending or counts.in_flight) and not view.held_by:
         lines.append(f"  go on with: fastdatasets resume {view.folder.path}")

@@ -9,7 +9,7 @@ import typer
 
 from store.models import Language
 
-DATA, MODEL, BATCH, OUTPUT = "Data", "Model and engine", "Batch API", "Output"
+DATA, MODEL, BATCH, OUTPUT, COST = "Data", "Model and engine", "Batch API", "Output", "Cost"
 
 RunName = Annotated[
     str | None, typer.Argument(metavar="[RUN]", help="A run's folder, or its name in it.")
@@ -183,6 +183,28 @@ ResubmitLost = Annotated[
         "--resubmit-lost",
         help="Ask again for batches that the server no longer knows.",
         rich_help_panel=BATCH,
+    ),
+]
+PriceIn = Annotated[
+    str | None,
+    typer.Option(
+        help="USD per million prompt tokens, instead of the known price; with --price-out.",
+        rich_help_panel=COST,
+    ),
+]
+PriceOut = Annotated[
+    str | None,
+    typer.Option(
+        help="USD per million completion tokens, instead of the known price; with --price-in.",
+        rich_help_panel=COST,
+    ),
+]
+MaxCost = Annotated[
+    str | None,
+    typer.Option(
+        metavar="USD",
+        help="The most that the whole run may cost; then it stops with exit 3.",
+        rich_help_panel=COST,
     ),
 ]
 RetryFailed = Annotated[

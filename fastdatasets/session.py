@@ -180,6 +180,9 @@ def _work(
     options: ExportOptions | None = None,
 ) -> Outcome:
     def make_backend(run: Run) -> Backend:
+        price = day.price(run.backend, run.model, generates=True)
+        if price is not None:
+            store.set_price(price)
         return day.backend(run, settings, folder)
 
     try:

@@ -7,6 +7,10 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+import msgspec
+
+from store.models import Rates, Usage
+
 
 class JobEvent(StrEnum):
     """What happens to a job, in the order of a quiet life and its detours."""
@@ -67,6 +71,9 @@ class Job:
     requests: int
     tokens: int
     sha256: str
+    prompt_bytes: int  # with max_tokens: what its requests cost at most
+    max_tokens: int
+    rates: Rates | None  # when it was planned, null where no price was known
     state: JobState = JobState.PLANNED
     file_id: str | None = None
     attempt: int = 0  # POSTs of the batch so far
@@ -76,6 +83,19 @@ class Job:
     refusal: str = ""  # the server's words of the limit
     closed_as: str | None = None
     batches: dict[str, Batch] = field(default_factory=dict)
+    usage: Usage = field(default_factory=Usage)  # billed by all its batches
+    untold: int = 0  # answers that were billed we do not know how much
+
+    def at_risk(self, rates: Rates) -> int:
+        """Picodollars at most of what is about to be sent or at the server."""
+        going = sum(batch.state is not BatchState.OVER for batch in self.batches.values())
+        if self.state in (JobState.PLANNED, JobState.UPLOADED, JobState.UNKNOWN):
+            going += 1  # it is about to be sent, or may have been
+        return rates.worst(self.prompt_bytes, self.max_tokens) * going
+
+    def untold_cost(self, rates: Rates) -> int:
+        """Picodollars at most of answers that were billed we do not know how much."""
+        return rates.worst(self.prompt_bytes, self.max_tokens) * self.untold // self.requests
 
     @property
     def is_enqueued(self) -> bool:
@@ -134,6 +154,13 @@ class Job:
                 batch.errors = detail["errors"]
             case JobEvent.COLLECTED:
                 batch.state = BatchState.OVER
+                was, of = self.usage, detail
+                self.usage = Usage(
+                    was.prompt + of["prompt_tokens"],
+                    was.cached + of["cached_tokens"],
+                    was.completion + of["completion_tokens"],
+                )
+                self.untold += of["untold"] + of["broken"] + of["missing"]
             case _:
                 pass
         states = {known.state for known in self.batches.values()}
@@ -152,6 +179,9 @@ def fold(rows: Iterable[tuple[str, str, str | None, dict[str, Any]]]) -> dict[st
                 detail["requests"],
                 detail["tokens"],
                 detail["sha256"],
+                detail["prompt_bytes"],
+                detail["max_tokens"],
+                msgspec.convert(detail["rates"], Rates | None),
             )
         jobs[job_id].tell(JobEvent(event), batch_id, detail)
     return jobs

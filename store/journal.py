@@ -14,7 +14,7 @@ import msgspec
 import pyarrow as pa
 
 from store.jobs import Job, JobEvent, JobState, fold
-from store.models import Failure, Result
+from store.models import FREE, Failure, Rates, Result, Usage, rate_parameters
 from store.queries import QUERIES
 from store.rows import (
     BODY_SCHEMA,
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from store.database import Database
 
 
+UNLIMITED = 1 << 62  # picodollars; fits the store's BIGINT
 PLAIN_BYTES = 128 << 20  # of a file that is stored in one transaction, whose memory it takes
 
 
@@ -40,6 +41,8 @@ class Caps:
     max_requests: int
     max_bytes: int
     max_tokens: int
+    max_cost: int = UNLIMITED  # picodollars, should each request cost what it can at most
+    rates: Rates | None = None
 
 
 @dataclass(slots=True)
@@ -53,6 +56,16 @@ class Collected:
     foreign: int = 0  # ids that are not the job's
     broken: int = 0  # lines that are not whole JSON
     missing: int = 0  # requests without any line
+    untold: int = 0  # answers without their usage
+    prompt_tokens: int = 0  # billed for all lines that tell, kept or not
+    cached_tokens: int = 0
+    completion_tokens: int = 0
+
+    def bill(self, usage: Usage) -> None:
+        """Count what a line was billed."""
+        self.prompt_tokens += usage.prompt
+        self.cached_tokens += usage.cached
+        self.completion_tokens += usage.completion
 
 
 class _NotPlainError(Exception):
@@ -126,8 +139,16 @@ class Journal:
         """
         assert self._next is not None, "line_up comes first"
         job_id = f"{len(self.jobs()) + 1:05d}"
-        limits = {name: getattr(caps, name) for name in Caps.__slots__}
-        last, requests, tokens = self._db.row("next_job", first=self._next, **limits)
+        last, requests, tokens, prompt_bytes, max_tokens = self._db.row(
+            "next_job",
+            first=self._next,
+            max_requests=caps.max_requests,
+            max_bytes=caps.max_bytes,
+            max_tokens=caps.max_tokens,
+            max_cost=caps.max_cost,
+            input=(caps.rates or FREE).input,
+            output=(caps.rates or FREE).output,
+        )
         if not requests:
             return None
         with self._db.transaction():
@@ -137,7 +158,15 @@ class Journal:
                 job_id,
                 JobEvent.PLANNED,
                 None,
-                {"base_url": base_url, "requests": requests, "tokens": tokens, "sha256": sha256},
+                {
+                    "base_url": base_url,
+                    "requests": requests,
+                    "tokens": tokens,
+                    "sha256": sha256,
+                    "prompt_bytes": prompt_bytes,
+                    "max_tokens": max_tokens,
+                    "rates": caps.rates,
+                },
             )
         self._next = last + 1
         return self.jobs()[job_id]
@@ -198,7 +227,7 @@ class Journal:
         failed: list[Failure] = []
         for results, failures in outcomes:
             with self._db.transaction():
-                self._insert_results(job.job_id, backend, results, counts)
+                self._insert_results(job, backend, results, counts)
             failed += failures
         with self._db.transaction():
             self._insert_failures(job.job_id, failed, counts)
@@ -214,6 +243,17 @@ class Journal:
             self._insert(job.job_id, JobEvent.COLLECTED, batch_id, detail)
         job.tell(JobEvent.COLLECTED, batch_id, detail)
         return counts
+
+    def committed(self, rates: Rates) -> int:
+        """Picodollars that jobs have cost, and at most will have once all of them are over.
+
+        rates: of jobs that were planned when no price was known.
+        """
+        total = 0
+        for job in self.jobs().values():
+            own = job.rates or rates
+            total += own.cost(job.usage) + job.at_risk(own) + job.untold_cost(own)
+        return total
 
     def give_up(self, job: Job, message: str) -> None:
         """Let all requests of a job fail for good and close it: the server will never take them."""
@@ -248,24 +288,34 @@ class Journal:
         try:
             with self._db.transaction():
                 (stored,) = self._db.row(
-                    "insert_plain_results", path=pattern, job_id=job.job_id, backend=backend
+                    "insert_plain_results",
+                    path=pattern,
+                    job_id=job.job_id,
+                    backend=backend,
+                    **rate_parameters(job.rates),
                 )
-                (different,) = self._db.row("count_results", job_id=job.job_id)
+                different, *usage = self._db.row("job_usage", job_id=job.job_id)
                 if not stored == different == lines:
                     raise _NotPlainError
         except (_NotPlainError, duckdb.Error):
             return False  # whatever it is, the one that reads line by line tells
         counts.results += stored
+        counts.bill(Usage(*usage))
         return True
 
     def _insert_results(
-        self, job_id: str, backend: str, results: Sequence[Result], counts: Collected
+        self, job: Job, backend: str, results: Sequence[Result], counts: Collected
     ) -> None:
         if not results:
             return
         with self._db.incoming(each_once(table_of(results, RESULT_SCHEMA))):
-            (foreign,) = self._db.row("count_foreign", job_id=job_id)
-            (stored,) = self._db.row("insert_job_results", job_id=job_id, backend=backend)
+            (foreign,) = self._db.row("count_foreign", job_id=job.job_id)
+            (stored,) = self._db.row(
+                "insert_job_results",
+                job_id=job.job_id,
+                backend=backend,
+                **rate_parameters(job.rates),
+            )
         counts.results += stored
         counts.foreign += foreign
         counts.duplicates += len(results) - foreign - stored

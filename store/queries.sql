@@ -17,6 +17,39 @@ SELECT run_id::VARCHAR, created_at, mode, backend, model, source, config, split,
        columns, params, system_prompt, language, templates, num_aug, skip_generation, export
 FROM run
 
+-- name: priced
+-- The price now.
+SELECT detail FROM events WHERE event = 'priced' ORDER BY rowid DESC LIMIT 1
+
+-- name: insert_charge
+INSERT INTO charges VALUES ($cost, $reason, (now() AT TIME ZONE 'UTC'))
+
+-- name: dearest_request
+SELECT coalesce(max(strlen(messages) * $input + coalesce(params ->> 'max_tokens', '131072')::BIGINT * $output), 0)::BIGINT
+FROM requests
+
+-- name: left_to_ask
+-- What is pending, its prompt tokens by our estimate, and the completion tokens it is expected to have.
+SELECT count(*), coalesce(sum(1 + strlen(messages) // 3), 0)::BIGINT, coalesce(sum(tokens), 0)::BIGINT
+FROM pending_requests($max_attempts) JOIN requests USING (request_id) JOIN expected_lengths USING (request_id)
+
+-- name: spent_live
+-- Picodollars of results that came without a job, of all charges, and of those that are uncertain.
+SELECT (SELECT coalesce(sum(cost), 0)::BIGINT FROM results WHERE job_id IS NULL),
+       (SELECT coalesce(sum(cost), 0)::BIGINT FROM charges),
+       (SELECT coalesce(sum(cost), 0)::BIGINT FROM charges WHERE reason <> 'failed')
+
+-- name: bought_by_stage
+-- Answers by the stage that asked for them, their tokens and picodollars; repeated: what they would have
+-- cost if each ask of the same question had been paid for.
+SELECT stage, count(*), coalesce(sum(prompt_tokens), 0)::BIGINT, coalesce(sum(cached_tokens), 0)::BIGINT,
+       coalesce(sum(completion_tokens), 0)::BIGINT, sum(cost)::BIGINT,
+       coalesce(sum(cost * (asked - 1)), 0)::BIGINT AS repeated
+FROM results
+JOIN (SELECT request_id, min(stage) AS stage, count(*) AS asked FROM asks GROUP BY request_id) USING (request_id)
+GROUP BY stage
+ORDER BY min(results.rowid)
+
 -- name: insert_event
 INSERT INTO events VALUES ($event, (now() AT TIME ZONE 'UTC'), $detail)
 
@@ -129,7 +162,8 @@ SELECT record, $stage, ordinal, sample, request_id::UUID FROM incoming
 -- The first success of a request wins.
 INSERT INTO results
 SELECT request_id::UUID, text, reasoning, finish_reason, prompt_tokens, completion_tokens,
-       cached_tokens, $backend, NULL, (now() AT TIME ZONE 'UTC')
+       cached_tokens, $backend, cost_of(prompt_tokens, cached_tokens, completion_tokens, $input, $cached, $output), NULL,
+       (now() AT TIME ZONE 'UTC')
 FROM incoming
 WHERE request_id::UUID NOT IN (SELECT request_id FROM results)
 
@@ -280,20 +314,25 @@ SELECT job_id, event, batch_id, detail FROM job_events ORDER BY rowid
 -- 200 is what a line has around its messages and parameters. Prompt tokens are estimated as a third of the
 -- messages' bytes: more than English needs, about right for Chinese.
 CREATE OR REPLACE TEMP TABLE queue AS
-SELECT place, request_id, strlen(params) + strlen(messages) + 200 AS bytes, 1 + strlen(messages) // 3 AS tokens
+SELECT place, request_id, strlen(params) + strlen(messages) + 200 AS bytes, 1 + strlen(messages) // 3 AS tokens,
+       strlen(messages) AS prompt_bytes, coalesce(params ->> 'max_tokens', '131072')::BIGINT AS max_tokens
 FROM incoming JOIN (SELECT *, rowid AS position FROM requests) USING (position)
 ORDER BY place
 
 -- name: next_job
--- The next in the queue that fit into one job file, at least one: the last's place, how many, their tokens.
-SELECT max(place), count(*), coalesce(sum(tokens), 0)::BIGINT
+-- The next in the queue that fit into one job file, at least one if the money allows: the last's place, how
+-- many, their tokens, and what bounds their cost.
+SELECT max(place), count(*), coalesce(sum(tokens), 0)::BIGINT, coalesce(sum(prompt_bytes), 0)::BIGINT,
+       coalesce(sum(max_tokens), 0)::BIGINT
 FROM (
-    SELECT place, tokens, row_number() OVER running AS requests,
-           sum(bytes) OVER running AS running_bytes, sum(tokens) OVER running AS running_tokens
+    SELECT place, tokens, prompt_bytes, max_tokens, row_number() OVER running AS requests,
+           sum(bytes) OVER running AS running_bytes, sum(tokens) OVER running AS running_tokens,
+           sum(prompt_bytes * $input + max_tokens * $output) OVER running AS running_cost
     FROM (FROM queue WHERE place >= $first AND place < $first + $max_requests)
     WINDOW running AS (ORDER BY place)
 )
-WHERE requests = 1 OR (running_bytes <= $max_bytes AND running_tokens <= $max_tokens)
+WHERE (requests = 1 OR (running_bytes <= $max_bytes AND running_tokens <= $max_tokens))
+  AND running_cost <= $max_cost
 
 -- name: insert_job_requests
 -- In the order of the job's lines.
@@ -320,7 +359,8 @@ ORDER BY line
 -- The first success of a request wins; others' requests stay out.
 INSERT INTO results
 SELECT request_id, text, reasoning, finish_reason, prompt_tokens, completion_tokens, cached_tokens,
-       $backend, $job_id, (now() AT TIME ZONE 'UTC')
+       $backend, cost_of(prompt_tokens, cached_tokens, completion_tokens, $input, $cached, $output), $job_id,
+       (now() AT TIME ZONE 'UTC')
 FROM (SELECT * REPLACE (request_id::UUID AS request_id) FROM incoming)
 SEMI JOIN (SELECT request_id FROM job_requests WHERE job_id = $job_id) USING (request_id)
 ANTI JOIN results USING (request_id)
@@ -334,7 +374,8 @@ SELECT request_id,
                  AND nothing_else AND finish_reason IN ('stop', 'length')
                  AND prompt_tokens IS NOT NULL AND completion_tokens IS NOT NULL
             THEN content ->> '$' ELSE error('not plain') END,
-       NULL, finish_reason, prompt_tokens, completion_tokens, cached_tokens, $backend, $job_id,
+       NULL, finish_reason, prompt_tokens, completion_tokens, cached_tokens, $backend,
+       cost_of(prompt_tokens, cached_tokens, completion_tokens, $input, $cached, $output), $job_id,
        (now() AT TIME ZONE 'UTC')
 FROM (
     SELECT try_cast(custom_id AS UUID) AS request_id, response.status_code,
@@ -355,8 +396,10 @@ FROM (
 LEFT JOIN (SELECT request_id, true AS ours FROM job_requests WHERE job_id = $job_id) USING (request_id)
 ANTI JOIN results USING (request_id)
 
--- name: count_results
-SELECT count(DISTINCT request_id) FROM results WHERE job_id = $job_id
+-- name: job_usage
+SELECT count(DISTINCT request_id), coalesce(sum(prompt_tokens), 0)::BIGINT,
+       coalesce(sum(cached_tokens), 0)::BIGINT, coalesce(sum(completion_tokens), 0)::BIGINT
+FROM results WHERE job_id = $job_id
 
 -- name: insert_job_failures
 INSERT INTO failures

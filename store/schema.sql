@@ -85,6 +85,7 @@ CREATE TABLE results (
     completion_tokens BIGINT,
     cached_tokens     BIGINT,
     backend           VARCHAR NOT NULL,
+    cost              BIGINT,             -- picodollars, at the price when it was bought; null: not known
     job_id            VARCHAR,
     happened_at       TIMESTAMP NOT NULL
 );
@@ -102,9 +103,17 @@ CREATE TABLE failures (
     happened_at TIMESTAMP NOT NULL
 );
 
+-- What live requests cost, or may have cost, beside the results: failed ones that were billed, and at most
+-- those of which no answer came. 'in flight' is what may be lost at any moment, taken back at an orderly end.
+CREATE TABLE charges (
+    cost        BIGINT NOT NULL,          -- picodollars
+    reason      VARCHAR NOT NULL CHECK (reason IN ('failed', 'unanswered', 'in flight')),
+    happened_at TIMESTAMP NOT NULL
+);
+
 -- What befell the run as a whole.
 CREATE TABLE events (
-    event  VARCHAR NOT NULL CHECK (event IN ('sampled', 'retry_failed')),
+    event  VARCHAR NOT NULL CHECK (event IN ('sampled', 'retry_failed', 'priced')),
     happened_at TIMESTAMP NOT NULL,
     detail JSON NOT NULL
 );
@@ -170,6 +179,11 @@ FROM (
       AND request_id NOT IN (SELECT request_id FROM results)
     GROUP BY request_id)
 WHERE refused OR attempts >= max_attempts;
+
+-- Picodollars of tokens at rates, null where those or the tokens are not known.
+CREATE MACRO cost_of(prompt_tokens, cached_tokens, completion_tokens, input, cached, output) AS
+    ((prompt_tokens - coalesce(cached_tokens, 0)) * input + coalesce(cached_tokens, 0) * cached
+     + completion_tokens * output)::BIGINT;
 
 -- Requests without a result, with attempts left and in no job that is still going. position: the rowid,
 -- which is the order in which they were first asked.

@@ -13,13 +13,14 @@ import duckdb
 import msgspec
 import pyarrow as pa
 
+from store.bill import bill, current_price
 from store.database import Database, OnWait
 from store.errors import UserError
 from store.journal import Journal
 from store.models import (
     Ask,
     AskOrder,
-    Cost,
+    Charge,
     Counts,
     Derived,
     Event,
@@ -28,6 +29,8 @@ from store.models import (
     FailureKind,
     Language,
     Mode,
+    Price,
+    Rates,
     Request,
     Result,
     Row,
@@ -37,6 +40,7 @@ from store.models import (
     Status,
     Tokens,
     VariedAnswer,
+    rate_parameters,
 )
 from store.queries import QUERIES, SCHEMA
 from store.rows import (
@@ -338,18 +342,51 @@ class WorkStore:
         return prefix if 1 < groups <= requests // 2 else None
 
     def add_outcomes(
-        self, backend: str, results: Sequence[Result], failures: Sequence[Failure]
+        self,
+        backend: str,
+        results: Sequence[Result],
+        failures: Sequence[Failure],
+        rates: Rates | None = None,
     ) -> None:
-        """Store answers and failed attempts in one transaction; the first success wins."""
+        """Store answers and failed attempts in one transaction; the first success wins.
+
+        rates: what the answers cost; None where that is not known, or nothing.
+        """
         with self.database.transaction():
             if results:
                 rows = table_of(results, RESULT_SCHEMA)
                 with self.database.incoming(rows):
-                    self.database.run("insert_results", backend=backend)
+                    self.database.run("insert_results", backend=backend, **rate_parameters(rates))
             if failures:
                 rows = table_of(failures, FAILURE_SCHEMA)
                 with self.database.incoming(rows):
                     self.database.run("insert_failures")
+
+    def set_price(self, price: Price) -> None:
+        """Note what tokens cost from now on."""
+        if current_price(self.database) != price:
+            self._event(Event.PRICED, price)
+
+    def add_charge(self, cost: int, reason: Charge) -> None:
+        """Note what live requests cost, or may cost, beside their results; picodollars."""
+        self.database.run("insert_charge", cost=cost, reason=reason)
+
+    def spent(self, rates: Rates) -> int:
+        """Picodollars that the run may have cost so far, and at most what is in flight."""
+        results, charges, _ = self.database.row("spent_live")
+        return int(results) + int(charges) + self.journal.committed(rates)
+
+    def dearest_request(self, rates: Rates) -> int:
+        """Picodollars that a request of the run can cost at most."""
+        parameters = rate_parameters(rates)
+        del parameters["cached"]
+        (cost,) = self.database.row("dearest_request", **parameters)
+        return int(cost)
+
+    def left_to_ask(self, max_attempts: int) -> tuple[int, int, int]:
+        """Pending requests, and their expected prompt and completion tokens."""
+        requests, prompt, completion = self.database.row("left_to_ask", max_attempts=max_attempts)
+        return int(requests), int(prompt), int(completion)
 
     def retry_failed(self) -> None:
         """Let requests that failed for good be asked again: earlier failures no longer count."""
@@ -376,7 +413,7 @@ class WorkStore:
             requests=Counts(total, done, pending, failed, in_flight),
             truncated=truncated,
             tokens=Tokens(prompt, completion),
-            cost=Cost("USD", None, None),
+            cost=bill(self.database, self.journal, done, pending + in_flight),
             as_of=f"{utc_now().isoformat()}Z",
         )
 

@@ -148,7 +148,16 @@ def test_status_and_export_of_a_done_run(command: Command, tmp_path: Path) -> No
         "requests": {"total": 0, "done": 0, "pending": 0, "failed": 0, "in_flight": 0},
         "truncated": 0,
         "tokens": {"prompt": 0, "completion": 0},
-        "cost": {"currency": "USD", "spent": None, "estimate": None},
+        "cost": {
+            "currency": "USD",
+            "spent": None,
+            "estimate": None,
+            "unsure": None,
+            "saved": None,
+            "price": None,
+            "stages": [],
+            "jobs": [],
+        },
     }
     resumed = command("resume")
     assert (resumed.returncode, resumed.stdout) == (0, "nothing to resume: no run is unfinished\n")

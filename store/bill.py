@@ -1,0 +1,71 @@
+"""The bill of a run: what was spent, what may have been, and what was not spent."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from store.models import FREE, Bought, Cost, Price, Saved, Usage, dollars
+
+if TYPE_CHECKING:
+    from store.database import Database
+    from store.journal import Journal
+
+
+def current_price(database: Database) -> Price | None:
+    """The price noted last."""
+    row = next(iter(database.rows("priced")), None)
+    return None if row is None else msgspec.json.decode(row[0], type=Price)
+
+
+def bill(database: Database, journal: Journal, done: int, left: int) -> Cost:
+    """The run's cost so far; left: requests that are to be answered yet, as those that are done."""
+    price = current_price(database)
+    if price is None:
+        return Cost("USD", None, None)
+    stages = database.rows("bought_by_stage")
+    repeated = sum(row[6] for row in stages)
+    answers, charges, unsure_charges = database.row("spent_live")
+    jobs = list(journal.jobs().values())
+    billed = sum((job.rates or FREE).cost(job.usage) for job in jobs)
+    unsure = int(unsure_charges) + sum(job.untold_cost(job.rates or FREE) for job in jobs)
+    spent = int(answers) + int(charges) - int(unsure_charges) + billed
+    usual = Usage(
+        sum(job.usage.prompt for job in jobs),
+        sum(job.usage.cached for job in jobs),
+        sum(job.usage.completion for job in jobs),
+    )
+    return Cost(
+        "USD",
+        dollars(spent),
+        dollars(spent + (spent * left // done if done else 0)) if done or not left else None,
+        dollars(unsure),
+        Saved(
+            None if price.live is None else dollars(price.live.cost(usual) - billed),
+            dollars(repeated),
+            None,
+        ),
+        price.source,
+        tuple(_bought(*row[:6]) for row in stages),
+        tuple(
+            _bought(
+                job.job_id,
+                job.requests,
+                job.usage.prompt,
+                job.usage.cached,
+                job.usage.completion,
+                None if job.rates is None else job.rates.cost(job.usage),
+            )
+            for job in jobs
+            if job.usage != Usage()
+        ),
+    )
+
+
+def _bought(
+    name: str, answers: int, prompt: int, cached: int, completion: int, cost: int | None
+) -> Bought:
+    money: Decimal | None = None if cost is None else dollars(cost)
+    return Bought(name, answers, prompt, cached, completion, money)

@@ -1,0 +1,210 @@
+"""The budget and the bill, against a server that bills: never above the cap, and to the token."""
+
+from __future__ import annotations
+
+import json
+import signal
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fastdatasets.day import Day
+from fastdatasets.session import Outcome, resume, start
+from fastdatasets.wishes import Wishes
+from store import Unfinished, UserError
+from store.models import Bought
+from tests.conftest import Command, write_jsonl
+from tests.conftest import start as start_command
+from tests.llmserver import Fault, Kind, LineFault, LineKind, LLMServer, content_filter, expired
+
+QUESTIONS = [f"Question {number}" for number in range(30)]
+PRICE: dict[str, Any] = {"price_in": "1000000", "price_out": "1000000"}  # a dollar a token
+MAX_TOKENS = 40
+CAP = 1000  # dollars; all would cost 1,500
+POST, CHAT = "POST /batches", "POST /chat/completions"
+BACKENDS = ("openai-batch", "openai")
+
+
+def answer(body: dict[str, Any]) -> str:
+    """Ten tokens or so."""
+    return f"An answer to number {body['messages'][-1]['content'][-60:]}"[:40]
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A server, and settings under which nothing waits."""
+    with LLMServer(answer=answer) as server:
+        monkeypatch.setenv("LLM_API_KEY", "sk-test")
+        monkeypatch.setenv("LLM_API_BASE", server.base_url)
+        monkeypatch.setenv("FASTDATASETS_POLL_SECONDS", "0")
+        monkeypatch.setenv("FASTDATASETS_ADOPT_GRACE_SECONDS", "0")
+        yield server
+
+
+def distill(
+    backend: str, *, model: str = "m", questions: list[str] = QUESTIONS, **day: Any
+) -> Outcome:
+    """A run over the questions."""
+    source = write_jsonl(Path("d.jsonl"), [{"prompt": question} for question in questions])
+    wishes = Wishes(
+        dataset_name=str(source),
+        sample_size=0,
+        model=model,
+        backend=backend,
+        max_output_tokens=MAX_TOKENS,
+    )
+    return start(wishes, None, "r", Day(**day))
+
+
+def billed(server: LLMServer) -> int:
+    """What the server bills, at a dollar a token."""
+    server.settle()
+    tokens = server.bill.tokens
+    return tokens.prompt_tokens + tokens.completion_tokens
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_bill_is_the_servers(server: LLMServer, backend: str) -> None:
+    """Every token that the server billed is on the bill, and nothing else."""
+    status = distill(backend, **PRICE).status
+    tokens = server.bill.tokens
+    answers = Bought(
+        "answer",
+        len(QUESTIONS),
+        tokens.prompt_tokens,
+        tokens.cached_tokens,
+        tokens.completion_tokens,
+        Decimal(billed(server)),
+    )
+    assert status.cost.stages == (answers,)
+    assert (status.cost.spent, status.cost.estimate, status.cost.unsure) == (
+        answers.cost,
+        answers.cost,
+        Decimal(0),
+    )
+    jobs = sum(job.cost or 0 for job in status.cost.jobs)
+    assert jobs == (answers.cost if backend == "openai-batch" else 0)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_cap_stops_the_run_and_a_higher_one_goes_on(server: LLMServer, backend: str) -> None:
+    """A cap buys what it can and says what is left; a resume with a higher one ends the run."""
+    with pytest.raises(Unfinished, match=r"--max-cost 1000 is reached: .* requests are pending"):
+        distill(backend, max_cost=str(CAP), **PRICE)
+    assert CAP * 2 // 3 < billed(server) <= CAP
+    outcome = resume("r", None, Day(max_cost="100000", **PRICE))
+    assert outcome is not None
+    assert (outcome.status.state, server.bill.twice()) == ("done", [])
+    assert outcome.status.cost.spent == billed(server)
+
+
+FAULTS: dict[str, tuple[str, Any]] = {
+    "create dropped after": ("openai-batch", Fault(POST, Kind.DROP_AFTER)),
+    "create answered 500 after it worked": ("openai-batch", Fault(POST, Kind.ERROR_AFTER)),
+    "a twin": ("openai-batch", Fault(POST, Kind.DROP_AFTER, hide_lists=2)),
+    "expires": ("openai-batch", expired(3)),
+    "duplicates": ("openai-batch", LineFault(LineKind.DUPLICATE)),
+    "broken lines": ("openai-batch", LineFault(LineKind.BROKEN, None, times=3)),
+    "missing lines": ("openai-batch", LineFault(LineKind.MISSING, None, times=3)),
+    "filtered": ("openai-batch", content_filter()),
+    "live, dropped after": ("openai", Fault(CHAT, Kind.DROP_AFTER, times=5)),
+    "live, 500 after it worked": ("openai", Fault(CHAT, Kind.ERROR_AFTER, times=5)),
+    "live, cut": ("openai", Fault(CHAT, Kind.CUT, times=5)),
+    "live, garbled": ("openai", Fault(CHAT, Kind.GARBLED, times=5)),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_cap_holds_through_faults(server: LLMServer, name: str) -> None:
+    """Whatever fails, the server never bills more than the cap."""
+    backend, fault = FAULTS[name]
+    if isinstance(fault, Fault):
+        server.faults.append(fault)
+    elif isinstance(fault, LineFault):
+        server.line_faults.append(fault)
+    else:
+        server.fates.append(fault)
+    with pytest.raises(Unfinished):
+        distill(backend, max_cost=str(CAP), **PRICE).raise_if_left()
+    assert billed(server) <= CAP
+    again = resume("r", None, Day(max_cost=str(5 * CAP), **PRICE))
+    assert again is not None
+    assert billed(server) <= 5 * CAP
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_cap_holds_through_kills(server: LLMServer, tmp_path: Path, backend: str) -> None:
+    """Killed again and again with -9, the run never costs more than its cap."""
+    source = write_jsonl(tmp_path / "d.jsonl", [{"prompt": question} for question in QUESTIONS])
+    server.latency = 0.05
+    words = ("--sample-size", 0, "--model", "m", "--backend", backend, "--run", "r")
+    limits = ("--max-output-tokens", MAX_TOKENS, "--max-cost", CAP)
+    prices = ("--price-in", 1000000, "--price-out", 1000000)
+    command = ("distill", "--dataset-name", source, *words, *limits, *prices)
+    for seconds in (1.2, 1.5, 1.8, 2.1, 2.4):
+        process = start_command(*command)
+        try:
+            process.wait(timeout=seconds)
+        except Exception:
+            process.send_signal(signal.SIGKILL)
+        process.communicate(timeout=60)
+    assert billed(server) <= CAP
+
+
+def test_known_price_without_a_word(server: LLMServer) -> None:
+    """A model whose price is known is priced by its name, half of live in a batch."""
+    status = distill("openai-batch", model="gpt-4o-mini").status
+    tokens = server.bill.tokens
+    live = (15 * tokens.prompt_tokens + 60 * tokens.completion_tokens) * Decimal("1e-8")
+    assert status.cost.spent == live / 2
+    assert status.cost.saved is not None
+    assert status.cost.saved.batch == live / 2
+
+
+def test_same_questions_are_paid_once(server: LLMServer) -> None:
+    """Records that ask the same are one request, and what that saved is told."""
+    status = distill("openai-batch", questions=["a"] * 3, **PRICE).status
+    cost = Decimal(billed(server))
+    assert status.cost.saved is not None
+    assert (status.cost.spent, status.cost.saved.dedup) == (cost, 2 * cost)
+
+
+@pytest.mark.parametrize(
+    ("day", "message"),
+    [
+        ({"max_cost": "0", **PRICE}, "--max-cost 0: an amount of USD above 0 is expected"),
+        ({"max_cost": "-1", **PRICE}, "--max-cost -1: an amount of USD above 0 is expected"),
+        ({"max_cost": "much", **PRICE}, "--max-cost much: an amount of USD above 0 is expected"),
+        ({"max_cost": "5"}, "none of m live is known: give --price-in and --price-out"),
+        ({"price_in": "1"}, "--price-in and --price-out go together"),
+        ({"price_in": "x", "price_out": "1"}, "--price-in x: a number of USD is expected"),
+    ],
+)
+def test_errors(server: LLMServer, day: dict[str, Any], message: str) -> None:
+    """An amount that is none, and a cap without a price, are said before anything is made."""
+    with pytest.raises(UserError, match=message):
+        distill("openai", **day)
+    assert (server.bill.total, Path("output").exists()) == (0, False)
+
+
+def test_cap_of_what_is_not_paid_for() -> None:
+    """The local engine has no price to cap."""
+    with pytest.raises(UserError, match="--max-cost is for paid requests"):
+        distill("vllm", max_cost="5")
+
+
+def test_status_tells_the_bill(server: LLMServer, command: Command) -> None:
+    """The status has spent, saved and stages, for people and for machines."""
+    distill("openai", model="gpt-4o-mini")
+    shown = command("status", "r").stdout
+    cost = json.loads(command("status", "r", "--json").stdout)["cost"]
+    tokens = server.bill.tokens
+    spent = (15 * tokens.prompt_tokens + 60 * tokens.completion_tokens) * Decimal("1e-8")
+    assert f"{spent:.4f} USD spent (genai-prices" in shown
+    assert (cost["spent"], cost["saved"]) == (
+        float(spent),
+        {"batch": None, "dedup": 0, "reuse": None},
+    )
