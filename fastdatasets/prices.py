@@ -11,16 +11,18 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, time
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 from backends.providers import OPENAI_MODELS
+from store.errors import UserError
 
 if TYPE_CHECKING:
     from genai_prices.types import ModelInfo, PriceCalculation, TieredPrices
 
 MILLION = Decimal(1_000_000)
+LEAST_SHOWN = Decimal("0.0001")
 BATCH = {"processing": "batch"}
 EDITION = re.compile(r"-(latest|\d{4}|\d{8}|\d{4}-\d{2}-\d{2})$")
 
@@ -71,6 +73,33 @@ def given_price(price_in: Decimal, price_out: Decimal) -> Price:
         output=price_out,
         source="--price-in/--price-out",
     )
+
+
+def parse_price(price_in: str | None, price_out: str | None) -> Price | None:
+    """The price that two options give; None where neither is given; raises UserError."""
+    if price_in is None and price_out is None:
+        return None
+    if price_in is None or price_out is None:
+        raise UserError("--price-in and --price-out go together: give both or none")
+    return given_price(parse_usd("--price-in", price_in), parse_usd("--price-out", price_out))
+
+
+def parse_usd(option: str, text: str) -> Decimal:
+    """An option's amount of USD, which may be 0; raises UserError."""
+    try:
+        amount = Decimal(text)
+    except InvalidOperation:
+        amount = Decimal("NaN")
+    if not amount.is_finite() or amount < 0:
+        raise UserError(f"{option} {text}: a number of USD is expected, 0 or more")
+    return amount
+
+
+def usd(amount: Decimal) -> str:
+    """An amount for a person: cents, or a hundredth of one where it is under a dollar."""
+    if 0 < amount < LEAST_SHOWN:
+        return f"under {LEAST_SHOWN} USD"
+    return f"{amount:.2f} USD" if amount >= 1 else f"{amount:.4f} USD"
 
 
 def find_price(
