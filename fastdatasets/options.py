@@ -9,7 +9,7 @@ import typer
 
 from store.models import Language
 
-DATA, MODEL, BATCH, OUTPUT = "Data", "Model and engine", "Batch API", "Output"
+DATA, MODEL, BATCH, OUTPUT, COST = "Data", "Model and engine", "Batch API", "Output", "Cost"
 
 RunName = Annotated[
     str | None, typer.Argument(metavar="[RUN]", help="A run's folder, or its name in it.")
@@ -95,6 +95,14 @@ LanguageName = Annotated[
 ]
 NumAug = Annotated[
     int, typer.Option(help="Variants to write of each sample.", rich_help_panel=DATA)
+]
+AugmentWith = Annotated[
+    int | None,
+    typer.Option(
+        "--num-aug",
+        help="Count what an augment with so many variants of each sample would ask.",
+        rich_help_panel=DATA,
+    ),
 ]
 EngineArg = Annotated[
     list[str] | None,
@@ -184,6 +192,24 @@ ResubmitLost = Annotated[
         help="Ask again for batches that the server no longer knows.",
         rich_help_panel=BATCH,
     ),
+]
+PriceIn = Annotated[
+    str | None,
+    typer.Option(
+        help="USD per million prompt tokens, instead of the known price; with --price-out.",
+        rich_help_panel=COST,
+    ),
+]
+PriceOut = Annotated[
+    str | None,
+    typer.Option(
+        help="USD per million completion tokens, instead of the known price; with --price-in.",
+        rich_help_panel=COST,
+    ),
+]
+GpuPrice = Annotated[
+    str | None,
+    typer.Option(help="USD per hour of this machine's GPU.", rich_help_panel=COST),
 ]
 RetryFailed = Annotated[
     bool, typer.Option("--retry-failed", help="Ask again for what failed for good.")
