@@ -11,6 +11,7 @@ import duckdb
 
 from backends import Backend
 from fastdatasets.day import Day
+from fastdatasets.estimate import COUNTED_QUICKLY, Estimate, expected, one_line
 from fastdatasets.export import Exported, export, parse_formats
 from fastdatasets.pipeline import go_on
 from fastdatasets.progress import ConsoleProgress
@@ -24,6 +25,7 @@ from fastdatasets.runs import (
     opened,
 )
 from fastdatasets.settings import Settings, load_settings
+from fastdatasets.tokens import counter_for
 from fastdatasets.wishes import Wishes, writable
 from store import RunFolder, Unfinished, UserError, WorkStore
 from store.models import ExportOptions, FailureKind, Mode, Run, Status
@@ -180,7 +182,10 @@ def _work(
     options: ExportOptions | None = None,
 ) -> Outcome:
     def make_backend(run: Run) -> Backend:
-        return day.backend(run, settings, folder)
+        backend = day.backend(run, settings, folder)
+        if run.backend != "vllm" and store.has_pending(day.max_attempts):
+            progress.say(one_line(_expected(store, run, day), run.backend))
+        return backend
 
     try:
         status, files = go_on(folder, store, make_backend, progress, day.max_attempts, options)
@@ -194,6 +199,17 @@ def _work(
     if status.truncated:
         progress.say(f"{status.truncated} answers were cut off at the token limit")
     return Outcome(folder, status, _describe(files), tuple(store.failure_reasons()))
+
+
+def _expected(store: WorkStore, run: Run, day: Day) -> Estimate:
+    """What is left to buy, without what takes seconds to count."""
+    return expected(
+        store,
+        run,
+        counter_for(run.model, quick=True),
+        max_attempts=day.max_attempts,
+        prompts=COUNTED_QUICKLY,
+    )
 
 
 def _engine(wishes: Wishes, spec: RunSpec) -> str:

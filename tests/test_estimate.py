@@ -10,11 +10,13 @@ from typing import Any
 
 import pytest
 
+from fastdatasets.day import Day
 from fastdatasets.estimate import Estimate, estimate, expected, one_line, to_text
 from fastdatasets.offers import LocalOffer, Offer
 from fastdatasets.pipeline import go_on
 from fastdatasets.prices import parse_price
 from fastdatasets.runs import opened
+from fastdatasets.session import start
 from fastdatasets.settings import load_settings
 from fastdatasets.tokens import TokenCounter, counter_for
 from fastdatasets.wishes import Wishes
@@ -22,6 +24,7 @@ from store import RunFolder
 from store.models import Mode
 from tests.conftest import Command, write_jsonl
 from tests.doubles import ScriptedBackend, SilentProgress
+from tests.llmserver import LLMServer
 
 HELLO: list[dict[str, object]] = [{"prompt": text} for text in ("Hi", "hello world", "Hi")]
 FROM = "genai-prices 0.2.3: openai gpt-4o-mini"
@@ -226,6 +229,33 @@ def test_what_is_left(tmp_path: Path) -> None:
     assert one_line(found, "openai-batch") == (
         "2 requests left: 16 prompt tokens, 14 completion tokens expected; "
         "under 0.0001 USD expected, under 0.0001 USD at most"
+    )
+
+
+@pytest.mark.parametrize(
+    ("backend", "model", "costs"),
+    [
+        ("openai", "gpt-4o-mini", "under 0.0001 USD expected, 0.0001 USD at most"),
+        ("openai-batch", "gpt-4o-mini", "under 0.0001 USD expected, under 0.0001 USD at most"),
+        ("openai", "m", "no price is known for m: give --price-in and --price-out"),
+    ],
+)
+def test_line_at_the_start_of_a_run(
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    backend: str,
+    model: str,
+    costs: str,
+) -> None:
+    """A run with a server says what it is going to ask and what that costs, before it asks."""
+    with LLMServer() as server:
+        monkeypatch.setenv("LLM_API_KEY", "sk-test")
+        monkeypatch.setenv("LLM_API_BASE", server.base_url)
+        monkeypatch.setenv("FASTDATASETS_POLL_SECONDS", "0")
+        start(wishes_for(HELLO, backend=backend, model=model), None, "r", Day())
+    about = "about " if model == "m" else ""
+    assert capfd.readouterr().err.splitlines()[4] == (
+        f"2 requests left: {about}17 prompt tokens, 100 completion tokens expected; {costs}"
     )
 
 
