@@ -36,6 +36,11 @@ DAY_OPTIONS = frozenset(
     }
 )
 
+# Of estimate, what is no field of fastdatasets.wishes.Wishes, or not as it stands.
+ESTIMATE_OPTIONS = frozenset(
+    {"num_aug", "price_in", "price_out", "gpu_price", "output_dir", "as_json"}
+)
+
 app = typer.Typer(
     name="fastdatasets",
     help="Turn a dataset and a strong model into training data for a small one.",
@@ -191,25 +196,29 @@ def estimate(
     max_output_tokens: opt.MaxOutputTokens = None,
     prompt_template: opt.PromptTemplate = None,
     language: opt.LanguageName = None,
+    num_aug: opt.AugmentWith = None,
+    price_in: opt.PriceIn = None,
+    price_out: opt.PriceOut = None,
+    gpu_price: opt.GpuPrice = None,
+    output_dir: opt.OutputDir = None,
     as_json: opt.AsJson = False,
 ) -> None:
-    """Count what a distill would ask, before anything is sent."""
-    options = locals()
-    del options["as_json"]
-    import msgspec
-
+    """Count and price what a distill would ask, or an augment, before anything is sent."""
+    options = {name: value for name, value in locals().items() if name not in ESTIMATE_OPTIONS}
+    if num_aug is not None:
+        options |= {"mode": Mode.AUGMENT, "num_aug": num_aug}
     from fastdatasets.estimate import estimate as count
+    from fastdatasets.estimate import to_json, to_text
+    from fastdatasets.prices import parse_price, parse_usd
     from fastdatasets.wishes import Wishes
 
-    found = count(Wishes(**options))
-    if as_json:
-        print(msgspec.json.encode(found).decode())
-    else:
-        print(
-            f"{found.records} records, {found.requests} distinct requests: about "
-            f"{found.prompt_tokens} prompt tokens (a third of their bytes), at most "
-            f"{found.max_completion_tokens} completion tokens"
-        )
+    found = count(
+        Wishes(**options),
+        price=parse_price(price_in, price_out),
+        gpu_price=None if gpu_price is None else parse_usd("--gpu-price", gpu_price),
+        output_dir=output_dir,
+    )
+    print(to_json(found) if as_json else to_text(found))
 
 
 @app.command()

@@ -1,32 +1,77 @@
-"""What a run would ask, before anything is sent."""
+"""What a run would ask and cost, before anything is sent."""
 
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from itertools import chain, islice
+from math import ceil
 from pathlib import Path
 
+import msgspec
+
+from fastdatasets.offers import LocalOffer, Offer, Volume, local_offer, offer
 from fastdatasets.pipeline import sample
-from fastdatasets.runs import opened
+from fastdatasets.prices import Price, find_price, usd
+from fastdatasets.runs import newest_first, opened
 from fastdatasets.settings import load_settings
-from fastdatasets.stages import stages_of
+from fastdatasets.stages import Answer, stages_of
+from fastdatasets.tokens import TokenCounter, counter_for
 from fastdatasets.wishes import Wishes
 from store import RunFolder, WorkStore
+from store.models import Left, Mode, Run
+
+COUNTED = 20_000  # prompts at most whose tokens are counted; beyond that a sample of so many
+COUNTED_QUICKLY = 2_000
+RESULTS_TO_LEARN_FROM = 20  # as in the view expected_lengths
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Estimate:
-    """The first stage's requests, counted; tokens are bounds, not prices.
+    """Requests, tokens and costs in USD of what is left to ask; None: not known.
 
-    requests are distinct: equal questions are asked once. prompt_tokens: a third of the prompts'
-    UTF-8 bytes, which is more than English needs and about right for Chinese.
-    max_completion_tokens: all answers at their limit.
+    unique_requests are sent: equal questions are asked once. later_answers: of an augment, answers
+    that will be asked when there are variants; tokens and costs include them. counted_prompts: how
+    many were counted, of which prompt_tokens is a projection where they are fewer than the unique
+    ones. tokenizer_error: by which share a count may well be off.
     """
 
+    model: str
     records: int
     requests: int
+    unique_requests: int
+    later_answers: int
     prompt_tokens: int
+    counted_prompts: int
+    tokenizer: str
+    tokenizer_error: float
+    completion_tokens: int
+    completion_basis: str
     max_completion_tokens: int
+    batch: Offer
+    live: Offer
+    local: LocalOffer
+    currency: str = "USD"
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether prompt_tokens are what the server should count."""
+        return not (
+            self.tokenizer_error
+            or self.later_answers
+            or self.counted_prompts < self.unique_requests
+        )
+
+    @property
+    def volume(self) -> Volume:
+        """What is to be bought."""
+        return Volume(
+            prompt_tokens=self.prompt_tokens,
+            max_prompt_tokens=ceil(self.prompt_tokens * (1 + self.tokenizer_error)),
+            completion_tokens=self.completion_tokens,
+            max_completion_tokens=self.max_completion_tokens,
+        )
 
 
 class _Quiet:
@@ -39,9 +84,20 @@ class _Quiet:
         """Count nothing."""
 
 
-def estimate(wishes: Wishes) -> Estimate:
-    """Sample and plan in a temporary store, and count; raises UserError as the run would."""
-    spec = wishes.spec(load_settings())
+def estimate(
+    wishes: Wishes,
+    *,
+    price: Price | None = None,
+    gpu_price: Decimal | None = None,
+    output_dir: Path | None = None,
+) -> Estimate:
+    """Sample and plan in a temporary store, and count; raises UserError as the run would.
+
+    price: instead of the known ones, for a batch and live alike. gpu_price: USD per hour.
+    output_dir: where finished runs tell how fast this machine is.
+    """
+    settings = load_settings()
+    spec = wishes.spec(settings)
     quiet = _Quiet()
     with (
         tempfile.TemporaryDirectory(prefix="fastdatasets-") as folder,
@@ -51,7 +107,142 @@ def estimate(wishes: Wishes) -> Estimate:
         sample(store, run, quiet.say)
         for stage in stages_of(run, max_samples=1)[:1]:
             stage.plan(store, quiet)
-        requests, tokens = store.planned()
-        return Estimate(
-            store.record_count(), requests, tokens, requests * int(run.params["max_tokens"])
-        )
+        found = expected(store, run, counter_for(run.model), price=price)
+    runs = newest_first(output_dir or settings.fastdatasets_output_dir)
+    return replace(found, local=local_offer(found.volume, run.model, runs, gpu_price))
+
+
+def expected(
+    store: WorkStore,
+    run: Run,
+    counter: TokenCounter,
+    *,
+    max_attempts: int = 3,
+    prompts: int = COUNTED,
+    price: Price | None = None,
+) -> Estimate:
+    """What is left of a run whose next stage is planned, from at most so many of its prompts.
+
+    price: instead of the known ones, for a batch and live alike.
+    """
+    left = store.left(max_attempts)
+    counts = [counter.count(messages) for messages in store.sample_prompts(max_attempts, prompts)]
+    later = _later_answers(store, run, counter, left, prompts)
+    found = Estimate(
+        model=run.model,
+        records=store.record_count(),
+        requests=left.asks,
+        unique_requests=left.requests,
+        later_answers=later.answers,
+        prompt_tokens=_projected(sum(counts), len(counts), left.requests) + later.prompt_tokens,
+        counted_prompts=len(counts),
+        tokenizer=counter.name,
+        tokenizer_error=counter.error,
+        completion_tokens=left.completion_tokens + later.completion_tokens,
+        completion_basis=_basis(
+            left.results, left.with_old + later.with_old, left.requests + later.answers
+        ),
+        max_completion_tokens=left.max_completion_tokens + later.max_completion_tokens,
+        batch=Offer(),
+        live=Offer(),
+        local=LocalOffer(),
+    )
+    longest = max(counts, default=0) if found.is_exact else None
+    batch, live = (
+        price or find_price(run.model, batch=batch, longest_prompt=longest)
+        for batch in (True, False)
+    )
+    return replace(found, batch=offer(found.volume, batch), live=offer(found.volume, live))
+
+
+@dataclass(frozen=True, slots=True)
+class _Later:
+    """Answers that are asked when there are variants; their tokens are assumed."""
+
+    answers: int = 0
+    with_old: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    max_completion_tokens: int = 0
+
+
+def _later_answers(
+    store: WorkStore, run: Run, counter: TokenCounter, left: Left, prompts: int
+) -> _Later:
+    """The stage answer of an augment, each variant's prompt and answer as its record's own."""
+    if run.mode is not Mode.AUGMENT or run.skip_generation or left.answers_planned:
+        return _Later()
+    stage, limit = Answer(run), int(run.params["max_tokens"])
+    rows = list(islice(chain.from_iterable(store.rows_to_answer()), prompts))
+    asked = sum(counter.count(msgspec.json.decode(stage.ask(row).messages)) for row in rows)
+    old = [len(row.original_output.encode()) for row in rows]
+    answered = sum(min(limit, max(1, round(size / 3))) if size else limit // 2 for size in old)
+    answers = store.record_count() * (1 + run.num_aug)
+    return _Later(
+        answers,
+        _projected(sum(map(bool, old)), len(rows), answers),
+        _projected(asked, len(rows), answers),
+        _projected(answered, len(rows), answers),
+        answers * limit,
+    )
+
+
+def _projected(total: int, of: int, onto: int) -> int:
+    return round(total * onto / of) if of else 0
+
+
+def _basis(results: int, with_old: int, requests: int) -> str:
+    """What the expected completion tokens are taken from."""
+    if results >= RESULTS_TO_LEARN_FROM:
+        return "as the results so far tell"
+    if not with_old:
+        return "half of the limit"
+    if with_old == requests:
+        return "a third of the old output's bytes"
+    return f"a third of the old output's bytes for {with_old} of them, else half of the limit"
+
+
+def one_line(estimate: Estimate, backend: str) -> str:
+    """An estimate for the start of a run with a server."""
+    found = estimate.batch if backend == "openai-batch" else estimate.live
+    later = f", later {estimate.later_answers} answers" if estimate.later_answers else ""
+    line = (
+        f"{estimate.unique_requests} requests left{later}: {_prompt_tokens(estimate)} prompt "
+        f"tokens, {estimate.completion_tokens} completion tokens expected"
+    )
+    if found.expected_cost is None or found.max_cost is None:
+        return f"{line}; {found.describe(estimate.model)}"
+    return f"{line}; {usd(found.expected_cost)} expected, {usd(found.max_cost)} at most"
+
+
+def to_text(estimate: Estimate) -> str:
+    """An estimate as lines for a person."""
+    share = estimate.completion_tokens / (estimate.max_completion_tokens or 1)
+    counted = f"counted with {estimate.tokenizer}"
+    if estimate.counted_prompts < estimate.unique_requests:
+        counted += f" in a sample of {estimate.counted_prompts} prompts"
+    lines = [
+        f"records: {estimate.records}",
+        f"requests: {estimate.requests}, unique: {estimate.unique_requests}",
+        f"prompt tokens: {_prompt_tokens(estimate)}, {counted}",
+        f"completion tokens: {estimate.completion_tokens} expected, {share:.1%} of the limit "
+        f"({estimate.completion_basis}), at most {estimate.max_completion_tokens}",
+        f"batch: {estimate.batch.describe(estimate.model)}",
+        f"live: {estimate.live.describe(estimate.model)}",
+        f"local: {estimate.local.describe(estimate.model)}",
+    ]
+    if estimate.later_answers:
+        lines[2:2] = [
+            f"then: {estimate.later_answers} answers, assumed: no variant is missing, and its "
+            "prompt and answer are as long as its record's own"
+        ]
+    return "\n".join(lines)
+
+
+def to_json(estimate: Estimate) -> str:
+    """An estimate as one JSON object, its amounts as numbers."""
+    return msgspec.json.Encoder(decimal_format="number").encode(estimate).decode()
+
+
+def _prompt_tokens(estimate: Estimate) -> str:
+    return f"{'' if estimate.is_exact else 'about '}{estimate.prompt_tokens}"

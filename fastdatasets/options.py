@@ -96,6 +96,14 @@ LanguageName = Annotated[
 NumAug = Annotated[
     int, typer.Option(help="Variants to write of each sample.", rich_help_panel=DATA)
 ]
+AugmentWith = Annotated[
+    int | None,
+    typer.Option(
+        "--num-aug",
+        help="Count what an augment with so many variants of each sample would ask.",
+        rich_help_panel=DATA,
+    ),
+]
 EngineArg = Annotated[
     list[str] | None,
     typer.Option(
@@ -206,6 +214,10 @@ MaxCost = Annotated[
         help="The most that the whole run may cost; then it stops with exit 3.",
         rich_help_panel=COST,
     ),
+]
+GpuPrice = Annotated[
+    str | None,
+    typer.Option(help="USD per hour of this machine's GPU.", rich_help_panel=COST),
 ]
 RetryFailed = Annotated[
     bool, typer.Option("--retry-failed", help="Ask again for what failed for good.")

@@ -11,8 +11,10 @@ import duckdb
 
 from backends import Backend
 from fastdatasets.day import Day
+from fastdatasets.estimate import COUNTED_QUICKLY, Estimate, expected, one_line
 from fastdatasets.export import Exported, export, parse_formats
 from fastdatasets.pipeline import go_on
+from fastdatasets.prices import parse_price
 from fastdatasets.progress import ConsoleProgress
 from fastdatasets.runs import (
     RunSpec,
@@ -24,6 +26,7 @@ from fastdatasets.runs import (
     opened,
 )
 from fastdatasets.settings import Settings, load_settings
+from fastdatasets.tokens import counter_for
 from fastdatasets.wishes import Wishes, writable
 from store import RunFolder, Unfinished, UserError, WorkStore
 from store.models import ExportOptions, FailureKind, Mode, Run, Status
@@ -183,7 +186,10 @@ def _work(
         price = day.price(run.backend, run.model, generates=True)
         if price is not None:
             store.set_price(price)
-        return day.backend(run, settings, folder)
+        backend = day.backend(run, settings, folder)
+        if run.backend != "vllm" and store.has_pending(day.max_attempts):
+            progress.say(one_line(_expected(store, run, day), run.backend))
+        return backend
 
     try:
         status, files = go_on(folder, store, make_backend, progress, day.max_attempts, options)
@@ -197,6 +203,18 @@ def _work(
     if status.truncated:
         progress.say(f"{status.truncated} answers were cut off at the token limit")
     return Outcome(folder, status, _describe(files), tuple(store.failure_reasons()))
+
+
+def _expected(store: WorkStore, run: Run, day: Day) -> Estimate:
+    """What is left to buy, without what takes seconds to count."""
+    return expected(
+        store,
+        run,
+        counter_for(run.model, quick=True),
+        max_attempts=day.max_attempts,
+        prompts=COUNTED_QUICKLY,
+        price=parse_price(day.price_in, day.price_out),
+    )
 
 
 def _engine(wishes: Wishes, spec: RunSpec) -> str:

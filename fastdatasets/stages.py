@@ -56,8 +56,12 @@ class Answer:
     def plan(self, store: WorkStore, progress: Progress) -> None:
         """Ask for all rows that have no ask yet."""
         for rows in store.rows_to_answer():
-            store.add_asks(self.name, [self._questions.ask(row) for row in rows])
+            store.add_asks(self.name, [self.ask(row) for row in rows])
             progress.look(store)
+
+    def ask(self, row: Row) -> Ask:
+        """The question that a row is."""
+        return self._questions.ask(row)
 
 
 class Vary:

@@ -301,6 +301,23 @@ class Bought:
 
 
 @dataclass(frozen=True, slots=True)
+class Left:
+    """What is pending, and what is known of its answers.
+
+    asks: rows that ask for these requests. with_old: requests whose records have an old output.
+    results, answers_planned: of the whole run, rows of results and of the stage answer.
+    """
+
+    requests: int
+    asks: int
+    with_old: int
+    completion_tokens: int
+    max_completion_tokens: int
+    results: int
+    answers_planned: int
+
+
+@dataclass(frozen=True, slots=True)
 class Cost:
     """Money; None: not known. spent is by the server's own counts.
 

@@ -144,9 +144,6 @@ WHERE found < $num_aug
 -- name: first_without_instruction
 SELECT source_row FROM records WHERE NOT regexp_matches(instruction, '[^\s\p{Z}]') ORDER BY source_row LIMIT 1
 
--- name: planned
-SELECT count(*), coalesce(sum(1 + strlen(messages) // 3), 0)::BIGINT FROM requests
-
 -- name: insert_requests
 INSERT INTO requests
 SELECT request_id, params, messages
@@ -215,6 +212,33 @@ ORDER BY longest DESC, beginning, tokens DESC, position
 
 -- name: expected_tokens
 SELECT coalesce(sum(tokens), 0)::BIGINT FROM expected_lengths ANTI JOIN results USING (request_id)
+
+-- name: left
+-- What is pending: requests, rows that ask for them, those with an old output, tokens of their answers as
+-- expected and at most. Then the results so far, and the rows of the stage answer, which is planned last.
+SELECT count(*),
+       (SELECT count(*) FROM asks SEMI JOIN pending_requests($max_attempts) USING (request_id)),
+       count(*) FILTER (WHERE has_old),
+       coalesce(sum(tokens), 0)::BIGINT,
+       coalesce(sum(coalesce(max_tokens, 4096)), 0)::BIGINT,
+       (SELECT count(*) FROM results),
+       (SELECT count(*) FROM asks WHERE stage = 'answer')
+FROM pending_requests($max_attempts)
+JOIN expected_lengths USING (request_id)
+JOIN request_hints USING (request_id)
+
+-- name: sample_prompts
+-- Prompts of what is pending. Ids are hashes: the smallest are a random choice, the same each time.
+SELECT messages
+FROM requests
+SEMI JOIN (SELECT request_id FROM pending_requests($max_attempts) ORDER BY request_id LIMIT $prompts)
+    USING (request_id)
+
+-- name: answer_speed
+-- Completion tokens a second. Those of the first commit came before the time that is known.
+SELECT sum(completion_tokens) FILTER (WHERE happened_at > first)
+       / nullif(epoch(max(happened_at) - any_value(first)), 0)
+FROM results, (SELECT min(happened_at) AS first FROM results)
 
 -- name: requests_by_rowid
 -- In the order of $rowids.

@@ -28,6 +28,7 @@ from store.models import (
     Failure,
     FailureKind,
     Language,
+    Left,
     Mode,
     Price,
     Rates,
@@ -181,11 +182,6 @@ class WorkStore:
         (count,) = self.database.row("count_records")
         return int(count)
 
-    def planned(self) -> tuple[int, int]:
-        """How many requests there are, and their prompt tokens by our estimate."""
-        requests, tokens = self.database.row("planned")
-        return int(requests), int(tokens)
-
     # -- planning
 
     def rows_to_answer(self) -> Iterator[list[Row]]:
@@ -293,6 +289,24 @@ class WorkStore:
         """Completion tokens that are still to come, by what is known and learnt of lengths."""
         (tokens,) = self.database.row("expected_tokens")
         return int(tokens)
+
+    def left(self, max_attempts: int) -> Left:
+        """What is pending, and how long its answers are expected to be."""
+        return Left(*self.database.row("left", max_attempts=max_attempts))
+
+    def sample_prompts(self, max_attempts: int, prompts: int) -> Iterator[list[dict[str, Any]]]:
+        """The messages of so many pending requests, chosen at random, the same each time."""
+        reader = self.connection.cursor().execute(
+            QUERIES["sample_prompts"], {"max_attempts": max_attempts, "prompts": prompts}
+        )
+        while rows := reader.fetchmany(PAGE):
+            for (messages,) in rows:
+                yield msgspec.json.decode(messages)
+
+    def answer_speed(self) -> float | None:
+        """Completion tokens a second of the answers so far; None where they do not tell."""
+        (speed,) = self.database.row("answer_speed")
+        return float(speed) if speed else None
 
     def pending(self, max_attempts: int, order: AskOrder) -> Iterator[Request]:
         """Requests that want an answer as of now, each once.

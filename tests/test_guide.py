@@ -117,19 +117,6 @@ def test_python_example(capsys: pytest.CaptureFixture[str]) -> None:
     assert fastdatasets.status("night").status.state == "done"
 
 
-def test_estimate() -> None:
-    """An estimate counts distinct requests without making a run."""
-    write_jsonl(Path("d.jsonl"), [{"prompt": "a"}, {"prompt": "b"}, {"prompt": "a"}])
-    wishes = fastdatasets.Wishes(dataset_name="d.jsonl", sample_size=0, max_output_tokens=10)
-    # 101 bytes: [{"content":"Instruction: a\n\nWrite a … instruction above.","role":"user"}]
-    tokens = 1 + len(
-        '[{"content":"Instruction: a\\n\\nWrite a suitable output for the instruction above.",'
-        '"role":"user"}]'
-    ) // 3  # fmt: skip
-    assert fastdatasets.estimate(wishes) == fastdatasets.Estimate(3, 2, 2 * tokens, 20)
-    assert not Path("output").exists()
-
-
 def test_exported_names() -> None:
     """The package's names are those of the docs, and each is there."""
     assert [name for name in fastdatasets.__all__ if getattr(fastdatasets, name) is None] == []

@@ -7,7 +7,8 @@ from decimal import Decimal
 
 import pytest
 
-from fastdatasets.prices import Price, find_price, given_price
+from fastdatasets.prices import Price, find_price, given_price, parse_price, usd
+from store import UserError
 
 AT = datetime(2026, 11, 20, 12, tzinfo=UTC)
 
@@ -159,3 +160,38 @@ def test_price_given() -> None:
         output=Decimal("2"),
         source="--price-in/--price-out",
     )
+
+
+def test_given_in_options() -> None:
+    """Two options make a price, and none makes none."""
+    assert parse_price("0.5", "2") == given_price(Decimal("0.5"), Decimal(2))
+    assert parse_price(None, None) is None
+
+
+@pytest.mark.parametrize(
+    ("price_in", "price_out", "message"),
+    [
+        ("1", None, "--price-in and --price-out go together: give both or none"),
+        (None, "1", "--price-in and --price-out go together: give both or none"),
+        ("1", "cheap", "--price-out cheap: a number of USD is expected, 0 or more"),
+        ("-1", "1", "--price-in -1: a number of USD is expected, 0 or more"),
+        ("nan", "1", "--price-in nan: a number of USD is expected, 0 or more"),
+        ("1", "inf", "--price-out inf: a number of USD is expected, 0 or more"),
+    ],
+)
+def test_no_price_in_options(price_in: str | None, price_out: str | None, message: str) -> None:
+    """A price that is none, or half of one, is the user's mistake."""
+    with pytest.raises(UserError) as error:
+        parse_price(price_in, price_out)
+    assert str(error.value) == message
+
+
+def test_amounts_for_a_person() -> None:
+    """An amount that is not nothing is not shown as nothing."""
+    amounts = ("0", "0.00001", "0.1234567", "12.3456")
+    assert [usd(Decimal(amount)) for amount in amounts] == [
+        "0.0000 USD",
+        "under 0.0001 USD",
+        "0.1235 USD",
+        "12.35 USD",
+    ]

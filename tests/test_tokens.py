@@ -118,6 +118,15 @@ def test_own_tokenizer(model: Path) -> None:
     assert counter.count(user("one two three")) == 5  # <user> one two three <assistant>
 
 
+def test_quick_count_reads_no_tokenizer(model: Path) -> None:
+    """A quick count takes bytes where the model's own tokenizer would have to be read."""
+    counter = counter_for(str(model), quick=True)
+    assert (counter.name, counter.error) == ("a third of their bytes", 0.7)
+    assert counter.count(user("中国的首都")) == 1 + (len("user") + 15) // 3
+    assert counter_for("gpt-4o", quick=True).name == "o200k_base"
+    assert counter_for("no-such-model", quick=True).error == 0.25
+
+
 def test_refused_by_the_template(model: Path) -> None:
     """A chat that the template refuses is never asked, and counts nothing."""
     assert counter_for(str(model)).count([{"role": "tool", "content": "one"}]) == 0

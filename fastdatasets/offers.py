@@ -1,0 +1,120 @@
+"""What the same requests cost in a batch, live and on this machine, side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from decimal import Decimal
+
+from fastdatasets.prices import Price, usd
+from store import RunFolder, UserError, WorkStore
+from store.models import State
+
+HOUR = 3600
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Volume:
+    """Tokens to buy, as expected and at most."""
+
+    prompt_tokens: int
+    max_prompt_tokens: int
+    completion_tokens: int
+    max_completion_tokens: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Offer:
+    """What a server charges, in USD; prices are per million tokens. None: not known."""
+
+    price_in: Decimal | None = None
+    price_out: Decimal | None = None
+    source: str | None = None
+    expected_cost: Decimal | None = None
+    max_cost: Decimal | None = None
+
+    def describe(self, model: str) -> str:
+        """The costs, and what they are from."""
+        if self.expected_cost is None or self.max_cost is None:
+            return f"no price is known for {model}: give --price-in and --price-out"
+        return (
+            f"{usd(self.expected_cost)} expected, {usd(self.max_cost)} at most "
+            f"({self.price_in} in, {self.price_out} out per million tokens; {self.source})"
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocalOffer:
+    """What this machine takes, at a speed it has shown; costs in USD. None: not known."""
+
+    gpu_price: Decimal | None = None
+    tokens_per_second: float | None = None
+    source: str | None = None
+    expected_hours: float | None = None
+    max_hours: float | None = None
+    expected_cost: Decimal | None = None
+    max_cost: Decimal | None = None
+
+    def describe(self, model: str) -> str:
+        """The hours and costs, and what they are from."""
+        if self.tokens_per_second is None:
+            return f"no speed is known, so no price: no finished local run of {model} tells it"
+        speed = f"{self.tokens_per_second:.0f} tokens/s as in {self.source}"
+        hours = f"{self.expected_hours:.2f} hours expected, {self.max_hours:.2f} at most"
+        if self.expected_cost is None or self.max_cost is None:
+            return f"{hours} ({speed}); give --gpu-price for a price"
+        return (
+            f"{usd(self.expected_cost)} expected, {usd(self.max_cost)} at most ({hours}; "
+            f"{self.gpu_price} USD an hour; {speed})"
+        )
+
+
+def offer(volume: Volume, price: Price | None) -> Offer:
+    """What a volume costs at a server's price."""
+    if price is None:
+        return Offer()
+    return Offer(
+        price_in=price.input,
+        price_out=price.output,
+        source=price.source,
+        expected_cost=price.cost(volume.prompt_tokens, 0, volume.completion_tokens),
+        max_cost=price.worst_cost(volume.max_prompt_tokens, volume.max_completion_tokens),
+    )
+
+
+def local_offer(
+    volume: Volume, model: str, runs: Iterable[RunFolder], gpu_price: Decimal | None
+) -> LocalOffer:
+    """What a volume takes here, at the speed of the first of some runs that tells one."""
+    for folder in runs:
+        speed = _speed(folder, model)
+        if speed is None:
+            continue
+        hours = volume.completion_tokens / speed / HOUR
+        max_hours = volume.max_completion_tokens / speed / HOUR
+        return LocalOffer(
+            gpu_price=gpu_price,
+            tokens_per_second=speed,
+            source=f"run {folder.name}",
+            expected_hours=hours,
+            max_hours=max_hours,
+            expected_cost=None if gpu_price is None else gpu_price * Decimal(hours),
+            max_cost=None if gpu_price is None else gpu_price * Decimal(max_hours),
+        )
+    return LocalOffer(gpu_price=gpu_price)
+
+
+def _speed(folder: RunFolder, model: str) -> float | None:
+    """Completion tokens a second of a finished local run of a model."""
+    status = folder.read_progress()
+    if status is None or (status.state, status.backend, status.model) != (
+        State.DONE,
+        "vllm",
+        model,
+    ):
+        return None
+    try:
+        with WorkStore.open(folder.store_path, read_only=True, wait_seconds=0) as store:
+            return store.answer_speed()
+    except (UserError, TimeoutError):
+        return None

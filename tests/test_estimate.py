@@ -1,0 +1,343 @@
+"""What a run would ask and cost, before anything is sent."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fastdatasets.day import Day
+from fastdatasets.estimate import Estimate, estimate, expected, one_line, to_text
+from fastdatasets.offers import LocalOffer, Offer
+from fastdatasets.pipeline import go_on
+from fastdatasets.prices import parse_price
+from fastdatasets.runs import opened
+from fastdatasets.session import start
+from fastdatasets.settings import load_settings
+from fastdatasets.tokens import TokenCounter, counter_for
+from fastdatasets.wishes import Wishes
+from store import RunFolder
+from store.models import Mode
+from tests.conftest import Command, write_jsonl
+from tests.doubles import ScriptedBackend, SilentProgress
+from tests.llmserver import LLMServer
+
+HELLO: list[dict[str, object]] = [{"prompt": text} for text in ("Hi", "hello world", "Hi")]
+FROM = "genai-prices 0.2.3: openai gpt-4o-mini"
+BATCH = Offer(
+    price_in=Decimal("0.075"),
+    price_out=Decimal("0.3"),
+    source=f"{FROM}, batch",
+    expected_cost=Decimal("0.000031275"),
+    max_cost=Decimal("0.000061275"),
+)
+LIVE = Offer(
+    price_in=Decimal("0.15"),
+    price_out=Decimal("0.6"),
+    source=f"{FROM}, live",
+    expected_cost=Decimal("0.00006255"),
+    max_cost=Decimal("0.00012255"),
+)
+# 8 and 9 tokens to ask, at most 100 to answer each.
+TWO_ASKED = Estimate(
+    model="gpt-4o-mini",
+    records=3,
+    requests=3,
+    unique_requests=2,
+    later_answers=0,
+    prompt_tokens=17,
+    counted_prompts=2,
+    tokenizer="o200k_base",
+    tokenizer_error=0,
+    completion_tokens=100,
+    completion_basis="half of the limit",
+    max_completion_tokens=200,
+    batch=BATCH,
+    live=LIVE,
+    local=LocalOffer(),
+)
+
+
+def wishes_for(rows: list[dict[str, object]], **given: Any) -> Wishes:
+    """All rows, the bare instruction as the prompt, answers of 100 tokens."""
+    Path("bare.j2").write_text("{{ instruction }}", "utf-8")
+    wishes: dict[str, Any] = {
+        "dataset_name": str(write_jsonl(Path("d.jsonl"), rows)),
+        "sample_size": 0,
+        "backend": "openai",
+        "model": "gpt-4o-mini",
+        "max_output_tokens": 100,
+        "prompt_template": Path("bare.j2"),
+    }
+    return Wishes(**(wishes | given))
+
+
+def local_run(name: str, model: str, seconds: int) -> None:
+    """A finished local run of three answers of 7 tokens, one every so many seconds."""
+    folder = RunFolder(Path("output") / name)
+    folder.path.mkdir(parents=True)
+    rows: list[dict[str, object]] = [{"prompt": str(number)} for number in range(3)]
+    spec = wishes_for(rows, model=model).spec(load_settings())
+    with opened(folder, replace(spec, backend="vllm")) as store:
+        go_on(folder, store, lambda _: ScriptedBackend(), SilentProgress(), 3)
+        store.connection.execute(
+            "UPDATE results SET happened_at = TIMESTAMP '2026-11-01' "
+            "+ to_seconds($seconds * rowid::DOUBLE)",
+            {"seconds": seconds},
+        )
+        folder.write_progress(store.status(name, 3))
+
+
+def test_tokens_and_prices() -> None:
+    """Equal questions are asked once, and each backend has its costs; no run is made."""
+    assert estimate(wishes_for(HELLO)) == TWO_ASKED
+    assert not Path("output").exists()
+
+
+def test_old_outputs_tell_lengths() -> None:
+    """A record with an old output is expected to be answered at a third of its bytes."""
+    rows: list[dict[str, object]] = [
+        {"prompt": "a", "output": "x" * 30},
+        {"prompt": "b", "output": "x" * 900},
+        {"prompt": "c", "output": ""},
+    ]
+    found = estimate(wishes_for(rows))
+    assert (found.completion_tokens, found.max_completion_tokens) == (10 + 100 + 50, 300)
+    assert found.completion_basis == (
+        "a third of the old output's bytes for 2 of them, else half of the limit"
+    )
+    found = estimate(wishes_for(rows[:2]))
+    assert found.completion_basis == "a third of the old output's bytes"
+
+
+def test_unknown_model() -> None:
+    """A model without a price says so, and costs nothing that is known."""
+    found = estimate(wishes_for(HELLO, model="m"))
+    assert (found.batch, found.live) == (Offer(), Offer())
+    assert to_text(found).splitlines()[2:] == [
+        "prompt tokens: about 17, counted with o200k_base, not the model's own tokenizer (±25%)",
+        "completion tokens: 100 expected, 50.0% of the limit (half of the limit), at most 200",
+        "batch: no price is known for m: give --price-in and --price-out",
+        "live: no price is known for m: give --price-in and --price-out",
+        "local: no speed is known, so no price: no finished local run of m tells it",
+    ]
+
+
+def test_given_price() -> None:
+    """A price that is given takes the place of both; at most counts the tokenizer's error in."""
+    given = Offer(
+        price_in=Decimal(1),
+        price_out=Decimal(10),
+        source="--price-in/--price-out",
+        expected_cost=Decimal("0.001017"),
+        max_cost=Decimal("0.002022"),  # 17 tokens and a quarter, rounded up: 22
+    )
+    found = estimate(wishes_for(HELLO, model="m"), price=parse_price("1", "10"))
+    assert (found.batch, found.live) == (given, given)
+
+
+def test_price_of_this_machine() -> None:
+    """The newest finished local run of the same model tells how long it takes."""
+    local_run("slow", "m", seconds=100)
+    local_run("night", "m", seconds=7)
+    local_run("other", "another", seconds=1)
+    (Path("output") / "spoilt").mkdir()
+    (Path("output") / "spoilt" / "work.duckdb").write_text("nothing")
+    found = estimate(wishes_for([{"prompt": "a"}], model="m", max_output_tokens=7200))
+    assert found.local == LocalOffer(
+        tokens_per_second=1.0, source="run night", expected_hours=1.0, max_hours=2.0
+    )
+    assert found.local.describe("m") == (
+        "1.00 hours expected, 2.00 at most (1 tokens/s as in run night); "
+        "give --gpu-price for a price"
+    )
+    priced = estimate(
+        wishes_for([{"prompt": "a"}], model="m", max_output_tokens=7200), gpu_price=Decimal("1.5")
+    )
+    assert priced.local == replace(
+        found.local,
+        gpu_price=Decimal("1.5"),
+        expected_cost=Decimal("1.5"),
+        max_cost=Decimal(3),
+    )
+    assert priced.local.describe("m") == (
+        "1.50 USD expected, 3.00 USD at most (1.00 hours expected, 2.00 at most; 1.5 USD an hour; "
+        "1 tokens/s as in run night)"
+    )
+
+
+def test_answers_of_one_moment_tell_no_speed() -> None:
+    """A run whose answers were all stored at once does not tell how fast it was."""
+    local_run("night", "m", seconds=0)
+    assert estimate(wishes_for(HELLO, model="m")).local == LocalOffer()
+
+
+def test_augment_assumes_the_answers() -> None:
+    """Of an augment, answers to each record and its variants are assumed to be as its own."""
+    rows: list[dict[str, object]] = [{"prompt": "Hi", "output": "x" * 30}]
+    two, five = (estimate(wishes_for(rows, mode=Mode.AUGMENT, num_aug=count)) for count in (2, 5))
+    assert (two.requests, two.unique_requests, two.later_answers, five.later_answers) == (
+        1, 1, 3, 6,
+    )  # fmt: skip
+    assert five.prompt_tokens - two.prompt_tokens == 3 * 8
+    assert (two.completion_tokens, two.max_completion_tokens) == (50 + 3 * 10, 100 + 3 * 100)
+    assert to_text(two).splitlines()[1:3] == [
+        "requests: 1, unique: 1",
+        "then: 3 answers, assumed: no variant is missing, and its prompt and answer are as long "
+        "as its record's own",
+    ]
+
+
+def test_sample_is_scaled_up(tmp_path: Path) -> None:
+    """Where there are more prompts than are counted, a sample stands for all, and that is said."""
+    rows: list[dict[str, object]] = [{"prompt": f"q{number}"} for number in range(10)]
+    counter = TokenCounter("the length", 0, lambda messages: len(messages[0]["content"]))
+    with opened(RunFolder(tmp_path), wishes_for(rows).spec(load_settings())) as store:
+        with pytest.raises(InterruptedError):
+            go_on(RunFolder(tmp_path), store, no_backend, SilentProgress(), 3)
+        found = expected(store, store.run(), counter, prompts=4)
+    assert (found.unique_requests, found.counted_prompts, found.prompt_tokens) == (10, 4, 20)
+    assert to_text(found).splitlines()[2] == (
+        "prompt tokens: about 20, counted with the length in a sample of 4 prompts"
+    )
+
+
+def no_backend(run: object) -> ScriptedBackend:
+    """Stop before the first request."""
+    raise InterruptedError(run)
+
+
+def test_what_is_left(tmp_path: Path) -> None:
+    """In the midst of a run only what is pending counts, and its own answers tell lengths."""
+    rows: list[dict[str, object]] = [{"prompt": f"{number}"} for number in range(22)]
+    with opened(RunFolder(tmp_path), wishes_for(rows).spec(load_settings())) as store:
+        with pytest.raises(KeyboardInterrupt):
+            go_on(
+                RunFolder(tmp_path),
+                store,
+                lambda _: ScriptedBackend(dies_after=20),
+                SilentProgress(),
+                3,
+            )
+        found = expected(store, store.run(), counter_for("gpt-4o-mini"))
+    assert (found.unique_requests, found.prompt_tokens, found.completion_tokens) == (2, 16, 14)
+    assert found.completion_basis == "as the results so far tell"
+    assert one_line(found, "openai-batch") == (
+        "2 requests left: 16 prompt tokens, 14 completion tokens expected; "
+        "under 0.0001 USD expected, under 0.0001 USD at most"
+    )
+
+
+@pytest.mark.parametrize(
+    ("backend", "model", "costs"),
+    [
+        ("openai", "gpt-4o-mini", "under 0.0001 USD expected, 0.0001 USD at most"),
+        ("openai-batch", "gpt-4o-mini", "under 0.0001 USD expected, under 0.0001 USD at most"),
+        ("openai", "m", "no price is known for m: give --price-in and --price-out"),
+    ],
+)
+def test_line_at_the_start_of_a_run(
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    backend: str,
+    model: str,
+    costs: str,
+) -> None:
+    """A run with a server says what it is going to ask and what that costs, before it asks."""
+    with LLMServer() as server:
+        monkeypatch.setenv("LLM_API_KEY", "sk-test")
+        monkeypatch.setenv("LLM_API_BASE", server.base_url)
+        monkeypatch.setenv("FASTDATASETS_POLL_SECONDS", "0")
+        start(wishes_for(HELLO, backend=backend, model=model), None, "r", Day())
+    about = "about " if model == "m" else ""
+    assert capfd.readouterr().err.splitlines()[4] == (
+        f"2 requests left: {about}17 prompt tokens, 100 completion tokens expected; {costs}"
+    )
+
+
+def test_json(command: Command) -> None:
+    """--json is one object; amounts are numbers, and null where they are not known."""
+    wishes_for(HELLO)
+    done = command(
+        "estimate", "--dataset-name", "d.jsonl", "--sample-size", 0, "--backend", "openai-batch",
+        "--model", "gpt-4o-mini", "--max-output-tokens", 100, "--prompt-template", "bare.j2",
+        "--gpu-price", "2", "--json",
+    )  # fmt: skip
+    assert json.loads(done.stdout) == {
+        "model": "gpt-4o-mini",
+        "records": 3,
+        "requests": 3,
+        "unique_requests": 2,
+        "later_answers": 0,
+        "prompt_tokens": 17,
+        "counted_prompts": 2,
+        "tokenizer": "o200k_base",
+        "tokenizer_error": 0,
+        "completion_tokens": 100,
+        "completion_basis": "half of the limit",
+        "max_completion_tokens": 200,
+        "batch": {
+            "price_in": 0.075,
+            "price_out": 0.3,
+            "source": f"{FROM}, batch",
+            "expected_cost": 0.000031275,
+            "max_cost": 0.000061275,
+        },
+        "live": {
+            "price_in": 0.15,
+            "price_out": 0.6,
+            "source": f"{FROM}, live",
+            "expected_cost": 0.00006255,
+            "max_cost": 0.00012255,
+        },
+        "local": {
+            "gpu_price": 2,
+            "tokens_per_second": None,
+            "source": None,
+            "expected_hours": None,
+            "max_hours": None,
+            "expected_cost": None,
+            "max_cost": None,
+        },
+        "currency": "USD",
+    }
+
+
+def test_text(command: Command) -> None:
+    """The lines for a person are these; --num-aug makes it an augment's."""
+    wishes_for(HELLO)
+    arguments = (
+        "estimate", "--dataset-name", "d.jsonl", "--sample-size", 0, "--backend", "openai",
+        "--model", "gpt-4o-mini", "--max-output-tokens", 100, "--prompt-template", "bare.j2",
+        "--price-in", "1000", "--price-out", "10000",
+    )  # fmt: skip
+    given = "(1000 in, 10000 out per million tokens; --price-in/--price-out)"
+    assert command(*arguments).stdout.splitlines() == [
+        "records: 3",
+        "requests: 3, unique: 2",
+        "prompt tokens: 17, counted with o200k_base",
+        "completion tokens: 100 expected, 50.0% of the limit (half of the limit), at most 200",
+        f"batch: 1.02 USD expected, 2.02 USD at most {given}",
+        f"live: 1.02 USD expected, 2.02 USD at most {given}",
+        "local: no speed is known, so no price: no finished local run of gpt-4o-mini tells it",
+    ]
+    assert command(*arguments, "--num-aug", 1).stdout.splitlines()[2].startswith("then: 6 answers")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--price-in", "1"], "--price-in and --price-out go together: give both or none"),
+        (["--gpu-price", "-2"], "--gpu-price -2: a number of USD is expected, 0 or more"),
+        (["--num-aug", "0"], "--num-aug 0: at least 1 variant is expected"),
+    ],
+)
+def test_users_errors(command: Command, arguments: list[str], message: str) -> None:
+    """A user's mistake is one line, and exit 1."""
+    wishes_for(HELLO)
+    done = command("estimate", "--dataset-name", "d.jsonl", *arguments)
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", f"fastdatasets: {message}\n")
