@@ -107,6 +107,15 @@ EngineArg = Annotated[
 MaxAttempts = Annotated[
     int, typer.Option(help="Attempts per request.", min=1, rich_help_panel=MODEL)
 ]
+Reuse = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="RUN",
+        help="Take answers to the same requests from this earlier run: its folder, or its name. "
+        "Repeatable.",
+        rich_help_panel=DATA,
+    ),
+]
 SkipGeneration = Annotated[
     bool,
     typer.Option(help="Export the dataset's own outputs; ask nothing.", rich_help_panel=OUTPUT),

@@ -14,6 +14,7 @@ from fastdatasets.day import Day
 from fastdatasets.export import Exported, export, parse_formats
 from fastdatasets.pipeline import go_on
 from fastdatasets.progress import ConsoleProgress
+from fastdatasets.reuse import find_earlier
 from fastdatasets.runs import (
     RunSpec,
     find_run,
@@ -80,6 +81,7 @@ def start(wishes: Wishes, output_dir: Path | None, name: str | None, day: Day) -
     spec = wishes.spec(settings)
     day.check(spec.backend, spec.model, generates=not spec.skip_generation)
     output_dir = output_dir or settings.fastdatasets_output_dir
+    earlier = find_earlier(day.reuse, output_dir)
     others = [
         folder
         for folder in newest_first(output_dir)
@@ -95,7 +97,7 @@ def start(wishes: Wishes, output_dir: Path | None, name: str | None, day: Day) -
                     f"unfinished (fastdatasets resume {others[0].path})"
                 )
             progress.say(f"run {folder.path}: {_engine(wishes, spec)}, model {spec.model}")
-            return _work(folder, store, progress, settings, day, spec.export)
+            return _work(folder, store, progress, settings, day, earlier, spec.export)
     except UserError:
         _forget_if_nothing_was_sampled(folder)
         raise
@@ -110,14 +112,16 @@ def resume(
 ) -> Outcome | None:
     """Go on with a run, the newest unfinished one where none is named; None where there is none."""
     settings = load_settings()
-    folder = find_unfinished(name, output_dir or settings.fastdatasets_output_dir)
+    output_dir = output_dir or settings.fastdatasets_output_dir
+    folder = find_unfinished(name, output_dir)
     if folder is None:
         return None
+    earlier = find_earlier(day.reuse, output_dir)
     with opened(folder) as store, ConsoleProgress(folder, day.max_attempts) as progress:
         progress.say(f"run {folder.path}")
         if retry_failed:
             store.retry_failed()
-        return _work(folder, store, progress, settings, day)
+        return _work(folder, store, progress, settings, day, earlier)
 
 
 def cancel(
@@ -177,13 +181,16 @@ def _work(
     progress: ConsoleProgress,
     settings: Settings,
     day: Day,
+    earlier: Sequence[RunFolder],
     options: ExportOptions | None = None,
 ) -> Outcome:
     def make_backend(run: Run) -> Backend:
         return day.backend(run, settings, folder)
 
     try:
-        status, files = go_on(folder, store, make_backend, progress, day.max_attempts, options)
+        status, files = go_on(
+            folder, store, make_backend, progress, day.max_attempts, options, earlier
+        )
     except (KeyboardInterrupt, RuntimeError, duckdb.Error) as error:
         # DuckDB 2.0 raises a bare RuntimeError where a Ctrl-C interrupts a statement, or an error
         # of its own that names it.

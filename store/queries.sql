@@ -129,9 +129,33 @@ SELECT record, $stage, ordinal, sample, request_id::UUID FROM incoming
 -- The first success of a request wins.
 INSERT INTO results
 SELECT request_id::UUID, text, reasoning, finish_reason, prompt_tokens, completion_tokens,
-       cached_tokens, $backend, NULL, (now() AT TIME ZONE 'UTC')
+       cached_tokens, $backend, NULL, (now() AT TIME ZONE 'UTC'), false
 FROM incoming
 WHERE request_id::UUID NOT IN (SELECT request_id FROM results)
+
+-- name: attach_earlier
+ATTACH $path AS earlier (READ_ONLY)
+
+-- name: detach_earlier
+DETACH earlier
+
+-- name: has_open
+SELECT count(*) > 0
+FROM (SELECT request_id FROM requests
+      ANTI JOIN results USING (request_id)
+      ANTI JOIN requests_in_jobs USING (request_id)
+      LIMIT 1)
+
+-- name: reuse_results
+-- What an earlier run answered of the requests that have no result here and are in no job, given up or
+-- not. By its id a request is the same body to the same model.
+INSERT INTO results
+SELECT request_id, text, reasoning, finish_reason, prompt_tokens, completion_tokens, cached_tokens,
+       backend, NULL, happened_at, true
+FROM earlier.results
+SEMI JOIN (SELECT request_id FROM requests
+           ANTI JOIN results USING (request_id)
+           ANTI JOIN requests_in_jobs USING (request_id)) USING (request_id)
 
 -- name: insert_failures
 INSERT INTO failures
@@ -320,7 +344,7 @@ ORDER BY line
 -- The first success of a request wins; others' requests stay out.
 INSERT INTO results
 SELECT request_id, text, reasoning, finish_reason, prompt_tokens, completion_tokens, cached_tokens,
-       $backend, $job_id, (now() AT TIME ZONE 'UTC')
+       $backend, $job_id, (now() AT TIME ZONE 'UTC'), false
 FROM (SELECT * REPLACE (request_id::UUID AS request_id) FROM incoming)
 SEMI JOIN (SELECT request_id FROM job_requests WHERE job_id = $job_id) USING (request_id)
 ANTI JOIN results USING (request_id)
@@ -335,7 +359,7 @@ SELECT request_id,
                  AND prompt_tokens IS NOT NULL AND completion_tokens IS NOT NULL
             THEN content ->> '$' ELSE error('not plain') END,
        NULL, finish_reason, prompt_tokens, completion_tokens, cached_tokens, $backend, $job_id,
-       (now() AT TIME ZONE 'UTC')
+       (now() AT TIME ZONE 'UTC'), false
 FROM (
     SELECT try_cast(custom_id AS UUID) AS request_id, response.status_code,
            choice.message.content, choice.finish_reason,

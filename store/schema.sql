@@ -60,7 +60,7 @@ CREATE TABLE derivations (
 
 -- One question to the teacher. request_id: the first 128 bits of the SHA-256 of the canonical logical
 -- request (and of the sample, where the same question is asked again on purpose), so that equal
--- questions are one request.
+-- questions are one request, in this store and in others.
 CREATE TABLE requests (
     request_id UUID NOT NULL,
     params     VARCHAR NOT NULL,          -- canonical JSON: the model and its generation parameters
@@ -86,7 +86,8 @@ CREATE TABLE results (
     cached_tokens     BIGINT,
     backend           VARCHAR NOT NULL,
     job_id            VARCHAR,
-    happened_at       TIMESTAMP NOT NULL
+    happened_at       TIMESTAMP NOT NULL,
+    reused            BOOLEAN NOT NULL    -- taken from an earlier run: it cost nothing in this one
 );
 
 -- A row an attempt. round: how often --retry-failed had been said; only the current round counts.

@@ -355,6 +355,20 @@ class WorkStore:
         """Let requests that failed for good be asked again: earlier failures no longer count."""
         self._event(Event.RETRY_FAILED, {})
 
+    def has_open(self) -> bool:
+        """Whether any request has no answer and is in no job that is still going."""
+        (found,) = self.database.row("has_open")
+        return bool(found)
+
+    def reuse(self, earlier: Path, wait_seconds: float) -> int:
+        """Take answers to such requests from another run's store, read-only; gives how many.
+
+        Raises TimeoutError after wait_seconds in which another process held that file.
+        """
+        with self.database.attached(earlier, wait_seconds):
+            (answers,) = self.database.row("reuse_results")
+        return int(answers)
+
     # -- looking
 
     def status(self, name: str, max_attempts: int) -> Status:
