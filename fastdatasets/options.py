@@ -126,6 +126,14 @@ IncludeReasoning = Annotated[
         help="Put the reasoning before the output in the training files.", rich_help_panel=OUTPUT
     ),
 ]
+DropTruncated = Annotated[
+    bool,
+    typer.Option(
+        "--drop-truncated",
+        help="Leave answers that were cut off at the token limit out of the training files.",
+        rich_help_panel=OUTPUT,
+    ),
+]
 Formats = Annotated[
     str | None,
     typer.Option(
@@ -196,5 +204,11 @@ ResubmitLost = Annotated[
 ]
 RetryFailed = Annotated[
     bool, typer.Option("--retry-failed", help="Ask again for what failed for good.")
+]
+RetryTruncated = Annotated[
+    bool,
+    typer.Option(
+        "--retry-truncated", help="Ask again, with twice the limit, for what was cut off at it."
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object, for machines.")]

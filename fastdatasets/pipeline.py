@@ -61,7 +61,10 @@ def go_on(
             )
     files = export(folder, store, run, options)
     if missing := files[0].rows - min(file.rows for file in files):
-        progress.say(f"{missing} rows have no output: in distilled.json, in no training file")
+        dropped = " or were cut off" if (options or run.export).drop_truncated else ""
+        progress.say(
+            f"{missing} rows have no output{dropped}: in distilled.json, in no training file"
+        )
     return progress.finish(store), files
 
 

@@ -109,6 +109,7 @@ def resume(
     day: Day = TODAY,
     *,
     retry_failed: bool = False,
+    retry_truncated: bool = False,
 ) -> Outcome | None:
     """Go on with a run, the newest unfinished one where none is named; None where there is none."""
     settings = load_settings()
@@ -121,6 +122,10 @@ def resume(
         progress.say(f"run {folder.path}")
         if retry_failed:
             store.retry_failed()
+        if retry_truncated:
+            progress.look_now(store)  # else it would still be 'done' after a death right here
+            again = store.retry_truncated()
+            progress.say(f"asking again for {again} answers that were cut off: twice the limit")
         return _work(folder, store, progress, settings, day, earlier)
 
 
@@ -150,6 +155,7 @@ def export_again(
     formats: str | None = None,
     include_reasoning: bool = False,
     output_file: Path | None = None,
+    drop_truncated: bool = False,
 ) -> tuple[str, ...]:
     """Write a run's files of what is answered so far; options not given are the run's own."""
     folder = find_or_newest(name, output_dir or load_settings().fastdatasets_output_dir)
@@ -160,6 +166,8 @@ def export_again(
             options = replace(options, formats=parse_formats(formats))
         if include_reasoning:
             options = replace(options, include_reasoning=True)
+        if drop_truncated:
+            options = replace(options, drop_truncated=True)
         if output_file is not None:
             options = replace(options, output_file=writable(output_file))
         return _describe(export(folder, store, run, options))

@@ -157,6 +157,48 @@ SEMI JOIN (SELECT request_id FROM requests
            ANTI JOIN results USING (request_id)
            ANTI JOIN requests_in_jobs USING (request_id)) USING (request_id)
 
+-- name: find_cut_off
+-- Rows whose latest ask has an answer that was cut off, and the requests they asked.
+CREATE OR REPLACE TEMP TABLE cut_off AS
+SELECT record, ordinal, sample, request_id, params, position
+FROM (SELECT record, ordinal, sample, request_id FROM asks WHERE stage = 'answer')
+SEMI JOIN (SELECT request_id FROM results WHERE finish_reason = 'length') USING (request_id)
+JOIN (SELECT request_id, params, rowid AS position FROM requests) USING (request_id)
+LEFT JOIN (SELECT record, ordinal, max(sample) AS latest
+           FROM asks
+           WHERE stage = 'answer' AND sample > 0
+           GROUP BY record, ordinal) USING (record, ordinal)
+WHERE sample = coalesce(latest, 0)
+
+-- name: cut_off_params
+SELECT DISTINCT params FROM cut_off
+
+-- name: find_retries
+-- incoming: for each params those with another limit. The id is that of an Ask with sample 0: the limit
+-- alone makes it another request, the same as in a run that had this limit from the start.
+CREATE OR REPLACE TEMP TABLE retries AS
+SELECT record, ordinal, sample + 1 AS sample, retry_params, position,
+       left(sha256(retry_params || chr(10) || messages), 32)::UUID AS request_id
+FROM cut_off
+JOIN incoming USING (params)
+JOIN (SELECT messages, rowid AS position FROM requests) USING (position)
+
+-- name: insert_retried_requests
+INSERT INTO requests
+SELECT request_id, retry_params, messages
+FROM (SELECT request_id, any_value(retry_params) AS retry_params, min(position) AS position
+      FROM retries GROUP BY request_id)
+JOIN (SELECT messages, rowid AS position FROM requests) USING (position)
+ANTI JOIN requests USING (request_id)
+ORDER BY position
+
+-- name: insert_retries
+INSERT INTO asks
+SELECT record, 'answer', ordinal, sample, request_id FROM retries ORDER BY record, ordinal
+
+-- name: count_retries
+SELECT count(DISTINCT request_id) FROM retries
+
 -- name: insert_failures
 INSERT INTO failures
 SELECT request_id::UUID, kind, code, message, retryable, text,
@@ -220,14 +262,14 @@ SELECT
     (SELECT count(*) FROM requests SEMI JOIN results USING (request_id)),
     (SELECT count(*) FROM failed_for_good($max_attempts) ANTI JOIN requests_in_jobs USING (request_id)),
     (SELECT count(*) FROM requests_in_jobs ANTI JOIN results USING (request_id)),
-    (SELECT count(*) FROM results WHERE finish_reason = 'length'),
+    (SELECT count(*) FROM (FROM results WHERE finish_reason = 'length') SEMI JOIN current_asks USING (request_id)),
     (SELECT coalesce(sum(prompt_tokens), 0)::BIGINT FROM results),
     (SELECT coalesce(sum(completion_tokens), 0)::BIGINT FROM results)
 
 -- name: unasked
 -- Records and variants without a question for their answer.
 SELECT (SELECT count(*) FROM records) + (SELECT count(*) FROM variants)
-       - (SELECT count(*) FROM asks WHERE stage = 'answer')
+       - (SELECT count(*) FROM asks WHERE stage = 'answer' AND sample = 0)
 
 -- name: failure_reasons
 -- The latest message of each request that has no result, most frequent first.
@@ -247,7 +289,7 @@ CREATE OR REPLACE TEMP TABLE export_keys AS
 SELECT *, sum(bytes) OVER (ORDER BY record, ordinal) // $page_bytes AS page
 FROM (
     SELECT record, ordinal, record_row, result_row, variant_row, record_bytes + result_bytes AS bytes
-    FROM (SELECT record, ordinal, request_id FROM asks WHERE stage = 'answer')
+    FROM (SELECT record, ordinal, request_id FROM current_asks WHERE stage = 'answer')
     JOIN (SELECT record, rowid AS record_row, strlen(instruction) + strlen(input) AS record_bytes
           FROM records) USING (record)
     JOIN (SELECT request_id, rowid AS result_row,

@@ -67,7 +67,8 @@ CREATE TABLE requests (
     messages   VARCHAR NOT NULL USING COMPRESSION zstd           -- canonical JSON: [{"content", "role"}, …]
 );
 
--- Which row of which stage asks which question. sample > 0: the same question once more, on purpose.
+-- Which row of which stage asks which question. sample > 0: once more, on purpose; by the stage vary
+-- the same question, by the stage answer, where the answer was cut off, with twice the limit.
 CREATE TABLE asks (
     record     BIGINT NOT NULL,
     stage      VARCHAR NOT NULL,
@@ -131,8 +132,20 @@ SELECT request_id
 FROM job_requests
 WHERE job_id NOT IN (SELECT job_id FROM job_events WHERE event = 'closed');
 
+-- The asks whose answers count: of what asks for one row's answer the latest that has a result; while
+-- none has one, the first.
+CREATE VIEW current_asks AS
+SELECT record, stage, ordinal, sample, request_id
+FROM asks
+LEFT JOIN (SELECT record, stage, ordinal, max(sample) AS latest
+           FROM asks SEMI JOIN results USING (request_id)
+           WHERE stage = 'answer' AND sample > 0
+           GROUP BY record, stage, ordinal) USING (record, stage, ordinal)
+WHERE stage <> 'answer' OR sample = coalesce(latest, 0);
+
 -- What is known of an answer's length before it is asked for: the bytes of the old outputs of the records
--- that ask for it (0: none), and the bytes of what the answer is told by: that, else the prompt.
+-- that ask for it (0: none), and the bytes of what the answer is told by: that, else the prompt. A retry
+-- of an answer that was cut off is told nothing by the old output: it proved longer than half the limit.
 CREATE VIEW request_hints AS
 SELECT request_id, params, (params ->> 'max_tokens')::BIGINT AS max_tokens,
        coalesce(old_bytes, 0) > 0 AS has_old,
@@ -140,7 +153,7 @@ SELECT request_id, params, (params ->> 'max_tokens')::BIGINT AS max_tokens,
 FROM requests
 LEFT JOIN (SELECT request_id, max(strlen(original_output)) AS old_bytes
            FROM asks JOIN records USING (record)
-           WHERE stage = 'answer' AND ordinal = 0
+           WHERE stage = 'answer' AND ordinal = 0 AND sample = 0
            GROUP BY request_id) USING (request_id);
 
 -- Expected completion tokens of each request. Learnt from the results so far, by a straight line where

@@ -1,30 +1,58 @@
-"""Answers of earlier runs taken over."""
+"""Answers of earlier runs taken over, and answers that were cut off left out or asked again."""
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import pytest
 
-from backends import Backend
+from backends import Backend, Outcomes, Progress
+from backends.stream import stream
 from fastdatasets.pipeline import go_on
 from fastdatasets.prompts import default_templates
 from fastdatasets.reuse import find_earlier
 from fastdatasets.runs import RunSpec, opened
-from store import RunFolder, UserError
-from store.models import Mode, Status
+from store import RunFolder, UserError, WorkStore
+from store.models import Failure, FailureKind, Mode, Request, Result, Status
 from tests.conftest import Command, write_jsonl
 from tests.doubles import ScriptedBackend, SilentProgress
+from tests.llmserver import LLMServer, Reply
 from tests.test_pipeline import ROWS, exported, spec_for
 from tests.test_store import HOLD
 
 FILES = ("distilled.json", "distilled-alpaca.json", "distilled-sharegpt.json")
+
+
+@dataclass
+class Limited(Backend):
+    """Answers a prompt with as many tokens as it says, up to the limit; refuses higher limits."""
+
+    highest: int = 10**9
+    asked: list[tuple[str, int]] = field(default_factory=list)
+
+    def work(self, store: WorkStore, progress: Progress) -> None:
+        """Answer all that is pending."""
+        stream("limited", self, store, progress, 1)
+
+    def __call__(self, requests: Iterator[Request]) -> Iterator[Outcomes]:
+        """One outcome at a time."""
+        for request in requests:
+            prompt, limit = request.messages[-1]["content"], request.params["max_tokens"]
+            self.asked.append((prompt, limit))
+            if limit > self.highest:
+                kind = FailureKind.REFUSED
+                yield [Failure(request.request_id, kind, "limit too high", retryable=False)]
+                continue
+            tokens = min(int(prompt), limit)
+            reason = "length" if int(prompt) > limit else "stop"
+            yield [Result(request.request_id, "x" * tokens, None, reason, 1, tokens)]
 
 
 def run(
@@ -33,6 +61,7 @@ def run(
     spec: RunSpec | None = None,
     *,
     reuse: Sequence[str] = (),
+    retry_truncated: bool = False,
 ) -> tuple[Status, list[str]]:
     """One command's worth of work on the run of that name."""
     folder = RunFolder(Path(name))
@@ -40,8 +69,20 @@ def run(
     progress = SilentProgress()
     earlier = find_earlier(reuse, Path(), wait_seconds=0)
     with opened(folder, spec) as store:
+        if retry_truncated:
+            store.retry_truncated()
         status, _ = go_on(folder, store, lambda _: backend, progress, 3, None, earlier)
     return status, progress.lines
+
+
+def outputs(name: str, file: str = "distilled.json") -> list[int]:
+    """How long the answers in a file are."""
+    return [len(row["output"]) for row in exported(Path(name), file)]
+
+
+def lengths(*tokens: int) -> Path:
+    """A dataset whose answers take that many tokens."""
+    return write_jsonl(Path("d.jsonl"), [{"prompt": str(n)} for n in tokens])
 
 
 def table(name: str, columns: str) -> list[tuple[Any, ...]]:
@@ -162,3 +203,88 @@ def test_not_a_run(command: Command) -> None:
         assert (done.returncode, done.stdout) == (1, "")
         assert done.stderr.startswith(f"fastdatasets: {message}")
     assert not Path("output").exists()
+
+
+def test_drop_truncated() -> None:
+    """Answers that were cut off stand in distilled.json and in no training file."""
+    spec = spec_for(lengths(5, 50, 10), max_output_tokens=10, drop_truncated=True)
+    status, lines = run("a", Limited(), spec)
+    assert [outputs("a", file) for file in FILES[:2]] == [[5, 10, 10], [5, 10]]
+    assert len(exported(Path("a"), FILES[2])) == 2
+    assert [row["finish_reason"] for row in exported(Path("a"))] == ["stop", "length", "stop"]
+    assert (status.truncated, lines[-1]) == (
+        1, "1 rows have no output or were cut off: in distilled.json, in no training file",
+    )  # fmt: skip
+
+
+def test_retry_truncated_doubles_the_limit_each_time() -> None:
+    """Only what was cut off is asked again, with twice the limit, until it is whole."""
+    run("a", Limited(), spec_for(lengths(5, 15, 35, 35), max_output_tokens=10))
+    asked, found = [], []
+    for _ in range(3):
+        backend = Limited()
+        status, _ = run("a", backend, retry_truncated=True)
+        asked.append(backend.asked)
+        found.append((outputs("a"), status.truncated, status.state))
+    assert asked == [[("15", 20), ("35", 20)], [("35", 40)], []]
+    assert found == [
+        ([5, 15, 20, 20], 1, "done"),
+        ([5, 15, 35, 35], 0, "done"),
+        ([5, 15, 35, 35], 0, "done"),
+    ]
+
+
+def test_answer_stays_until_its_retry_is_there() -> None:
+    """While a retry is pending, and where it is refused, the old answer counts; nothing doubles."""
+    run("a", Limited(), spec_for(lengths(5, 15), max_output_tokens=10))
+    for _ in range(2):
+        backend = Limited(highest=10)
+        status, _ = run("a", backend, retry_truncated=True)
+        assert (outputs("a"), status.truncated, status.requests.failed) == ([5, 10], 1, 1)
+    assert backend.asked == []
+    with opened(RunFolder(Path("a"))) as store:
+        store.retry_failed()
+    status, _ = run("a", Limited())
+    assert (outputs("a"), status.truncated, status.state) == ([5, 15], 0, "done")
+
+
+def test_retry_is_the_request_of_a_higher_limit() -> None:
+    """A run with twice the limit from the start takes the answers that retries brought."""
+    source = lengths(5, 15)
+    run("a", Limited(), spec_for(source, max_output_tokens=10))
+    run("a", Limited(), retry_truncated=True)
+    backend = Limited()
+    run("b", backend, spec_for(source, max_output_tokens=20), reuse=["a"])
+    assert (backend.asked, outputs("b")) == ([("5", 20)], [5, 15])
+
+
+def test_through_the_command_line(command: Command) -> None:
+    """A run that takes all of another's answers, a retry of one that was cut off, an export."""
+
+    def teacher(body: dict[str, Any]) -> Reply:
+        cut_off = "long" in body["messages"][-1]["content"] and body["max_tokens"] < 20
+        return Reply("An answer", finish_reason="length" if cut_off else "stop")
+
+    write_jsonl(Path("d.jsonl"), [{"prompt": "short"}, {"prompt": "long"}])
+    with LLMServer(answer=teacher) as server:
+        env = {"LLM_API_KEY": "sk-test", "LLM_API_BASE": server.base_url, "LLM_MODEL": "m"}
+        base = ("distill", "--dataset-name", "d.jsonl", "--sample-size", 0, "--drop-truncated")
+        limit = ("--max-output-tokens", 10, "--formats", "alpaca", "--run")
+        assert command(*base, *limit, "a", env=env).returncode == 0
+        done = command(*base, *limit, "b", "--reuse", "a", env=env)
+        assert "reused 2 answers of run output/a\n" in done.stderr
+        files = ["output/b/distilled.json  (2 rows)", "output/b/distilled-alpaca.json  (1 rows)"]
+        assert (done.returncode, done.stdout.splitlines()) == (0, files)
+        status = command("status", "b").stdout
+        assert "fastdatasets resume output/b --retry-truncated" in status
+        done = command("resume", "b", "--retry-truncated", "--reuse", "a", env=env)
+        assert "asking again for 1 answers that were cut off: twice the limit\n" in done.stderr
+        files = ["output/b/distilled.json  (2 rows)", "output/b/distilled-alpaca.json  (2 rows)"]
+        assert (done.returncode, done.stdout.splitlines()) == (0, files)
+        limits = sorted(
+            json.loads(text)["max_tokens"] for text in server.bill.executions.elements()
+        )
+        assert limits == [10, 10, 20]
+    files = ["output/a/distilled.json  (2 rows)", "output/a/distilled-sharegpt.json  (1 rows)"]
+    done = command("export", "a", "--drop-truncated", "--formats", "sharegpt")
+    assert (done.returncode, done.stdout.splitlines()) == (0, files)
