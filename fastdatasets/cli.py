@@ -24,6 +24,7 @@ DAY_OPTIONS = frozenset(
     {
         "engine_arg",
         "max_attempts",
+        "reuse",
         "wait",
         "keep_files",
         "resubmit_lost",
@@ -77,12 +78,14 @@ def distill(
     language: opt.LanguageName = None,
     skip_generation: opt.SkipGeneration = False,
     include_reasoning: opt.IncludeReasoning = False,
+    drop_truncated: opt.DropTruncated = False,
     formats: opt.Formats = None,
     output_file: opt.OutputFile = None,
     output_dir: opt.OutputDir = None,
     run: opt.NewRunName = None,
     engine_arg: opt.EngineArg = None,
     max_attempts: opt.MaxAttempts = 3,
+    reuse: opt.Reuse = None,
     wait: opt.Wait = True,
     keep_files: opt.KeepFiles = False,
     max_enqueued_tokens: opt.MaxEnqueuedTokens = None,
@@ -116,12 +119,14 @@ def augment(
     language: opt.LanguageName = None,
     skip_generation: opt.SkipGeneration = False,
     include_reasoning: opt.IncludeReasoning = False,
+    drop_truncated: opt.DropTruncated = False,
     formats: opt.Formats = None,
     output_file: opt.OutputFile = None,
     output_dir: opt.OutputDir = None,
     run: opt.NewRunName = None,
     engine_arg: opt.EngineArg = None,
     max_attempts: opt.MaxAttempts = 3,
+    reuse: opt.Reuse = None,
     wait: opt.Wait = True,
     keep_files: opt.KeepFiles = False,
     max_enqueued_tokens: opt.MaxEnqueuedTokens = None,
@@ -139,10 +144,12 @@ def augment(
 def resume(
     run: opt.RunName = None,
     retry_failed: opt.RetryFailed = False,
+    retry_truncated: opt.RetryTruncated = False,
     resubmit_lost: opt.ResubmitLost = False,
     output_dir: opt.OutputDir = None,
     engine_arg: opt.EngineArg = None,
     max_attempts: opt.MaxAttempts = 3,
+    reuse: opt.Reuse = None,
     wait: opt.Wait = True,
     keep_files: opt.KeepFiles = False,
     max_enqueued_tokens: opt.MaxEnqueuedTokens = None,
@@ -157,7 +164,9 @@ def resume(
     from fastdatasets.day import Day
     from fastdatasets.session import resume as go_on
 
-    outcome = go_on(run, output_dir, Day(**day), retry_failed=retry_failed)
+    outcome = go_on(
+        run, output_dir, Day(**day), retry_failed=retry_failed, retry_truncated=retry_truncated
+    )
     if outcome is None:
         print("nothing to resume: no run is unfinished")
     else:
@@ -260,12 +269,15 @@ def export(
     formats: opt.Formats = None,
     include_reasoning: opt.IncludeReasoning = False,
     output_file: opt.OutputFile = None,
+    drop_truncated: opt.DropTruncated = False,
     output_dir: opt.OutputDir = None,
 ) -> None:
     """Write a run's files again, of what is answered so far: the newest run's, if none is named."""
     from fastdatasets.session import export_again
 
-    _print_files(export_again(run, output_dir, formats, include_reasoning, output_file))
+    _print_files(
+        export_again(run, output_dir, formats, include_reasoning, output_file, drop_truncated)
+    )
 
 
 def _start(mode: Mode, options: dict[str, Any]) -> None:

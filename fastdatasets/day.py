@@ -31,6 +31,7 @@ class Day:
 
     engine_arg: Sequence[str] = ()
     max_attempts: int = 3
+    reuse: Sequence[str] = ()
     wait: bool = True
     keep_files: bool = False
     resubmit_lost: bool = False

@@ -53,7 +53,10 @@ def export(
     answer are in none of the files.
     """
     options = options or run.export
-    uses = {"include_reasoning": options.include_reasoning}  # parameters of the training formats
+    uses = {  # parameters of the training formats
+        "include_reasoning": options.include_reasoning,
+        "drop_truncated": options.drop_truncated,
+    }
     files = export_files(folder, run.mode, options)
     rows = dict.fromkeys(files, 0)
     with ExitStack() as stack:

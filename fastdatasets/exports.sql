@@ -1,5 +1,6 @@
 -- Every export by its file: the objects it is made of, from the view export_rows. $include_reasoning: the
 -- reasoning, a blank line, then the output. A row without an output never stands in a training file.
+-- $drop_truncated: nor does a row whose answer was cut off at the token limit.
 
 -- name: distilled
 SELECT record, ordinal, {
@@ -23,7 +24,7 @@ SELECT record, ordinal, {
                    ELSE output END
 } AS object
 FROM export_rows
-WHERE output <> ''
+WHERE output <> '' AND NOT ($drop_truncated AND coalesce(finish_reason, '') = 'length')
 
 -- name: sharegpt
 SELECT record, ordinal, {'conversations': [
@@ -36,4 +37,4 @@ SELECT record, ordinal, {'conversations': [
                    THEN reasoning || chr(10) || chr(10) || output ELSE output END}
 ]} AS object
 FROM export_rows
-WHERE output <> ''
+WHERE output <> '' AND NOT ($drop_truncated AND coalesce(finish_reason, '') = 'length')

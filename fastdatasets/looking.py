@@ -89,4 +89,9 @@ def to_text(view: View) -> str:
         lines.append(f"  go on with: fastdatasets resume {view.folder.path}")
     elif counts.failed and not view.held_by:
         lines.append(f"  ask again with: fastdatasets resume {view.folder.path} --retry-failed")
+    elif status.truncated and not view.held_by:
+        lines.append(
+            "  ask again for what was cut off: "
+            f"fastdatasets resume {view.folder.path} --retry-truncated"
+        )
     return "\n".join(lines)

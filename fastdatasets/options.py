@@ -115,6 +115,15 @@ EngineArg = Annotated[
 MaxAttempts = Annotated[
     int, typer.Option(help="Attempts per request.", min=1, rich_help_panel=MODEL)
 ]
+Reuse = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="RUN",
+        help="Take answers to the same requests from this earlier run: its folder, or its name. "
+        "Repeatable.",
+        rich_help_panel=DATA,
+    ),
+]
 SkipGeneration = Annotated[
     bool,
     typer.Option(help="Export the dataset's own outputs; ask nothing.", rich_help_panel=OUTPUT),
@@ -123,6 +132,14 @@ IncludeReasoning = Annotated[
     bool,
     typer.Option(
         help="Put the reasoning before the output in the training files.", rich_help_panel=OUTPUT
+    ),
+]
+DropTruncated = Annotated[
+    bool,
+    typer.Option(
+        "--drop-truncated",
+        help="Leave answers that were cut off at the token limit out of the training files.",
+        rich_help_panel=OUTPUT,
     ),
 ]
 Formats = Annotated[
@@ -221,5 +238,11 @@ GpuPrice = Annotated[
 ]
 RetryFailed = Annotated[
     bool, typer.Option("--retry-failed", help="Ask again for what failed for good.")
+]
+RetryTruncated = Annotated[
+    bool,
+    typer.Option(
+        "--retry-truncated", help="Ask again, with twice the limit, for what was cut off at it."
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object, for machines.")]

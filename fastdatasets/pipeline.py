@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 
 import duckdb
@@ -10,6 +10,7 @@ import duckdb
 from backends import Backend
 from fastdatasets.export import Exported, export
 from fastdatasets.progress import RunProgress
+from fastdatasets.reuse import Earlier
 from fastdatasets.sources import close_source, open_source, read_error
 from fastdatasets.stages import stages_of
 from store import RunFolder, WorkStore
@@ -25,21 +26,26 @@ def go_on(
     progress: RunProgress,
     max_samples: int,
     options: ExportOptions | None = None,
+    earlier: Sequence[RunFolder] = (),
 ) -> tuple[Status, list[Exported]]:
     """Do all that is left of a run; gives where it stands then and the files that were written.
 
     May be called again at any time, after any death: each step looks at the store for what is left.
     max_samples: how often a record is asked for variants, where some could not be used. options: of
-    the day, for the exports; else the run's own.
+    the day, for the exports; else the run's own. earlier: runs whose answers to the same requests
+    are taken; the run itself is passed over.
     """
     run = store.run()
     sample(store, run, progress.say)
+    others = Earlier([one for one in earlier if not one.path.samefile(folder.path)], progress.say)
     with ExitStack() as opened:
         backend: Backend | None = None
         for stage in stages_of(run, max_samples):
             while True:
                 stage.derive(store)
                 stage.plan(store, progress)
+                if others.answer(store):
+                    continue  # such answers too become rows, and may leave more to ask
                 if _is_answered(progress.look_now(store)) and not store.journal.live():
                     break
                 backend = backend or opened.enter_context(closing(make_backend(run)))
@@ -55,7 +61,10 @@ def go_on(
             )
     files = export(folder, store, run, options)
     if missing := files[0].rows - min(file.rows for file in files):
-        progress.say(f"{missing} rows have no output: in distilled.json, in no training file")
+        dropped = " or were cut off" if (options or run.export).drop_truncated else ""
+        progress.say(
+            f"{missing} rows have no output{dropped}: in distilled.json, in no training file"
+        )
     return progress.finish(store), files
 
 

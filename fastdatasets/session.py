@@ -16,6 +16,7 @@ from fastdatasets.export import Exported, export, parse_formats
 from fastdatasets.pipeline import go_on
 from fastdatasets.prices import parse_price
 from fastdatasets.progress import ConsoleProgress
+from fastdatasets.reuse import find_earlier
 from fastdatasets.runs import (
     RunSpec,
     find_run,
@@ -83,6 +84,7 @@ def start(wishes: Wishes, output_dir: Path | None, name: str | None, day: Day) -
     spec = wishes.spec(settings)
     day.check(spec.backend, spec.model, generates=not spec.skip_generation)
     output_dir = output_dir or settings.fastdatasets_output_dir
+    earlier = find_earlier(day.reuse, output_dir)
     others = [
         folder
         for folder in newest_first(output_dir)
@@ -98,7 +100,7 @@ def start(wishes: Wishes, output_dir: Path | None, name: str | None, day: Day) -
                     f"unfinished (fastdatasets resume {others[0].path})"
                 )
             progress.say(f"run {folder.path}: {_engine(wishes, spec)}, model {spec.model}")
-            return _work(folder, store, progress, settings, day, spec.export)
+            return _work(folder, store, progress, settings, day, earlier, spec.export)
     except UserError:
         _forget_if_nothing_was_sampled(folder)
         raise
@@ -110,17 +112,24 @@ def resume(
     day: Day = TODAY,
     *,
     retry_failed: bool = False,
+    retry_truncated: bool = False,
 ) -> Outcome | None:
     """Go on with a run, the newest unfinished one where none is named; None where there is none."""
     settings = load_settings()
-    folder = find_unfinished(name, output_dir or settings.fastdatasets_output_dir)
+    output_dir = output_dir or settings.fastdatasets_output_dir
+    folder = find_unfinished(name, output_dir)
     if folder is None:
         return None
+    earlier = find_earlier(day.reuse, output_dir)
     with opened(folder) as store, ConsoleProgress(folder, day.max_attempts) as progress:
         progress.say(f"run {folder.path}")
         if retry_failed:
             store.retry_failed()
-        return _work(folder, store, progress, settings, day)
+        if retry_truncated:
+            progress.look_now(store)  # else it would still be 'done' after a death right here
+            again = store.retry_truncated()
+            progress.say(f"asking again for {again} answers that were cut off: twice the limit")
+        return _work(folder, store, progress, settings, day, earlier)
 
 
 def cancel(
@@ -149,6 +158,7 @@ def export_again(
     formats: str | None = None,
     include_reasoning: bool = False,
     output_file: Path | None = None,
+    drop_truncated: bool = False,
 ) -> tuple[str, ...]:
     """Write a run's files of what is answered so far; options not given are the run's own."""
     folder = find_or_newest(name, output_dir or load_settings().fastdatasets_output_dir)
@@ -159,6 +169,8 @@ def export_again(
             options = replace(options, formats=parse_formats(formats))
         if include_reasoning:
             options = replace(options, include_reasoning=True)
+        if drop_truncated:
+            options = replace(options, drop_truncated=True)
         if output_file is not None:
             options = replace(options, output_file=writable(output_file))
         return _describe(export(folder, store, run, options))
@@ -180,6 +192,7 @@ def _work(
     progress: ConsoleProgress,
     settings: Settings,
     day: Day,
+    earlier: Sequence[RunFolder],
     options: ExportOptions | None = None,
 ) -> Outcome:
     def make_backend(run: Run) -> Backend:
@@ -192,7 +205,9 @@ def _work(
         return backend
 
     try:
-        status, files = go_on(folder, store, make_backend, progress, day.max_attempts, options)
+        status, files = go_on(
+            folder, store, make_backend, progress, day.max_attempts, options, earlier
+        )
     except (KeyboardInterrupt, RuntimeError, duckdb.Error) as error:
         # DuckDB 2.0 raises a bare RuntimeError where a Ctrl-C interrupts a statement, or an error
         # of its own that names it.

@@ -44,6 +44,7 @@ class Wishes:
     include_reasoning: bool = False
     formats: str | None = None
     output_file: Path | None = None
+    drop_truncated: bool = False
 
     def spec(self, settings: Settings) -> RunSpec:
         """The run these wishes and settings make; raises UserError."""
@@ -77,6 +78,7 @@ class Wishes:
                 formats=parse_formats(formats),
                 include_reasoning=self.include_reasoning,
                 output_file=writable(self.output_file),
+                drop_truncated=self.drop_truncated,
             ),
         )
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from store.models import FREE, Bought, Cost, Price, Saved, Usage, dollars
+from store.models import FREE, Bought, Cost, Price, Saved, Usage, dollars, rate_parameters
 
 if TYPE_CHECKING:
     from store.database import Database
@@ -32,6 +32,7 @@ def bill(database: Database, journal: Journal, done: int, left: int) -> Cost:
     billed = sum((job.rates or FREE).cost(job.usage) for job in jobs)
     unsure = int(unsure_charges) + sum(job.untold_cost(job.rates or FREE) for job in jobs)
     spent = int(answers) + int(charges) - int(unsure_charges) + billed
+    (reused,) = database.row("reused_cost", **rate_parameters(price.rates))
     usual = Usage(
         sum(job.usage.prompt for job in jobs),
         sum(job.usage.cached for job in jobs),
@@ -45,7 +46,7 @@ def bill(database: Database, journal: Journal, done: int, left: int) -> Cost:
         Saved(
             None if price.live is None else dollars(price.live.cost(usual) - billed),
             dollars(repeated),
-            None,
+            dollars(int(reused or 0)),
         ),
         price.source,
         tuple(_bought(*row[:6]) for row in stages),

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import duckdb
 import pyarrow as pa
@@ -21,6 +21,7 @@ TEXTS = 4096  # of them at a time where many are read
 RETRY_SECONDS = 0.2  # between two tries for a file that another process has open
 
 OnWait = Callable[[str], None]
+T = TypeVar("T")
 
 
 class Database:
@@ -48,33 +49,18 @@ class Database:
         self.connection = self._connect(wait_seconds)
 
     def _connect(self, wait_seconds: float) -> duckdb.DuckDBPyConnection:
-        deadline = time.monotonic() + wait_seconds
-        said = False
-        while True:
-            try:
-                return duckdb.connect(
-                    str(self._path),
-                    read_only=self._read_only,
-                    config={
-                        "memory_limit": MEMORY_LIMIT,
-                        "wal_autocheckpoint": "64MB",
-                        "temp_directory": str(self._path.parent / "spill"),
-                    },
-                )
-            except duckdb.IOException as error:
-                holder = _holder(error)
-                if holder is None:
-                    reason = str(error).splitlines()[0]
-                    raise UserError(f"{self._path} is not a work store: {reason}") from None
-                if time.monotonic() >= deadline:
-                    raise TimeoutError(holder) from None
-                if self._on_wait is not None and not said:
-                    self._on_wait(holder)
-                    said = True
-                time.sleep(min(RETRY_SECONDS, max(0.0, deadline - time.monotonic())))
-            except duckdb.Error as error:
-                reason = str(error).splitlines()[0]
-                raise UserError(f"{self._path} cannot be opened: {reason}") from None
+        def connect() -> duckdb.DuckDBPyConnection:
+            return duckdb.connect(
+                str(self._path),
+                read_only=self._read_only,
+                config={
+                    "memory_limit": MEMORY_LIMIT,
+                    "wal_autocheckpoint": "64MB",
+                    "temp_directory": str(self._path.parent / "spill"),
+                },
+            )
+
+        return _when_free(self._path, connect, wait_seconds, self._on_wait)
 
     def close(self) -> None:
         """Give the file free."""
@@ -89,6 +75,18 @@ class Database:
         self.connection.close()
         yield
         self.connection = self._connect(float("inf"))
+
+    @contextmanager
+    def attached(self, path: Path, wait_seconds: float) -> Iterator[None]:
+        """Have another store's tables as earlier.… in the block, read-only.
+
+        Raises UserError and TimeoutError as opening it does.
+        """
+        _when_free(path, lambda: self.run("attach_earlier", path=str(path)), wait_seconds)
+        try:
+            yield
+        finally:
+            self.run("detach_earlier")
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -146,6 +144,31 @@ class Database:
         finally:
             with suppress(duckdb.Error):  # in a transaction that failed it goes by itself
                 self.connection.unregister("incoming")
+
+
+def _when_free(
+    path: Path, open_file: Callable[[], T], wait_seconds: float, on_wait: OnWait | None = None
+) -> T:
+    """What open_file gives, called again while another process has the file open."""
+    deadline = time.monotonic() + wait_seconds
+    said = False
+    while True:
+        try:
+            return open_file()
+        except duckdb.IOException as error:
+            holder = _holder(error)
+            if holder is None:
+                reason = str(error).splitlines()[0]
+                raise UserError(f"{path} is not a work store: {reason}") from None
+            if time.monotonic() >= deadline:
+                raise TimeoutError(holder) from None
+            if on_wait is not None and not said:
+                on_wait(holder)
+                said = True
+            time.sleep(min(RETRY_SECONDS, max(0.0, deadline - time.monotonic())))
+        except duckdb.Error as error:
+            reason = str(error).splitlines()[0]
+            raise UserError(f"{path} cannot be opened: {reason}") from None
 
 
 def _holder(error: duckdb.IOException) -> str | None:

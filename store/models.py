@@ -77,6 +77,7 @@ class ExportOptions:
     formats: tuple[str, ...] = ("alpaca", "sharegpt")
     include_reasoning: bool = False
     output_file: str | None = None
+    drop_truncated: bool = False  # from the training files
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

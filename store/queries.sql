@@ -47,8 +47,14 @@ SELECT stage, count(*), coalesce(sum(prompt_tokens), 0)::BIGINT, coalesce(sum(ca
        coalesce(sum(cost * (asked - 1)), 0)::BIGINT AS repeated
 FROM results
 JOIN (SELECT request_id, min(stage) AS stage, count(*) AS asked FROM asks GROUP BY request_id) USING (request_id)
+WHERE NOT reused
 GROUP BY stage
 ORDER BY min(results.rowid)
+
+-- name: reused_cost
+-- Picodollars that reused answers would have cost.
+SELECT sum(cost_of(prompt_tokens, cached_tokens, completion_tokens, $input, $cached, $output))::BIGINT
+FROM results WHERE reused
 
 -- name: insert_event
 INSERT INTO events VALUES ($event, (now() AT TIME ZONE 'UTC'), $detail)
@@ -160,9 +166,75 @@ SELECT record, $stage, ordinal, sample, request_id::UUID FROM incoming
 INSERT INTO results
 SELECT request_id::UUID, text, reasoning, finish_reason, prompt_tokens, completion_tokens,
        cached_tokens, $backend, cost_of(prompt_tokens, cached_tokens, completion_tokens, $input, $cached, $output), NULL,
-       (now() AT TIME ZONE 'UTC')
+       (now() AT TIME ZONE 'UTC'), false
 FROM incoming
 WHERE request_id::UUID NOT IN (SELECT request_id FROM results)
+
+-- name: attach_earlier
+ATTACH $path AS earlier (READ_ONLY)
+
+-- name: detach_earlier
+DETACH earlier
+
+-- name: has_open
+SELECT count(*) > 0
+FROM (SELECT request_id FROM requests
+      ANTI JOIN results USING (request_id)
+      ANTI JOIN requests_in_jobs USING (request_id)
+      LIMIT 1)
+
+-- name: reuse_results
+-- What an earlier run answered of the requests that have no result here and are in no job, given up or
+-- not. By its id a request is the same body to the same model.
+INSERT INTO results
+SELECT request_id, text, reasoning, finish_reason, prompt_tokens, completion_tokens, cached_tokens,
+       backend, 0, NULL, happened_at, true
+FROM earlier.results
+SEMI JOIN (SELECT request_id FROM requests
+           ANTI JOIN results USING (request_id)
+           ANTI JOIN requests_in_jobs USING (request_id)) USING (request_id)
+
+-- name: find_cut_off
+-- Rows whose latest ask has an answer that was cut off, and the requests they asked.
+CREATE OR REPLACE TEMP TABLE cut_off AS
+SELECT record, ordinal, sample, request_id, params, position
+FROM (SELECT record, ordinal, sample, request_id FROM asks WHERE stage = 'answer')
+SEMI JOIN (SELECT request_id FROM results WHERE finish_reason = 'length') USING (request_id)
+JOIN (SELECT request_id, params, rowid AS position FROM requests) USING (request_id)
+LEFT JOIN (SELECT record, ordinal, max(sample) AS latest
+           FROM asks
+           WHERE stage = 'answer' AND sample > 0
+           GROUP BY record, ordinal) USING (record, ordinal)
+WHERE sample = coalesce(latest, 0)
+
+-- name: cut_off_params
+SELECT DISTINCT params FROM cut_off
+
+-- name: find_retries
+-- incoming: for each params those with another limit. The id is that of an Ask with sample 0: the limit
+-- alone makes it another request, the same as in a run that had this limit from the start.
+CREATE OR REPLACE TEMP TABLE retries AS
+SELECT record, ordinal, sample + 1 AS sample, retry_params, position,
+       left(sha256(retry_params || chr(10) || messages), 32)::UUID AS request_id
+FROM cut_off
+JOIN incoming USING (params)
+JOIN (SELECT messages, rowid AS position FROM requests) USING (position)
+
+-- name: insert_retried_requests
+INSERT INTO requests
+SELECT request_id, retry_params, messages
+FROM (SELECT request_id, any_value(retry_params) AS retry_params, min(position) AS position
+      FROM retries GROUP BY request_id)
+JOIN (SELECT messages, rowid AS position FROM requests) USING (position)
+ANTI JOIN requests USING (request_id)
+ORDER BY position
+
+-- name: insert_retries
+INSERT INTO asks
+SELECT record, 'answer', ordinal, sample, request_id FROM retries ORDER BY record, ordinal
+
+-- name: count_retries
+SELECT count(DISTINCT request_id) FROM retries
 
 -- name: insert_failures
 INSERT INTO failures
@@ -254,14 +326,14 @@ SELECT
     (SELECT count(*) FROM requests SEMI JOIN results USING (request_id)),
     (SELECT count(*) FROM failed_for_good($max_attempts) ANTI JOIN requests_in_jobs USING (request_id)),
     (SELECT count(*) FROM requests_in_jobs ANTI JOIN results USING (request_id)),
-    (SELECT count(*) FROM results WHERE finish_reason = 'length'),
+    (SELECT count(*) FROM (FROM results WHERE finish_reason = 'length') SEMI JOIN current_asks USING (request_id)),
     (SELECT coalesce(sum(prompt_tokens), 0)::BIGINT FROM results),
     (SELECT coalesce(sum(completion_tokens), 0)::BIGINT FROM results)
 
 -- name: unasked
 -- Records and variants without a question for their answer.
 SELECT (SELECT count(*) FROM records) + (SELECT count(*) FROM variants)
-       - (SELECT count(*) FROM asks WHERE stage = 'answer')
+       - (SELECT count(*) FROM asks WHERE stage = 'answer' AND sample = 0)
 
 -- name: failure_reasons
 -- The latest message of each request that has no result, most frequent first.
@@ -281,7 +353,7 @@ CREATE OR REPLACE TEMP TABLE export_keys AS
 SELECT *, sum(bytes) OVER (ORDER BY record, ordinal) // $page_bytes AS page
 FROM (
     SELECT record, ordinal, record_row, result_row, variant_row, record_bytes + result_bytes AS bytes
-    FROM (SELECT record, ordinal, request_id FROM asks WHERE stage = 'answer')
+    FROM (SELECT record, ordinal, request_id FROM current_asks WHERE stage = 'answer')
     JOIN (SELECT record, rowid AS record_row, strlen(instruction) + strlen(input) AS record_bytes
           FROM records) USING (record)
     JOIN (SELECT request_id, rowid AS result_row,
@@ -384,7 +456,7 @@ ORDER BY line
 INSERT INTO results
 SELECT request_id, text, reasoning, finish_reason, prompt_tokens, completion_tokens, cached_tokens,
        $backend, cost_of(prompt_tokens, cached_tokens, completion_tokens, $input, $cached, $output), $job_id,
-       (now() AT TIME ZONE 'UTC')
+       (now() AT TIME ZONE 'UTC'), false
 FROM (SELECT * REPLACE (request_id::UUID AS request_id) FROM incoming)
 SEMI JOIN (SELECT request_id FROM job_requests WHERE job_id = $job_id) USING (request_id)
 ANTI JOIN results USING (request_id)
@@ -400,7 +472,7 @@ SELECT request_id,
             THEN content ->> '$' ELSE error('not plain') END,
        NULL, finish_reason, prompt_tokens, completion_tokens, cached_tokens, $backend,
        cost_of(prompt_tokens, cached_tokens, completion_tokens, $input, $cached, $output), $job_id,
-       (now() AT TIME ZONE 'UTC')
+       (now() AT TIME ZONE 'UTC'), false
 FROM (
     SELECT try_cast(custom_id AS UUID) AS request_id, response.status_code,
            choice.message.content, choice.finish_reason,

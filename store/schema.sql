@@ -60,14 +60,15 @@ CREATE TABLE derivations (
 
 -- One question to the teacher. request_id: the first 128 bits of the SHA-256 of the canonical logical
 -- request (and of the sample, where the same question is asked again on purpose), so that equal
--- questions are one request.
+-- questions are one request, in this store and in others.
 CREATE TABLE requests (
     request_id UUID NOT NULL,
     params     VARCHAR NOT NULL,          -- canonical JSON: the model and its generation parameters
     messages   VARCHAR NOT NULL USING COMPRESSION zstd           -- canonical JSON: [{"content", "role"}, …]
 );
 
--- Which row of which stage asks which question. sample > 0: the same question once more, on purpose.
+-- Which row of which stage asks which question. sample > 0: once more, on purpose; by the stage vary
+-- the same question, by the stage answer, where the answer was cut off, with twice the limit.
 CREATE TABLE asks (
     record     BIGINT NOT NULL,
     stage      VARCHAR NOT NULL,
@@ -87,7 +88,8 @@ CREATE TABLE results (
     backend           VARCHAR NOT NULL,
     cost              BIGINT,             -- picodollars, at the price when it was bought; null: not known
     job_id            VARCHAR,
-    happened_at       TIMESTAMP NOT NULL
+    happened_at       TIMESTAMP NOT NULL,
+    reused            BOOLEAN NOT NULL    -- taken from an earlier run: it cost nothing in this one
 );
 
 -- A row an attempt. round: how often --retry-failed had been said; only the current round counts.
@@ -139,8 +141,20 @@ SELECT request_id
 FROM job_requests
 WHERE job_id NOT IN (SELECT job_id FROM job_events WHERE event = 'closed');
 
+-- The asks whose answers count: of what asks for one row's answer the latest that has a result; while
+-- none has one, the first.
+CREATE VIEW current_asks AS
+SELECT record, stage, ordinal, sample, request_id
+FROM asks
+LEFT JOIN (SELECT record, stage, ordinal, max(sample) AS latest
+           FROM asks SEMI JOIN results USING (request_id)
+           WHERE stage = 'answer' AND sample > 0
+           GROUP BY record, stage, ordinal) USING (record, stage, ordinal)
+WHERE stage <> 'answer' OR sample = coalesce(latest, 0);
+
 -- What is known of an answer's length before it is asked for: the bytes of the old outputs of the records
--- that ask for it (0: none), and the bytes of what the answer is told by: that, else the prompt.
+-- that ask for it (0: none), and the bytes of what the answer is told by: that, else the prompt. A retry
+-- of an answer that was cut off is told nothing by the old output: it proved longer than half the limit.
 CREATE VIEW request_hints AS
 SELECT request_id, params, (params ->> 'max_tokens')::BIGINT AS max_tokens,
        coalesce(old_bytes, 0) > 0 AS has_old,
@@ -148,7 +162,7 @@ SELECT request_id, params, (params ->> 'max_tokens')::BIGINT AS max_tokens,
 FROM requests
 LEFT JOIN (SELECT request_id, max(strlen(original_output)) AS old_bytes
            FROM asks JOIN records USING (record)
-           WHERE stage = 'answer' AND ordinal = 0
+           WHERE stage = 'answer' AND ordinal = 0 AND sample = 0
            GROUP BY request_id) USING (request_id);
 
 -- Expected completion tokens of each request. Learnt from the results so far, by a straight line where

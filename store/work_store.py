@@ -49,6 +49,7 @@ from store.rows import (
     DERIVATION_SCHEMA,
     FAILURE_SCHEMA,
     RESULT_SCHEMA,
+    RETRY_SCHEMA,
     VARIANT_SCHEMA,
     table,
     table_of,
@@ -406,6 +407,42 @@ class WorkStore:
         """Let requests that failed for good be asked again: earlier failures no longer count."""
         self._event(Event.RETRY_FAILED, {})
 
+    def retry_truncated(self) -> int:
+        """Ask again, with twice the limit, for answers that were cut off; gives how many.
+
+        Until the new answer is there the old one counts. Rows whose latest ask has no answer yet
+        are let be, so that saying it twice doubles once.
+        """
+        with self.database.transaction():
+            self.database.run("find_cut_off")
+            doubled = [
+                (params, twice)
+                for (params,) in self.database.rows("cut_off_params")
+                if (twice := _with_twice_the_limit(params)) is not None
+            ]
+            if not doubled:
+                return 0
+            with self.database.incoming(table(doubled, RETRY_SCHEMA)):
+                self.database.run("find_retries")
+            self.database.run("insert_retried_requests")
+            self.database.run("insert_retries")
+            (requests,) = self.database.row("count_retries")
+        return int(requests)
+
+    def has_open(self) -> bool:
+        """Whether any request has no answer and is in no job that is still going."""
+        (found,) = self.database.row("has_open")
+        return bool(found)
+
+    def reuse(self, earlier: Path, wait_seconds: float) -> int:
+        """Take answers to such requests from another run's store, read-only; gives how many.
+
+        Raises TimeoutError after wait_seconds in which another process held that file.
+        """
+        with self.database.attached(earlier, wait_seconds):
+            (answers,) = self.database.row("reuse_results")
+        return int(answers)
+
     # -- looking
 
     def status(self, name: str, max_attempts: int) -> Status:
@@ -482,6 +519,15 @@ def _run_row(run: Run) -> dict[str, Any]:
     for name in ("columns", "params", "templates", "export"):
         row[name] = msgspec.json.encode(row[name]).decode()
     return row
+
+
+def _with_twice_the_limit(params: str) -> str | None:
+    """A request's parameters with max_tokens doubled; None where there is no limit."""
+    values = msgspec.json.decode(params)
+    if values.get("max_tokens") is None:
+        return None
+    values["max_tokens"] *= 2
+    return msgspec.json.encode(values, order="sorted").decode()
 
 
 def _in_common(one: str, other: str) -> int:

@@ -206,5 +206,5 @@ def test_status_tells_the_bill(server: LLMServer, command: Command) -> None:
     assert f"{spent:.4f} USD spent (genai-prices" in shown
     assert (cost["spent"], cost["saved"]) == (
         float(spent),
-        {"batch": None, "dedup": 0, "reuse": None},
+        {"batch": None, "dedup": 0, "reuse": 0},
     )
