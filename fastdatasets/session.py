@@ -195,10 +195,12 @@ def _work(
     earlier: Sequence[RunFolder],
     options: ExportOptions | None = None,
 ) -> Outcome:
+    run = store.run()
+    price = day.price(run.backend, run.model, generates=not run.skip_generation)
+    if price is not None:
+        store.set_price(price)
+
     def make_backend(run: Run) -> Backend:
-        price = day.price(run.backend, run.model, generates=True)
-        if price is not None:
-            store.set_price(price)
         backend = day.backend(run, settings, folder)
         if run.backend != "vllm" and store.has_pending(day.max_attempts):
             progress.say(one_line(_expected(store, run, day), run.backend))

@@ -341,3 +341,18 @@ def test_users_errors(command: Command, arguments: list[str], message: str) -> N
     wishes_for(HELLO)
     done = command("estimate", "--dataset-name", "d.jsonl", *arguments)
     assert (done.returncode, done.stdout, done.stderr) == (1, "", f"fastdatasets: {message}\n")
+
+
+@pytest.mark.slow
+def test_prompt_tokens_are_those_of_the_engine(command: Command, tmp_path: Path) -> None:
+    """For a model whose tokenizer is at hand the estimate is what the engine then counts."""
+    rows: list[dict[str, object]] = [
+        {"prompt": f"Was ist {number} + {number}? 请回答。 {'word ' * number}"}
+        for number in range(8)
+    ]
+    options = ("--dataset-name", write_jsonl(tmp_path / "d.jsonl", rows), "--sample-size", 0)
+    told = json.loads(command("estimate", *options, "--backend", "vllm", "--json").stdout)
+    run = ("--backend", "vllm", "--max-output-tokens", 4, "--run", "r")
+    assert command("distill", *options, *run).returncode == 0
+    counted = json.loads(command("status", "r", "--json").stdout)["tokens"]["prompt"]
+    assert told["prompt_tokens"] == counted

@@ -172,6 +172,28 @@ def test_same_questions_are_paid_once(server: LLMServer) -> None:
     assert (status.cost.spent, status.cost.saved.dedup) == (cost, 2 * cost)
 
 
+def test_second_run_over_the_same_data_costs_nothing(server: LLMServer) -> None:
+    """With --reuse the same data asks nothing, and what that saved is what it had cost."""
+    distill("openai-batch", **PRICE)
+    spent = Decimal(billed(server))
+    Path("output/r").rename("output/earlier")
+    second = distill("openai-batch", reuse=("earlier",), max_cost="0.01", **PRICE).status
+    assert (second.state.value, Decimal(billed(server))) == ("done", spent)
+    assert second.cost.spent == 0
+    assert second.cost.saved is not None
+    assert second.cost.saved.reuse == spent
+
+
+def test_reuse_is_told_on_the_bill(server: LLMServer) -> None:
+    """A larger sample pays for what is new, and is told what the rest would have cost."""
+    distill("openai-batch", questions=QUESTIONS[:20], **PRICE)
+    old = Decimal(billed(server))
+    Path("output/r").rename("output/earlier")
+    cost = distill("openai-batch", reuse=("earlier",), **PRICE).status.cost
+    assert cost.saved is not None
+    assert (cost.spent, cost.saved.reuse) == (Decimal(billed(server)) - old, old)
+
+
 @pytest.mark.parametrize(
     ("day", "message"),
     [
