@@ -376,23 +376,35 @@ STEPS: dict[str, tuple[Step, Step | None]] = {
 # -- running and telling
 
 
-def measured(command: list[str], environment: dict[str, str] | None = None) -> Figures:
+MEASURE = """
+import json, resource, subprocess, sys, time
+began = time.perf_counter()
+code = subprocess.call(sys.argv[1:], stdout=subprocess.DEVNULL)
+usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+figures = {
+    "seconds": time.perf_counter() - began,
+    "cpu_seconds": usage.ru_utime + usage.ru_stime,
+    "rss_mb": usage.ru_maxrss / 1024,
+}
+print(json.dumps(figures))
+sys.exit(code)
+"""
+
+
+def measured(command: list[str], environment: dict[str, str]) -> Figures:
     """A command's wall clock and CPU seconds, and its peak RSS in MB."""
-    began = time.perf_counter()
-    process = subprocess.Popen(
-        command, env={**os.environ, **(environment or {})}, cwd=ROOT, stderr=subprocess.PIPE
+    done = subprocess.run(
+        [sys.executable, "-c", MEASURE, *command],
+        env={**os.environ, **environment},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
     )
-    assert process.stderr is not None
-    said = process.stderr.read().decode()
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode not in (0, 3):
-        raise SystemExit(f"{' '.join(command)} ended with {process.returncode}:\n{said}")
-    return {
-        "seconds": time.perf_counter() - began,
-        "cpu_seconds": usage.ru_utime + usage.ru_stime,
-        "rss_mb": usage.ru_maxrss / 1024,
-    }
+    if done.returncode not in (0, 3):
+        raise SystemExit(f"{' '.join(command)} ended with {done.returncode}:\n{done.stderr}")
+    figures: Figures = json.loads(done.stdout)
+    return figures
 
 
 def step(name: str, side: str, folder: Path, n: int) -> None:

@@ -196,13 +196,14 @@ def _work(
     options: ExportOptions | None = None,
 ) -> Outcome:
     run = store.run()
+    is_new = store.sampling() is None
     price = day.price(run.backend, run.model, generates=not run.skip_generation)
     if price is not None:
         store.set_price(price)
 
     def make_backend(run: Run) -> Backend:
         backend = day.backend(run, settings, folder)
-        if run.backend != "vllm" and store.has_pending(day.max_attempts):
+        if is_new and run.backend != "vllm" and store.has_pending(day.max_attempts):
             progress.say(one_line(_expected(store, run, day), run.backend))
         return backend
 

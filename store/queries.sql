@@ -490,7 +490,11 @@ FROM (
                 usage STRUCT(prompt_tokens BIGINT, completion_tokens BIGINT,
                              prompt_tokens_details STRUCT(cached_tokens BIGINT))))'})))
 LEFT JOIN (SELECT request_id, true AS ours FROM job_requests WHERE job_id = $job_id) USING (request_id)
-ANTI JOIN results USING (request_id)
+
+-- name: count_answered
+-- How many requests of a job have a result.
+SELECT count(*)
+FROM (SELECT request_id FROM job_requests WHERE job_id = $job_id) SEMI JOIN results USING (request_id)
 
 -- name: job_usage
 SELECT count(DISTINCT request_id), coalesce(sum(prompt_tokens), 0)::BIGINT,
