@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 from decimal import Decimal
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,17 @@ from store import Unfinished, UserError
 from store.models import Bought
 from tests.conftest import Command, write_jsonl
 from tests.conftest import start as start_command
-from tests.llmserver import Fault, Kind, LineFault, LineKind, LLMServer, content_filter, expired
+from tests.llmserver import (
+    Fault,
+    Kind,
+    LineFault,
+    LineKind,
+    LLMServer,
+    Reply,
+    Usage,
+    content_filter,
+    expired,
+)
 
 QUESTIONS = [f"Question {number}" for number in range(30)]
 PRICE: dict[str, Any] = {"price_in": "1000000", "price_out": "1000000"}  # a dollar a token
@@ -162,6 +173,33 @@ def test_known_price_without_a_word(server: LLMServer) -> None:
     assert status.cost.spent == live / 2
     assert status.cost.saved is not None
     assert status.cost.saved.batch == live / 2
+
+
+def test_cached_tokens_have_their_price(server: LLMServer) -> None:
+    """Prompt tokens that the server had in its cache cost half of the others, live."""
+    usage = Usage(100, 10, cached_tokens=60)
+    server.answer = lambda _: Reply("yes", usage=usage)
+    cost = distill("openai", model="gpt-4o-mini", questions=["a"]).status.cost
+    assert cost.spent == Decimal(40 * 150 + 60 * 75 + 10 * 600) * Decimal("1e-9")
+    assert [(stage.prompt, stage.cached, stage.completion) for stage in cost.stages] == [
+        (100, 60, 10)
+    ]
+
+
+def test_shared_beginnings_go_side_by_side(server: LLMServer) -> None:
+    """In a job's file, prompts that share a long beginning follow each other."""
+    documents = [f"Document {letter}: " + letter * 2000 for letter in "xyz"]
+    questions = [f"{document} Question {n}?" for n in range(4) for document in documents]
+    bodies: list[str] = []
+
+    def remember(body: dict[str, Any]) -> str:
+        bodies.append(body["messages"][-1]["content"])
+        return "yes"
+
+    server.answer = remember
+    distill("openai-batch", questions=questions)
+    letters = [body[len("Instruction: Document ")] for body in bodies]
+    assert [letter for letter, _ in groupby(letters)] == sorted(set(letters), key=letters.index)
 
 
 def test_same_questions_are_paid_once(server: LLMServer) -> None:
