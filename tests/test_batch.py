@@ -323,7 +323,7 @@ def test_broken_line_is_not_bought_again(runs: Runs) -> None:
 
 
 ENQUEUED = [
-    (form, limit, factor)
+    pytest.param(form, limit, factor, marks=[pytest.mark.slow] if limit == 60 else [])
     for form in ("failed", 400, 429)
     for limit, factor in ((1500, 1.0), (400, 1.0), (3000, 6.0), (60, 1.0))
 ]
@@ -569,6 +569,7 @@ def test_key_is_nowhere(runs: Runs, capfd: pytest.CaptureFixture[str]) -> None:
         assert path.is_dir() or KEY.encode() not in path.read_bytes()
 
 
+@pytest.mark.slow
 def test_store_is_free_while_waiting(
     runs: Runs, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

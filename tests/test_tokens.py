@@ -111,6 +111,7 @@ def test_stand_in(model: str) -> None:
     )
 
 
+@pytest.mark.slow
 def test_own_tokenizer(model: Path) -> None:
     """A model's folder gives its own tokenizer and chat template."""
     counter = counter_for(str(model))
