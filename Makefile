@@ -73,7 +73,7 @@ export: install ## Write a run's files again: FORMATS=alpaca,sharegpt RUN=…
 report: install ## Show a run as an HTML page (comes in a later version)
 	@echo 'make report is not there yet; make status shows where a run stands'; exit 1
 
-test: install ## Run every test, the real engine included (about ten minutes)
+test: install ## Run every test, the real engine included (about a quarter of an hour)
 	$(BIN)/python -m pytest $(ARGS)
 
 test-quick: install ## Run the tests that take seconds
@@ -82,7 +82,7 @@ test-quick: install ## Run the tests that take seconds
 bench-engine: install ## Measure the local engine against LLM.generate (about eight minutes)
 	$(BIN)/python bench/engine.py
 
-bench: install ## Measure what is not the model against bare scripts (two minutes; FULL=1: a million records, eight)
+bench: install ## Measure what is not the model against bare scripts (two minutes; FULL=1: a million records, six)
 	$(BIN)/python bench/records.py $(if $(FULL),--full)
 
 bench-live: install ## Measure live throughput against a bare AsyncOpenAI loop (about two minutes)
