@@ -55,7 +55,9 @@ class EngineProcess:
                 start_new_session=True,  # a Ctrl-C is the command's to handle
             )
         self._inbox: queue.SimpleQueue[Reply | None] = queue.SimpleQueue()
-        threading.Thread(target=self._listen, daemon=True).start()
+        self._last_word: Died | None = None
+        self._listener = threading.Thread(target=self._listen, daemon=True)
+        self._listener.start()
         try:
             self._send([load])
             while not isinstance(reply := self._next(), Ready):
@@ -124,14 +126,17 @@ class EngineProcess:
         assert self._process.stdout is not None
         with suppress(OSError, ValueError):  # closed
             for reply in replies(self._process.stdout):
+                if isinstance(reply, Died):
+                    self._last_word = reply  # whoever sees the end of a pipe first
                 self._inbox.put(reply)
         self._inbox.put(None)
 
     def _death(self, reply: Reply | None) -> EngineDied:
-        if isinstance(reply, Died):
-            return EngineDied(reply.message, out_of_memory=reply.out_of_memory)
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(5)  # its pipe has ended
+        self._listener.join(5)
+        if isinstance(reply := reply or self._last_word, Died):
+            return EngineDied(reply.message, out_of_memory=reply.out_of_memory)
         code = self._process.returncode
         if code is None or code >= 0:
             return EngineDied("it ended without a word", out_of_memory=False)
