@@ -95,7 +95,7 @@ class EngineProcess:
                     self._inbox.put(reply)  # its death, for the next call
                     return came
                 else:
-                    raise self._death(reply)
+                    raise self._death()
         return came
 
     def close(self) -> None:
@@ -113,12 +113,12 @@ class EngineProcess:
         try:
             send(self._process.stdin, list(messages))
         except OSError:
-            raise self._death(None) from None
+            raise self._death() from None
 
     def _next(self) -> Reply:
         reply = self._inbox.get()
         if reply is None:
-            raise self._death(None)
+            raise self._death()
         return reply
 
     def _listen(self) -> None:
@@ -131,12 +131,13 @@ class EngineProcess:
                 self._inbox.put(reply)
         self._inbox.put(None)
 
-    def _death(self, reply: Reply | None) -> EngineDied:
-        with suppress(subprocess.TimeoutExpired):
-            self._process.wait(5)  # its pipe has ended
-        self._listener.join(5)
-        if isinstance(reply := reply or self._last_word, Died):
-            return EngineDied(reply.message, out_of_memory=reply.out_of_memory)
+    def _death(self) -> EngineDied:
+        if self._last_word is None:
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(5)  # a pipe of it has ended
+            self._listener.join(5)
+        if (word := self._last_word) is not None:
+            return EngineDied(word.message, out_of_memory=word.out_of_memory)
         code = self._process.returncode
         if code is None or code >= 0:
             return EngineDied("it ended without a word", out_of_memory=False)
