@@ -71,16 +71,18 @@ def counter_for(model: str, *, quick: bool = False) -> TokenCounter:
     )
 
 
+def _texts(messages: Messages) -> list[str]:
+    return [text for message in messages for text in message.values() if isinstance(text, str)]
+
+
 def _count_bytes(messages: Messages) -> int:
-    texts = [text for message in messages for text in message.values() if isinstance(text, str)]
-    return 1 + sum(len(text.encode()) for text in texts) // 3
+    return 1 + sum(len(text.encode()) for text in _texts(messages)) // 3
 
 
 def _count_encoded(encoding: str, messages: Messages) -> int:
     import toktok
 
-    texts = [text for message in messages for text in message.values() if isinstance(text, str)]
-    counts: list[int] = toktok.batch_count(texts, encoding, threads=1)
+    counts: list[int] = toktok.batch_count(_texts(messages), encoding, threads=1)
     return (
         sum(counts)
         + TOKENS_PER_MESSAGE * len(messages)
