@@ -84,6 +84,14 @@ def test_store_of_a_newer_version(store: WorkStore, tmp_path: Path) -> None:
         WorkStore.open(tmp_path / "work.duckdb")
 
 
+def test_store_of_an_older_version(store: WorkStore, tmp_path: Path) -> None:
+    """A store whose tables were others is refused with what to do."""
+    store.connection.execute("UPDATE meta SET schema_version = 1")
+    store.close()
+    with pytest.raises(UserError, match=r"older version of this tool \(store version 1"):
+        WorkStore.open(tmp_path / "work.duckdb")
+
+
 def test_other_files_are_no_store(tmp_path: Path) -> None:
     """A text file and a foreign DuckDB file are told apart from a store."""
     (tmp_path / "text").write_text("x" * 5000)
