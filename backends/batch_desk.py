@@ -16,7 +16,7 @@ from backends.providers import Dialect
 from store import WorkStore
 from store.jobs import Job, JobEvent
 from store.journal import Journal, job_file
-from store.models import Rates
+from store.money import Rates
 
 ENDPOINT = "/v1/chat/completions"
 FIRST_WAIT, GROWTH = 2.0, 1.5  # seconds between two looks, and how the wait grows to poll_seconds

@@ -84,7 +84,7 @@ class LineReader:
         if outcome.usage is None:
             self.counts.untold += 1
         else:
-            self.counts.bill(outcome.usage)
+            self.counts.usage += outcome.usage
 
     def _outcome(self, raw: bytes, *, is_output: bool) -> Result | Failure | None:
         try:

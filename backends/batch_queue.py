@@ -6,8 +6,8 @@ from collections.abc import Collection
 
 from backends.client import learnt_limit
 from store.jobs import Job
+from store.journal import UNLIMITED
 
-UNLIMITED = 1 << 62  # fits the store's BIGINT
 PIECES = 4  # jobs a known limit is filled with, so that the queue never runs dry between two
 
 

@@ -9,7 +9,8 @@ from typing import Any
 import msgspec
 
 from backends.reasoning import split_think
-from store.models import Failure, FailureKind, Result, Usage
+from store.models import Failure, FailureKind, Result
+from store.money import Usage
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -61,9 +62,7 @@ def read_completion(request_id: str, body: bytes) -> Result | Failure:
             retryable=False,
             code=refused[1],
             answered=True,
-            usage=None
-            if prompt_tokens is None or completion_tokens is None
-            else Usage(prompt_tokens, cached_tokens or 0, completion_tokens),
+            usage=Usage.told(prompt_tokens, cached_tokens, completion_tokens),
         )
     text = _text(message.content)
     reasoning = _str(message.reasoning) or _str(message.reasoning_content)

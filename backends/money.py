@@ -10,17 +10,8 @@ import msgspec
 
 from store import Unfinished, WorkStore
 from store.journal import UNLIMITED
-from store.models import (
-    FREE,
-    MOST_TOKENS,
-    Charge,
-    Failure,
-    Rates,
-    Request,
-    Result,
-    Usage,
-    dollars,
-)
+from store.models import Failure, Request, Result
+from store.money import FREE, MOST_TOKENS, Charge, Rates, Usage, dollars
 
 IN_FLIGHT = 256  # requests at most whose fate a death may leave unknown, where the budget allows
 ROOM_SECONDS = 0.05  # between two looks for room
@@ -118,11 +109,11 @@ class Purse:
 def out_of_money(max_cost: int, rates: Rates, max_attempts: int, store: WorkStore) -> Unfinished:
     """What to tell of requests that the budget, in picodollars, does not allow."""
     spent = store.spent(rates)
-    left, prompt_tokens, completion_tokens = store.left_to_ask(max_attempts)
-    cost = rates.cost(Usage(prompt_tokens, 0, completion_tokens))
+    left = store.left(max_attempts)
+    cost = rates.cost(Usage(left.prompt_tokens, 0, left.completion_tokens))
     return Unfinished(
         f"--max-cost {dollars(max_cost).normalize():f} is reached: {dollars(spent):.4f} USD are "
         "spent, and the next request could cost more than what is left. "
-        f"{left} requests are pending, about {dollars(cost):.4f} USD more; resume with a higher "
-        f"--max-cost, as {2 * dollars(spent + cost):.2f}"
+        f"{left.requests} requests are pending, about {dollars(cost):.4f} USD more; resume "
+        f"with a higher --max-cost, as {2 * dollars(spent + cost):.2f}"
     )

@@ -24,7 +24,8 @@ from backends.money import Purse
 from backends.providers import Dialect
 from backends.stream import stream
 from store import Unfinished, WorkStore
-from store.models import Failure, FailureKind, Rates, Request, Result
+from store.models import Failure, FailureKind, Request, Result
+from store.money import Rates
 
 FLUSH_SECONDS = 0.5  # each answer was paid for: a kill costs those of half a second
 TICK_SECONDS = 0.25  # between two looks at what came in

@@ -9,7 +9,8 @@ from typing import Protocol
 
 from backends.base import Outcomes, Progress
 from store import WorkStore
-from store.models import AskOrder, Failure, Rates, Request, Result
+from store.models import AskOrder, Failure, Request, Result
+from store.money import Rates
 
 FLUSH_SECONDS = 2.0  # a kill -9 costs at most what came in since the last flush
 FLUSH_ROWS = 512

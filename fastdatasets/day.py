@@ -14,14 +14,15 @@ from fastdatasets.prices import Price as UsdPrice
 from fastdatasets.prices import find_price, parse_price
 from fastdatasets.settings import Settings
 from store import RunFolder, UserError
-from store.models import Price, Rates, Run
+from store.journal import UNLIMITED
+from store.models import Run
+from store.money import Price, Rates
 
 if TYPE_CHECKING:
     from backends.openai_batch import OpenAIBatch
 
 BACKENDS = ("openai-batch", "openai", "vllm")
 LONGEST_PROMPT = 128_000  # tokens; prices that rise with a prompt's length rise beyond that
-UNLIMITED = 1 << 62  # picodollars
 LOCAL_SERVER = "http://localhost:8000/v1"  # the guide's: a vLLM server's own default
 
 
@@ -73,7 +74,9 @@ class Day:
                     "--price-in and --price-out, in USD per million tokens"
                 )
             return None
-        live = find_price(model, batch=False) if batch and given is None else None
+        live = None
+        if batch and given is None:
+            live = find_price(model, batch=False, longest_prompt=LONGEST_PROMPT)
         return Price(found.source, rates_of(found), None if live is None else rates_of(live))
 
     def budget(self) -> int | None:

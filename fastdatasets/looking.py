@@ -8,7 +8,8 @@ from pathlib import Path
 from fastdatasets.session import find_or_newest
 from fastdatasets.settings import load_settings
 from store import RunFolder, Unfinished, WorkStore
-from store.models import Bought, Cost, FailureKind, Status
+from store.models import FailureKind, Status
+from store.money import Bought, Cost
 
 JOBS_SHOWN = 10  # of a run, the last ones; --json has all
 WAIT_SECONDS = 0.5  # for a store that another process has open only for a moment

@@ -92,8 +92,6 @@ def sample(store: WorkStore, run: Run, say: Callable[[str], None]) -> None:
         sampling = store.sample(
             run.sample_size, run.seed, mapping.as_dict(), need_instruction=run.mode is Mode.AUGMENT
         )
-    except duckdb.InterruptException:
-        raise KeyboardInterrupt from None
     except duckdb.Error as error:
         raise read_error(run.source, error) from None
     close_source(store.connection)

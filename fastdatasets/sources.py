@@ -61,7 +61,12 @@ def close_source(connection: duckdb.DuckDBPyConnection) -> None:
 
 
 def read_error(source: str, error: duckdb.Error) -> UserError:
-    """What to tell the user of an error that came up while a source's rows were read."""
+    """What to tell the user of an error that came up while a source's rows were read.
+
+    Raises KeyboardInterrupt where that was none of the source's.
+    """
+    if isinstance(error, duckdb.InterruptException):
+        raise KeyboardInterrupt from None
     path = Path(source)
     is_json = path.is_file() and _kind(path) in (".json", ".jsonl")
     if is_json and (place := _bad_json(path)):

@@ -116,7 +116,8 @@ class _Questions:
         # A chat's own system turn belongs to its question and takes the general one's place.
         if system := row.system or self._system_prompt:
             messages.insert(0, {"role": "system", "content": system})
-        return Ask(row.record, row.ordinal, row.sample, self._params, canonical(messages))
+        asked = canonical(messages)
+        return Ask(row.record, row.ordinal, row.sample, self._params, asked, repeat=row.sample)
 
 
 def canonical(value: object) -> str:

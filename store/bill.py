@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from store.models import FREE, Bought, Cost, Price, Saved, Usage, dollars, rate_parameters
+from store.money import FREE, Bought, Cost, Price, Saved, Usage, dollars, rate_parameters
 
 if TYPE_CHECKING:
     from store.database import Database

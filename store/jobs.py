@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from store.models import Rates, Usage
+from store.money import Rates, Usage
 
 
 class JobEvent(StrEnum):
@@ -154,13 +154,8 @@ class Job:
                 batch.errors = detail["errors"]
             case JobEvent.COLLECTED:
                 batch.state = BatchState.OVER
-                was, of = self.usage, detail
-                self.usage = Usage(
-                    was.prompt + of["prompt_tokens"],
-                    was.cached + of["cached_tokens"],
-                    was.completion + of["completion_tokens"],
-                )
-                self.untold += of["untold"] + of["broken"] + of["missing"]
+                self.usage += msgspec.convert(detail["usage"], Usage)
+                self.untold += detail["untold"] + detail["broken"] + detail["missing"]
             case _:
                 pass
         states = {known.state for known in self.batches.values()}

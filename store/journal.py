@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,8 @@ import msgspec
 import pyarrow as pa
 
 from store.jobs import Job, JobEvent, JobState, fold
-from store.models import FREE, Failure, Rates, Result, Usage, rate_parameters
+from store.models import Failure, Result
+from store.money import FREE, Rates, Usage, rate_parameters
 from store.queries import QUERIES
 from store.rows import (
     BODY_SCHEMA,
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from store.database import Database
 
 
-UNLIMITED = 1 << 62  # picodollars; fits the store's BIGINT
+UNLIMITED = 1 << 62  # tokens, picodollars; fits the store's BIGINT
 PLAIN_BYTES = 128 << 20  # of a file that is stored in one transaction, whose memory it takes
 
 
@@ -57,15 +58,7 @@ class Collected:
     broken: int = 0  # lines that are not whole JSON
     missing: int = 0  # requests without any line
     untold: int = 0  # answers without their usage
-    prompt_tokens: int = 0  # billed for all lines that tell, kept or not
-    cached_tokens: int = 0
-    completion_tokens: int = 0
-
-    def bill(self, usage: Usage) -> None:
-        """Count what a line was billed."""
-        self.prompt_tokens += usage.prompt
-        self.cached_tokens += usage.cached
-        self.completion_tokens += usage.completion
+    usage: Usage = field(default_factory=Usage)  # billed for all lines that tell, kept or not
 
 
 class _NotPlainError(Exception):
@@ -298,10 +291,12 @@ class Journal:
                 different, *usage = self._db.row("job_usage", job_id=job.job_id)
                 if stored != different:
                     raise _NotPlainError
+        except duckdb.InterruptException:
+            raise
         except (_NotPlainError, duckdb.Error):
             return False  # whatever it is, the one that reads line by line tells
         counts.results += stored
-        counts.bill(Usage(*usage))
+        counts.usage += Usage(*usage)
         return True
 
     def _insert_results(

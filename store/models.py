@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from decimal import Decimal
 from enum import StrEnum
 from hashlib import sha256
 from typing import Any
 
 import msgspec
+
+from store.money import Cost, Usage
 
 
 class Mode(StrEnum):
@@ -45,14 +46,6 @@ class FailureKind(StrEnum):
     SERVER = "server"  # the server or engine is: 5xx, time-out, rate limit
     FILTERED = "filtered"  # a content filter took the answer
     UNUSABLE = "unusable"  # an answer came that the stage cannot use
-
-
-class Charge(StrEnum):
-    """What a cost beside the results is for."""
-
-    FAILED = "failed"  # billed, and nothing to keep
-    UNANSWERED = "unanswered"  # at most: no answer came, but it may have been billed
-    IN_FLIGHT = "in flight"  # at most: what a death would lose; taken back at an orderly end
 
 
 class Event(StrEnum):
@@ -156,69 +149,23 @@ class Derived:
 
 
 class Ask(msgspec.Struct, frozen=True, gc=False):
-    """A row of a stage and the question it asks; params and messages are canonical JSON."""
+    """A row of a stage and the question it asks; params and messages are canonical JSON.
+
+    repeat: how often the very same question was asked before, on purpose. It tells them apart.
+    """
 
     record: int
     ordinal: int
     sample: int
     params: str
     messages: str
+    repeat: int = 0
 
     @property
     def request_id(self) -> str:
         """128 bits of SHA-256 of all that is asked, in hexadecimal: equal asks have equal ids."""
-        again = f"\n{self.sample}" if self.sample > 0 else ""
+        again = f"\n{self.repeat}" if self.repeat else ""
         return sha256(f"{self.params}\n{self.messages}{again}".encode()).hexdigest()[:32]
-
-
-class Usage(msgspec.Struct, frozen=True):
-    """Tokens that a server billed; cached ones are among the prompt's."""
-
-    prompt: int = 0
-    cached: int = 0
-    completion: int = 0
-
-
-class Rates(msgspec.Struct, frozen=True):
-    """What tokens cost, in picodollars (USD / 10^12) each: whole numbers, so that sums are exact.
-
-    A price of 0.15 USD per million tokens is 150,000 of them.
-    """
-
-    input: int
-    cached: int
-    output: int
-
-    def cost(self, usage: Usage) -> int:
-        """Picodollars of what a server counted."""
-        plain = usage.prompt - usage.cached
-        return self.input * plain + self.cached * usage.cached + self.output * usage.completion
-
-    def worst(self, prompt_bytes: int, max_tokens: int) -> int:
-        """Picodollars at most: no token is less than a byte of the messages' JSON."""
-        return self.input * prompt_bytes + self.output * max_tokens
-
-
-FREE = Rates(0, 0, 0)
-MOST_TOKENS = 131_072  # of an answer whose request sets no limit; the store's views have it too
-
-
-def dollars(picodollars: int) -> Decimal:
-    """USD, exactly, without zeros at the end."""
-    return Decimal(f"{Decimal(picodollars).scaleb(-12).normalize():f}")
-
-
-class Price(msgspec.Struct, frozen=True):
-    """What a run pays from a moment on; live: what live requests would cost, where known."""
-
-    source: str
-    rates: Rates
-    live: Rates | None = None
-
-
-def rate_parameters(rates: Rates | None) -> dict[str, int | None]:
-    """$input, $cached and $output of a statement; null where no price is known."""
-    return {name: getattr(rates, name, None) for name in Rates.__struct_fields__}
 
 
 class Request(msgspec.Struct, frozen=True, gc=False):
@@ -243,9 +190,7 @@ class Result(msgspec.Struct, frozen=True, gc=False):
     @property
     def usage(self) -> Usage | None:
         """What was billed, where the server told."""
-        if self.prompt_tokens is None or self.completion_tokens is None:
-            return None
-        return Usage(self.prompt_tokens, self.cached_tokens or 0, self.completion_tokens)
+        return Usage.told(self.prompt_tokens, self.cached_tokens, self.completion_tokens)
 
 
 class Failure(msgspec.Struct, frozen=True, gc=False):
@@ -281,27 +226,6 @@ class Tokens:
 
 
 @dataclass(frozen=True, slots=True)
-class Saved:
-    """What was not spent, at the prices of the run; None: not known."""
-
-    batch: Decimal | None  # against live requests
-    dedup: Decimal | None  # records that ask the same
-    reuse: Decimal | None  # answers of earlier runs
-
-
-@dataclass(frozen=True, slots=True)
-class Bought:
-    """What a stage or job was billed; cost in USD, None: not known."""
-
-    name: str
-    answers: int
-    prompt: int
-    cached: int
-    completion: int
-    cost: Decimal | None
-
-
-@dataclass(frozen=True, slots=True)
 class Left:
     """What is pending, and what is known of its answers.
 
@@ -312,28 +236,11 @@ class Left:
     requests: int
     asks: int
     with_old: int
+    prompt_tokens: int
     completion_tokens: int
     max_completion_tokens: int
     results: int
     answers_planned: int
-
-
-@dataclass(frozen=True, slots=True)
-class Cost:
-    """Money; None: not known. spent is by the server's own counts.
-
-    estimate: what the run comes to, if what is left costs as much each. unsure: at most what was
-    billed besides, of requests whose answers or counts never came. price: where it is from.
-    """
-
-    currency: str
-    spent: Decimal | None
-    estimate: Decimal | None
-    unsure: Decimal | None = None
-    saved: Saved | None = None
-    price: str | None = None
-    stages: tuple[Bought, ...] = ()
-    jobs: tuple[Bought, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

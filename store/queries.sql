@@ -25,13 +25,8 @@ SELECT detail FROM events WHERE event = 'priced' ORDER BY rowid DESC LIMIT 1
 INSERT INTO charges VALUES ($cost, $reason, (now() AT TIME ZONE 'UTC'))
 
 -- name: dearest_request
-SELECT coalesce(max(strlen(messages) * $input + coalesce(params ->> 'max_tokens', '131072')::BIGINT * $output), 0)::BIGINT
+SELECT coalesce(max(strlen(messages) * $input + limit_of(params) * $output), 0)::BIGINT
 FROM requests
-
--- name: left_to_ask
--- What is pending, its prompt tokens by our estimate, and the completion tokens it is expected to have.
-SELECT count(*), coalesce(sum(1 + strlen(messages) // 3), 0)::BIGINT, coalesce(sum(tokens), 0)::BIGINT
-FROM pending_requests($max_attempts) JOIN requests USING (request_id) JOIN expected_lengths USING (request_id)
 
 -- name: spent_live
 -- Picodollars of results that came without a job, of all charges, and of those that are uncertain.
@@ -194,47 +189,18 @@ SEMI JOIN (SELECT request_id FROM requests
            ANTI JOIN results USING (request_id)
            ANTI JOIN requests_in_jobs USING (request_id)) USING (request_id)
 
--- name: find_cut_off
--- Rows whose latest ask has an answer that was cut off, and the requests they asked.
-CREATE OR REPLACE TEMP TABLE cut_off AS
-SELECT record, ordinal, sample, request_id, params, position
+-- name: cut_off
+-- Rows whose latest ask has an answer that was cut off, and what they asked.
+SELECT record, ordinal, sample, params, messages
 FROM (SELECT record, ordinal, sample, request_id FROM asks WHERE stage = 'answer')
 SEMI JOIN (SELECT request_id FROM results WHERE finish_reason = 'length') USING (request_id)
-JOIN (SELECT request_id, params, rowid AS position FROM requests) USING (request_id)
+JOIN requests USING (request_id)
 LEFT JOIN (SELECT record, ordinal, max(sample) AS latest
            FROM asks
            WHERE stage = 'answer' AND sample > 0
            GROUP BY record, ordinal) USING (record, ordinal)
 WHERE sample = coalesce(latest, 0)
-
--- name: cut_off_params
-SELECT DISTINCT params FROM cut_off
-
--- name: find_retries
--- incoming: for each params those with another limit. The id is that of an Ask with sample 0: the limit
--- alone makes it another request, the same as in a run that had this limit from the start.
-CREATE OR REPLACE TEMP TABLE retries AS
-SELECT record, ordinal, sample + 1 AS sample, retry_params, position,
-       left(sha256(retry_params || chr(10) || messages), 32)::UUID AS request_id
-FROM cut_off
-JOIN incoming USING (params)
-JOIN (SELECT messages, rowid AS position FROM requests) USING (position)
-
--- name: insert_retried_requests
-INSERT INTO requests
-SELECT request_id, retry_params, messages
-FROM (SELECT request_id, any_value(retry_params) AS retry_params, min(position) AS position
-      FROM retries GROUP BY request_id)
-JOIN (SELECT messages, rowid AS position FROM requests) USING (position)
-ANTI JOIN requests USING (request_id)
-ORDER BY position
-
--- name: insert_retries
-INSERT INTO asks
-SELECT record, 'answer', ordinal, sample, request_id FROM retries ORDER BY record, ordinal
-
--- name: count_retries
-SELECT count(DISTINCT request_id) FROM retries
+ORDER BY record, ordinal
 
 -- name: insert_failures
 INSERT INTO failures
@@ -286,11 +252,12 @@ ORDER BY longest DESC, beginning, tokens DESC, position
 SELECT coalesce(sum(tokens), 0)::BIGINT FROM expected_lengths ANTI JOIN results USING (request_id)
 
 -- name: left
--- What is pending: requests, rows that ask for them, those with an old output, tokens of their answers as
--- expected and at most. Then the results so far, and the rows of the stage answer, which is planned last.
+-- What is pending: requests, rows that ask for them, those with an old output, tokens of their prompts by our
+-- estimate, and of their answers as expected and at most. Then the results so far, and the rows of the stage answer, which is planned last.
 SELECT count(*),
        (SELECT count(*) FROM asks SEMI JOIN pending_requests($max_attempts) USING (request_id)),
        count(*) FILTER (WHERE has_old),
+       coalesce(sum(about_tokens(prompt_bytes)), 0)::BIGINT,
        coalesce(sum(tokens), 0)::BIGINT,
        coalesce(sum(coalesce(max_tokens, 4096)), 0)::BIGINT,
        (SELECT count(*) FROM results),
@@ -407,11 +374,10 @@ SELECT job_id, event, batch_id, detail FROM job_events ORDER BY rowid
 
 -- name: line_up
 -- What is pending, in the order in which it goes into job files; incoming: its rows in that order. bytes:
--- 200 is what a line has around its messages and parameters. Prompt tokens are estimated as a third of the
--- messages' bytes: more than English needs, about right for Chinese.
+-- 200 is what a line has around its messages and parameters.
 CREATE OR REPLACE TEMP TABLE queue AS
-SELECT place, request_id, strlen(params) + strlen(messages) + 200 AS bytes, 1 + strlen(messages) // 3 AS tokens,
-       strlen(messages) AS prompt_bytes, coalesce(params ->> 'max_tokens', '131072')::BIGINT AS max_tokens
+SELECT place, request_id, strlen(params) + strlen(messages) + 200 AS bytes, about_tokens(strlen(messages)) AS tokens,
+       strlen(messages) AS prompt_bytes, limit_of(params) AS max_tokens
 FROM incoming JOIN (SELECT *, rowid AS position FROM requests) USING (position)
 ORDER BY place
 

@@ -59,7 +59,6 @@ DERIVATION_SCHEMA = pa.schema(
     ]
 )
 ID_SCHEMA = pa.schema([("request_id", pa.string())])
-RETRY_SCHEMA = pa.schema([("params", pa.string()), ("retry_params", pa.string())])
 BODY_SCHEMA = pa.schema([("params", pa.string()), ("opening", pa.string())])
 
 

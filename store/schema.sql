@@ -152,13 +152,20 @@ LEFT JOIN (SELECT record, stage, ordinal, max(sample) AS latest
            GROUP BY record, stage, ordinal) USING (record, stage, ordinal)
 WHERE stage <> 'answer' OR sample = coalesce(latest, 0);
 
+-- Prompt tokens of so many bytes of messages: a third, which is more than English needs and about right for
+-- Chinese.
+CREATE MACRO about_tokens(bytes) AS 1 + bytes // 3;
+
+-- The most tokens an answer may have; where the request sets no limit, as many as any model gives.
+CREATE MACRO limit_of(params) AS coalesce(params ->> 'max_tokens', '131072')::BIGINT;
+
 -- What is known of an answer's length before it is asked for: the bytes of the old outputs of the records
 -- that ask for it (0: none), and the bytes of what the answer is told by: that, else the prompt. A retry
 -- of an answer that was cut off is told nothing by the old output: it proved longer than half the limit.
 CREATE VIEW request_hints AS
 SELECT request_id, params, (params ->> 'max_tokens')::BIGINT AS max_tokens,
-       coalesce(old_bytes, 0) > 0 AS has_old,
-       CASE WHEN coalesce(old_bytes, 0) > 0 THEN old_bytes ELSE strlen(messages) END AS hint_bytes
+       strlen(messages) AS prompt_bytes, coalesce(old_bytes, 0) > 0 AS has_old,
+       CASE WHEN coalesce(old_bytes, 0) > 0 THEN old_bytes ELSE prompt_bytes END AS hint_bytes
 FROM requests
 LEFT JOIN (SELECT request_id, max(strlen(original_output)) AS old_bytes
            FROM asks JOIN records USING (record)

@@ -20,7 +20,6 @@ from store.journal import Journal
 from store.models import (
     Ask,
     AskOrder,
-    Charge,
     Counts,
     Derived,
     Event,
@@ -30,8 +29,6 @@ from store.models import (
     Language,
     Left,
     Mode,
-    Price,
-    Rates,
     Request,
     Result,
     Row,
@@ -41,21 +38,20 @@ from store.models import (
     Status,
     Tokens,
     VariedAnswer,
-    rate_parameters,
 )
+from store.money import Charge, Price, Rates, rate_parameters
 from store.queries import QUERIES, SCHEMA
 from store.rows import (
     ASK_SCHEMA,
     DERIVATION_SCHEMA,
     FAILURE_SCHEMA,
     RESULT_SCHEMA,
-    RETRY_SCHEMA,
     VARIANT_SCHEMA,
     table,
     table_of,
 )
 
-VERSION = 1
+VERSION = 2
 PAGE = 2048  # requests read at a time
 PREFIX_CHARACTERS = 1024  # of a shared beginning that is worth keeping in an engine's cache
 PLAN_PAGE = 20_000  # records planned in one transaction
@@ -92,7 +88,7 @@ class WorkStore:
         wait_seconds: float = float("inf"),
         on_wait: OnWait | None = None,
     ) -> WorkStore:
-        """Open a store that exists; raises UserError where it is not one or is a newer version's.
+        """Open a store that exists; raises UserError where it is not one or is another version's.
 
         Raises TimeoutError after wait_seconds in which another process held the file.
         """
@@ -102,6 +98,12 @@ class WorkStore:
         except duckdb.CatalogException:
             database.close()
             raise UserError(f"{path} is a DuckDB file, but not a work store of this tool") from None
+        if version < VERSION:
+            database.close()
+            raise UserError(
+                f"{path} was written by an older version of this tool (store version {version}, "
+                f"this one reads {VERSION}): finish it with that one"
+            )
         if version > VERSION:
             database.close()
             raise UserError(
@@ -398,11 +400,6 @@ class WorkStore:
         (cost,) = self.database.row("dearest_request", **parameters)
         return int(cost)
 
-    def left_to_ask(self, max_attempts: int) -> tuple[int, int, int]:
-        """Pending requests, and their expected prompt and completion tokens."""
-        requests, prompt, completion = self.database.row("left_to_ask", max_attempts=max_attempts)
-        return int(requests), int(prompt), int(completion)
-
     def retry_failed(self) -> None:
         """Let requests that failed for good be asked again: earlier failures no longer count."""
         self._event(Event.RETRY_FAILED, {})
@@ -413,21 +410,18 @@ class WorkStore:
         Until the new answer is there the old one counts. Rows whose latest ask has no answer yet
         are let be, so that saying it twice doubles once.
         """
-        with self.database.transaction():
-            self.database.run("find_cut_off")
-            doubled = [
-                (params, twice)
-                for (params,) in self.database.rows("cut_off_params")
+        again: set[str] = set()
+        reader = self.connection.cursor().execute(QUERIES["cut_off"])
+        while rows := reader.fetchmany(PLAN_PAGE):
+            asks = [
+                Ask(record, ordinal, sample + 1, twice, messages)
+                for record, ordinal, sample, params, messages in rows
                 if (twice := _with_twice_the_limit(params)) is not None
             ]
-            if not doubled:
-                return 0
-            with self.database.incoming(table(doubled, RETRY_SCHEMA)):
-                self.database.run("find_retries")
-            self.database.run("insert_retried_requests")
-            self.database.run("insert_retries")
-            (requests,) = self.database.row("count_retries")
-        return int(requests)
+            if asks:
+                self.add_asks("answer", asks)
+                again.update(ask.request_id for ask in asks)
+        return len(again)
 
     def has_open(self) -> bool:
         """Whether any request has no answer and is in no job that is still going."""

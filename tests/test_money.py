@@ -15,7 +15,7 @@ from fastdatasets.day import Day
 from fastdatasets.session import Outcome, resume, start
 from fastdatasets.wishes import Wishes
 from store import Unfinished, UserError
-from store.models import Bought
+from store.money import Bought
 from tests.conftest import Command, write_jsonl
 from tests.conftest import start as start_command
 from tests.llmserver import (
