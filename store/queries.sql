@@ -262,9 +262,7 @@ SELECT count(*),
        coalesce(sum(coalesce(max_tokens, 4096)), 0)::BIGINT,
        (SELECT count(*) FROM results),
        (SELECT count(*) FROM asks WHERE stage = 'answer')
-FROM pending_requests($max_attempts)
-JOIN expected_lengths USING (request_id)
-JOIN request_hints USING (request_id)
+FROM pending_requests($max_attempts) JOIN expected_lengths USING (request_id)
 
 -- name: sample_prompts
 -- Prompts of what is pending. Ids are hashes: the smallest are a random choice, the same each time.

@@ -176,7 +176,7 @@ LEFT JOIN (SELECT request_id, max(strlen(original_output)) AS old_bytes
 -- the hint tells something (r² of a tenth) and as their mean where it does not; before there are 20
 -- results, three bytes of the old output a token, else half of max_tokens.
 CREATE VIEW expected_lengths AS
-SELECT request_id,
+SELECT request_id, max_tokens, prompt_bytes, has_old,
        greatest(1, least(coalesce(max_tokens, 4096), CASE
            WHEN results >= 20 AND fit >= 0.1 THEN base + slope * hint_bytes
            WHEN results >= 20 THEN mean
