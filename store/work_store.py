@@ -51,7 +51,7 @@ from store.rows import (
     table_of,
 )
 
-VERSION = 2
+VERSION = 3
 PAGE = 2048  # requests read at a time
 PREFIX_CHARACTERS = 1024  # of a shared beginning that is worth keeping in an engine's cache
 PLAN_PAGE = 20_000  # records planned in one transaction
