@@ -9,9 +9,13 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import urlsplit, urlunsplit
 
 OPENAI_BASE = "https://api.openai.com/v1"
+
+# Paths of calls, which are copied along with the address of a server.
+CALL_PATHS = ("/chat/completions", "/completions", "/batches", "/files", "/responses", "/models")
+DEFAULT_PORTS = {"http": 80, "https": 443}
 
 # OpenAI's own models refuse max_tokens, or will; others know nothing else.
 OPENAI_MODELS = re.compile(r"^(ft:)?(gpt-(?!oss)|chatgpt-|o[1-9](-|$)|codex-|computer-use-)")
@@ -28,11 +32,16 @@ class Provider:
     completion_window: str = "24h"
     max_tokens_name: str | None = None  # None: by the model's name
     json_schema: bool = False  # takes response_format json_schema for every model
+    path: str = ""  # of its API, where it has one only
 
 
 PROVIDERS = (
     Provider(
-        "openai", ("api.openai.com",), max_tokens_name="max_completion_tokens", json_schema=True
+        "openai",
+        ("api.openai.com",),
+        max_tokens_name="max_completion_tokens",
+        json_schema=True,
+        path="/v1",
     ),
     Provider("azure", (".openai.azure.com", ".cognitiveservices.azure.com"), max_requests=100_000),
     Provider("groq", ("api.groq.com",), max_tokens_name="max_completion_tokens"),
@@ -50,6 +59,24 @@ def provider_for(base_url: str) -> Provider:
         if any(host == known or host.endswith(known) for known in provider.hosts):
             return provider
     return GENERIC
+
+
+def normal_base_url(base_url: str) -> str:
+    """A server's address in the one form that all of its spellings have.
+
+    Without whitespace around it, a call's path or a slash at its end, or the scheme's own port;
+    scheme and host in lower case; with the provider's path where none is given. Expects an address
+    that can be one.
+    """
+    parts = urlsplit(base_url.strip())
+    path = parts.path.rstrip("/")
+    call = next((known for known in CALL_PATHS if path.endswith(known)), "")
+    path = path.removesuffix(call).rstrip("/") or provider_for(base_url.strip()).path
+    host = parts.hostname or ""
+    host = f"[{host}]" if ":" in host else host
+    if parts.port is not None and parts.port != DEFAULT_PORTS.get(parts.scheme):
+        host = f"{host}:{parts.port}"
+    return urlunsplit((parts.scheme, host, path, parts.query, ""))
 
 
 @dataclass(frozen=True, slots=True)
