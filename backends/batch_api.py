@@ -11,12 +11,19 @@ from typing import Any, Self, TypeVar
 import openai
 from openai.types import Batch as SdkBatch
 
-from backends.client import CALL_ERRORS, Trouble, Verdict, make_client, trouble_of
+from backends.client import make_client
+from backends.errors import CALL_ERRORS, Trouble, Verdict, trouble_of
 
 T = TypeVar("T")
 
 PAGE = 100  # batches of a listing's page: the most OpenAI gives
 FILE_SECONDS = 900.0  # a file of 200 MB over a slow line
+# What is said of one prompt where it is said of a chat completion.
+OF_A_CALL = {
+    Verdict.FORBIDDEN: Verdict.STOP,
+    Verdict.FILTERED: Verdict.REFUSED,
+    Verdict.UNREACHABLE: Verdict.UNKNOWN,
+}
 TERMINAL = {"completed", "failed", "expired", "cancelled"}
 
 
@@ -159,7 +166,9 @@ class BatchApi:
             return call()
         except (*CALL_ERRORS, AttributeError, TypeError, ValueError) as error:
             # the last three: what the SDK makes of an answer that is not the JSON it expects
-            raise trouble_of(error, self._key) from None
+            trouble = trouble_of(error, self._key)
+            trouble.verdict = OF_A_CALL.get(trouble.verdict, trouble.verdict)
+            raise trouble from None
 
 
 def _id(answer: object) -> str:

@@ -10,7 +10,8 @@ from pathlib import Path
 from backends.batch_desk import Desk
 from backends.batch_lines import LineReader
 from backends.batch_submit import refuse_for_limit
-from backends.client import Trouble, Verdict, concerns_every_request
+from backends.errors import STOP_CODES, Trouble, Verdict
+from backends.first_failures import stop_if_all_failed_alike
 from backends.killpoints import KillPoint, reach
 from store.jobs import Batch, BatchState, Job, JobEvent, JobState
 from store.journal import Collected
@@ -22,10 +23,6 @@ HICCUPS = 4  # times in a row that something is not found before it is taken for
 PROBE = 100  # requests of a run's first job: what is wrong with all shows before more is sent
 
 Pages = Iterator[tuple[list[Result], list[Failure]]]
-
-
-# What is one request's own fault, however many of a small job share it.
-_TOO_LONG = re.compile(r"length|too long|too large|too many tokens", re.IGNORECASE)
 
 
 class Collecting:
@@ -123,11 +120,10 @@ class Collecting:
         )
 
     def _collect(self, job: Job) -> None:
-        first = not self._desk.journal.any_result()
         stop: str | None = None
         for batch in list(job.batches.values()):
             if batch.state is BatchState.ENDED and job.state is JobState.ENDED:
-                stop = self._collect_batch(job, batch, first=first) or stop
+                stop = self._collect_batch(job, batch) or stop
                 reach(KillPoint.COLLECTED)
         if job.state is not JobState.ENDED:
             return  # a twin is still going
@@ -135,10 +131,12 @@ class Collecting:
         reach(KillPoint.DELETED)
         self._desk.close(job, "done")
         reach(KillPoint.CLOSED)
-        if stop:
+        if stop and job.round == self._desk.journal.current_round():
             self.stop = self.stop or f"job {job.job_id}: {stop}"
+        options = self._desk.options
+        stop_if_all_failed_alike(self._desk.store, options.max_attempts, options.base_url)
 
-    def _collect_batch(self, job: Job, batch: Batch, *, first: bool) -> str | None:
+    def _collect_batch(self, job: Job, batch: Batch) -> str | None:
         """Store what a batch's files hold; gives why nothing more should be sent, if so."""
         try:
             files = [
@@ -162,17 +160,11 @@ class Collecting:
 
         def read() -> Pages:
             for path, is_output in files:
-                plain = is_output and not first
-                if plain and self._desk.journal.collect_plain(job, BACKEND, path, counts):
+                if is_output and self._desk.journal.collect_plain(job, BACKEND, path, counts):
                     continue
                 yield from reader.read(path, is_output=is_output)
 
         outcomes = read()
-        if first and job.requests <= PROBE:
-            held = list(outcomes)
-            alike = _all_failed_alike(held, job.requests)
-            reader.stop = reader.stop or alike
-            outcomes = iter([] if alike else held)
         refused, stop = self._refused_lines(job, batch)
 
         def pages() -> Pages:
@@ -204,7 +196,7 @@ class Collecting:
             for error in batch.errors
             if isinstance(error["line"], int) and 1 <= error["line"] <= job.requests
         }
-        of_all = any(concerns_every_request(0, str(error["code"])) for error in batch.errors)
+        of_all = any(str(error["code"]).lower() in STOP_CODES for error in batch.errors)
         if of_all or not lines or (job.requests > 1 and len(lines) == job.requests):
             return [], f"the server refused the file at validation: {shown or 'no reason given'}"
         self._desk.say(f"job {job.job_id}: the server refused lines of the file: {shown}")
@@ -230,20 +222,6 @@ class Collecting:
             self._desk.api.download(file_id, part)
             part.replace(path)
         return path
-
-
-def _all_failed_alike(pages: list[tuple[list[Result], list[Failure]]], requests: int) -> str | None:
-    """The one permanent error all requests of a job met, None where they did not."""
-    if any(results for results, _ in pages):
-        return None
-    failures = [failure for _, page in pages for failure in page]
-    reasons = {(failure.kind, failure.code) for failure in failures}
-    if requests < 2 or len(failures) < requests or len(reasons) > 1:
-        return None
-    first = failures[0]
-    words = f"{first.code} {first.message}"
-    own_fault = first.kind is not FailureKind.REFUSED or _TOO_LONG.search(words)
-    return None if first.retryable or own_fault else f"all {requests} failed alike: {first.message}"
 
 
 def _describe(counts: Collected) -> str:

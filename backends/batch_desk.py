@@ -11,7 +11,7 @@ from pathlib import Path
 from backends.base import Progress
 from backends.batch_api import BatchApi, RemoteBatch
 from backends.batch_queue import TokenQueue
-from backends.client import Trouble
+from backends.errors import Trouble
 from backends.providers import Dialect
 from store import WorkStore
 from store.jobs import Job, JobEvent

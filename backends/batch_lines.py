@@ -16,8 +16,8 @@ from typing import Any
 
 import msgspec
 
-from backends.client import RETRYABLE_STATUSES, concerns_every_request
 from backends.completion import leniently, read_completion
+from backends.errors import Trouble, Verdict, code_and_words, failure_of, verdict_of
 from store.journal import Collected
 from store.models import Failure, FailureKind, Result
 
@@ -104,7 +104,7 @@ class LineReader:
             status = 200 if b'"choices"' in bytes(line.response.body) else 0
         if 200 <= status < 300:
             return read_completion(line.custom_id, bytes(line.response.body))
-        return self._http_error(line.custom_id, status, line.response.body)
+        return self._http_error(line, status, line.response.body)
 
     def _broken(self, raw: bytes, *, is_output: bool) -> Failure | None:
         """A line that is no JSON. In the output file it was an answer: not bought again."""
@@ -122,45 +122,38 @@ class LineReader:
         )
 
     def _without_response(self, line: _Line) -> Failure | None:
-        error = line.error if isinstance(line.error, dict) else {"message": line.error}
-        code = str(error.get("code") or "").lower()
-        if code in UNATTEMPTED:
+        code, words = code_and_words(line.error)
+        if (code or "").lower() in UNATTEMPTED:
             self.counts.unattempted += 1
             self.untried.append(line.custom_id)
             return None
-        message = str(error.get("message") or code or "no response and no error")
-        return Failure(
-            line.custom_id, FailureKind.SERVER, message, retryable=True, code=code or None
+        words = words or code or "no response and no error"
+        verdict = verdict_of(400, code, words)
+        if verdict not in (Verdict.STOP, Verdict.FILTERED):
+            verdict = Verdict.UNKNOWN  # a time-out, a worker that died
+        return self._failed(line.custom_id, Trouble(verdict, words, code=code))
+
+    def _http_error(self, line: _Line, status: int, body: msgspec.Raw) -> Failure | None:
+        code, words = code_and_words(_decoded(body))
+        if not words:
+            code, words = code_and_words(line.error)
+        words = words or "no message"
+        return self._failed(
+            line.custom_id, Trouble(verdict_of(status, code, words), words, status, code)
         )
 
-    def _http_error(self, request_id: str, status: int, body: msgspec.Raw) -> Failure | None:
-        code, message = _error_of(body)
-        # 403 may be about this prompt alone ('flagged'); all lines of a first job tell otherwise
-        if status != 403 and concerns_every_request(status, code):
-            self.stop = self.stop or f"{status}: {message}"
+    def _failed(self, request_id: str, trouble: Trouble) -> Failure | None:
+        """A failed attempt; none where the error concerns every request, which stops the run."""
+        if trouble.verdict is Verdict.STOP:
+            self.stop = self.stop or str(trouble)
             self.counts.unattempted += 1
             self.untried.append(request_id)
             return None
-        retryable = status in RETRYABLE_STATUSES or status >= 500
-        kind = FailureKind.SERVER if retryable else FailureKind.REFUSED
-        if code is not None and "content" in code and ("filter" in code or "policy" in code):
-            kind = FailureKind.FILTERED
-        return Failure(
-            request_id, kind, f"{status}: {message}", retryable=retryable, code=code or str(status)
-        )
+        return failure_of(request_id, trouble)
 
 
-def _error_of(body: msgspec.Raw) -> tuple[str | None, str]:
-    """Code and message of a failed line's body."""
+def _decoded(body: msgspec.Raw) -> object:
     try:
-        value = msgspec.json.decode(body)
-        if isinstance(value, str):
-            value = msgspec.json.decode(value)
-    except msgspec.MsgspecError:
-        value = None
-    error = value.get("error", value) if isinstance(value, dict) else value
-    if isinstance(error, dict):
-        code = error.get("code") or error.get("type")
-        message = str(error.get("message") or code or "no message")
-        return None if code is None else str(code), message
-    return None, str(error) if error else "no message"
+        return msgspec.json.decode(body)
+    except (msgspec.MsgspecError, RecursionError):
+        return bytes(body).decode("utf-8", "replace")

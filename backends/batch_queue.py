@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from backends.client import learnt_limit
+from backends.errors import learnt_limit
 from store.jobs import Job
 from store.journal import UNLIMITED
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from backends.batch_api import RemoteBatch
 from backends.batch_desk import ENDPOINT, Desk
-from backends.client import Trouble, Verdict
+from backends.errors import Trouble, Verdict
 from backends.killpoints import KillPoint, reach
 from store import Unfinished, UserError
 from store.jobs import BatchState, Job, JobEvent

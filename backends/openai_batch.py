@@ -16,7 +16,8 @@ from backends.batch_api import BatchApi
 from backends.batch_collect import PROBE, Collecting
 from backends.batch_desk import ENDPOINT, BatchOptions, Desk
 from backends.batch_submit import Submitting
-from backends.client import Trouble, Verdict
+from backends.errors import Trouble, Verdict
+from backends.first_failures import stopped
 from backends.killpoints import KillPoint, reach
 from backends.money import out_of_money
 from store import Unfinished, UserError, WorkStore
@@ -115,10 +116,8 @@ class _Passes:
             if job.state is not JobState.CLOSED:
                 reached = self._guarded(partial(self._advance, job)) and reached
         if self._collecting.stop:
-            raise Unfinished(
-                f"{self._collecting.stop}. Nothing more is sent and no attempt used; mend it, then "
-                "resume"
-            )
+            self.desk.store.stop(self._collecting.stop)
+            raise stopped(self._collecting.stop, self.desk.options.base_url)
         while reached and (planned := self._plan()) is not None:
             reached = self._guarded(partial(self._advance, planned))
         return reached
@@ -146,9 +145,8 @@ class _Passes:
             step()
         except Trouble as trouble:
             if trouble.verdict is Verdict.STOP:
-                raise Unfinished(
-                    f"the server refuses every request: {trouble}. Nothing is lost and no attempt "
-                    "used; mend it, then resume"
+                raise stopped(
+                    f"the server refuses every request: {trouble}", self.desk.options.base_url
                 ) from None
             self.desk.say(f"the server: {trouble}; trying again")
             return False

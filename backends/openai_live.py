@@ -18,20 +18,21 @@ import httpx2
 import openai
 
 from backends.base import Backend, Outcomes, Progress
-from backends.client import CONNECT_SECONDS, Trouble, Verdict, trouble_of
+from backends.client import make_async_client
 from backends.completion import read_completion
+from backends.errors import CALL_ERRORS, Trouble, Verdict, failure_of, trouble_of
+from backends.first_failures import stop_if_all_failed_alike, stopped
 from backends.money import Purse
 from backends.providers import Dialect
 from backends.stream import stream
 from store import Unfinished, WorkStore
-from store.models import Failure, FailureKind, Request, Result
+from store.models import Failure, Request, Result
 from store.money import Rates
 
 FLUSH_SECONDS = 0.5  # each answer was paid for: a kill costs those of half a second
 TICK_SECONDS = 0.25  # between two looks at what came in
 FIRST_BACKOFF = 1.0  # seconds; doubled at each failure in a row
 PATIENCE = 8  # holds in a row without a success in between, after which the run is left for later
-CALL_ERRORS = (openai.OpenAIError, httpx2.HTTPError, TimeoutError)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +65,18 @@ class OpenAILive(Backend):
 
         # Under a budget what came in is stored at every tick, so that little is ever in doubt.
         flush = FLUSH_SECONDS if options.max_cost is None else 0.0
-        stream("openai", answers, store, progress, options.max_attempts, flush, rates=options.rates)
+        stream(
+            "openai",
+            answers,
+            store,
+            progress,
+            options.max_attempts,
+            flush,
+            rates=options.rates,
+            after_failures=lambda: stop_if_all_failed_alike(
+                store, options.max_attempts, options.base_url
+            ),
+        )
 
     def _answers(self, requests: Iterator[Request], store: WorkStore) -> Iterator[Outcomes]:
         """Run the workers in slices, giving what came in after each."""
@@ -98,21 +110,14 @@ class _Crew:
         self._workers: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
-        """Open the client, which repeats nothing and reads nothing from OPENAI_* variables."""
+        """Open the client and start the workers."""
         options = self._options
-        self._client = openai.AsyncOpenAI(
-            api_key=options.api_key,
-            base_url=options.base_url,
-            max_retries=0,
-            timeout=httpx2.Timeout(options.timeout_seconds, connect=CONNECT_SECONDS),
-            http_client=openai.DefaultAsyncHttpxClient(
-                limits=httpx2.Limits(
-                    max_connections=options.concurrency,
-                    max_keepalive_connections=options.concurrency,
-                )
-            ),
+        self._client = make_async_client(
+            options.base_url,
+            options.api_key,
+            connections=options.concurrency,
+            timeout_seconds=options.timeout_seconds,
         )
-        self._client.organization = self._client.project = None
         self._workers = [
             asyncio.create_task(self._work()) for _ in range(self._options.concurrency)
         ]
@@ -168,7 +173,7 @@ class _Crew:
                 elif _is_outage(error, trouble):
                     self._hold(trouble, error)
                 else:
-                    return _failure(request, trouble)
+                    return failure_of(request.request_id, trouble)
             else:
                 self._holds = 0
                 outcome = read_completion(request.request_id, body)
@@ -199,10 +204,8 @@ class _Crew:
     def _backoff(self, failures: int) -> float:
         return min(FIRST_BACKOFF * 2.0**failures, self._options.max_wait_seconds)
 
-    def _stop(self, message: str) -> None:
-        self._stopped = self._stopped or Unfinished(
-            f"{message}. Nothing is lost and no attempt used; mend it, then resume"
-        )
+    def _stop(self, reason: str) -> None:
+        self._stopped = self._stopped or stopped(reason, self._options.base_url)
 
 
 def _may_be_billed(error: Exception) -> bool:
@@ -217,14 +220,6 @@ def _is_outage(error: Exception, trouble: Trouble) -> bool:
     timed_out = isinstance(error, openai.APITimeoutError)
     unreachable = isinstance(error, openai.APIConnectionError) and not timed_out
     return unreachable or trouble.status in (429, 503)
-
-
-def _failure(request: Request, trouble: Trouble) -> Failure:
-    retryable = trouble.verdict is Verdict.UNKNOWN
-    kind = FailureKind.SERVER if retryable else FailureKind.REFUSED
-    if trouble.code is not None and "content" in trouble.code:
-        kind = FailureKind.FILTERED
-    return Failure(request.request_id, kind, str(trouble), retryable=retryable, code=trouble.code)
 
 
 def _retry_after(error: Exception) -> float | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from typing import Protocol
 
@@ -36,17 +36,28 @@ def stream(
     flush_seconds: float = FLUSH_SECONDS,
     order: AskOrder = AskOrder.PREFIX,
     rates: Rates | None = None,
+    after_failures: Callable[[], None] = lambda: None,
 ) -> None:
     """Answer all that is pending, retryable failures up to max_attempts included.
 
-    rates: what an answer costs; None where that is not known, or nothing.
+    rates: what an answer costs; None where that is not known, or nothing. after_failures is called
+    whenever failed attempts were stored, and may raise to end the run.
     """
     while True:
         requests = store.pending(max_attempts, order)
         first = next(requests, None)
         if first is None:
             return
-        _drain(name, answers, chain([first], requests), store, progress, flush_seconds, rates)
+        _drain(
+            name,
+            answers,
+            chain([first], requests),
+            store,
+            progress,
+            flush_seconds,
+            rates,
+            after_failures,
+        )
 
 
 def _drain(
@@ -57,6 +68,7 @@ def _drain(
     progress: Progress,
     flush_seconds: float,
     rates: Rates | None,
+    after_failures: Callable[[], None],
 ) -> None:
     results: list[Result] = []
     failures: list[Failure] = []
@@ -80,6 +92,10 @@ def _drain(
                     failures.append(outcome)
             due = time.monotonic() - flushed_at >= flush_seconds
             if due or len(results) + len(failures) >= FLUSH_ROWS:
+                failed = bool(failures)
                 flush()
+                if failed:
+                    after_failures()
     finally:  # Ctrl-C and a dying engine included: what was bought is kept
         flush()
+    after_failures()

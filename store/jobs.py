@@ -74,6 +74,7 @@ class Job:
     prompt_bytes: int  # with max_tokens: what its requests cost at most
     max_tokens: int
     rates: Rates | None  # when it was planned, null where no price was known
+    round: int  # when it was planned
     state: JobState = JobState.PLANNED
     file_id: str | None = None
     attempt: int = 0  # POSTs of the batch so far
@@ -177,6 +178,7 @@ def fold(rows: Iterable[tuple[str, str, str | None, dict[str, Any]]]) -> dict[st
                 detail["prompt_bytes"],
                 detail["max_tokens"],
                 msgspec.convert(detail["rates"], Rates | None),
+                detail["round"],
             )
         jobs[job_id].tell(JobEvent(event), batch_id, detail)
     return jobs

@@ -159,6 +159,7 @@ class Journal:
                     "prompt_bytes": prompt_bytes,
                     "max_tokens": max_tokens,
                     "rates": caps.rates,
+                    "round": self.current_round(),
                 },
             )
         self._next = last + 1
@@ -193,6 +194,10 @@ class Journal:
         (request_id,) = self._db.row("request_of_line", job_id=job.job_id, line=line)
         return str(request_id)
 
+    def current_round(self) -> int:
+        """Which round it is: failures of jobs that were planned in an earlier one do not count."""
+        return int(self._db.row("current_round")[0])
+
     def any_result(self) -> bool:
         """Whether the run has any answer yet."""
         return bool(self._db.row("any_result")[0])
@@ -223,7 +228,7 @@ class Journal:
                 self._insert_results(job, backend, results, counts)
             failed += failures
         with self._db.transaction():
-            self._insert_failures(job.job_id, failed, counts)
+            self._insert_failures(job, failed, counts)
             if (untried := unheard()) is not None:
                 counts.missing = self._fail_missing(
                     job,
@@ -263,7 +268,11 @@ class Journal:
         rows: list[tuple[str | None]] = [(one,) for one in untried] or [(None,)]
         with self._db.incoming(table(rows, ID_SCHEMA)):
             (failed,) = self._db.row(
-                "insert_missing", job_id=job.job_id, message=message, retryable=retryable
+                "insert_missing",
+                job_id=job.job_id,
+                message=message,
+                retryable=retryable,
+                round=job.round,
             )
         return int(failed)
 
@@ -316,12 +325,12 @@ class Journal:
         counts.foreign += foreign
         counts.duplicates += len(results) - foreign - stored
 
-    def _insert_failures(self, job_id: str, failures: Sequence[Failure], counts: Collected) -> None:
+    def _insert_failures(self, job: Job, failures: Sequence[Failure], counts: Collected) -> None:
         if not failures:
             return
         with self._db.incoming(each_once(table_of(failures, FAILURE_SCHEMA))):
-            (foreign,) = self._db.row("count_foreign", job_id=job_id)
-            (stored,) = self._db.row("insert_job_failures", job_id=job_id)
+            (foreign,) = self._db.row("count_foreign", job_id=job.job_id)
+            (stored,) = self._db.row("insert_job_failures", job_id=job.job_id, round=job.round)
         counts.failures += stored
         counts.foreign += foreign
 

@@ -53,6 +53,7 @@ class Event(StrEnum):
 
     SAMPLED = "sampled"  # its records are complete
     RETRY_FAILED = "retry_failed"  # failures before this one no longer count
+    STOPPED = "stopped"  # nor before this one: what failed concerned every request
     PRICED = "priced"  # from here on tokens cost so much
 
 
@@ -204,6 +205,16 @@ class Failure(msgspec.Struct, frozen=True, gc=False):
     text: str | None = None
     answered: bool = False  # it was billed, though there is nothing to keep
     usage: Usage | None = None  # so much, where the server told
+
+
+@dataclass(frozen=True, slots=True)
+class FailedAlike:
+    """What all requests that failed for good have in common; code is '' where they have none."""
+
+    requests: int
+    kind: FailureKind
+    code: str
+    message: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -205,7 +205,7 @@ ORDER BY record, ordinal
 -- name: insert_failures
 INSERT INTO failures
 SELECT request_id::UUID, kind, code, message, retryable, text,
-       (SELECT count(*) FROM events WHERE event = 'retry_failed'), NULL, (now() AT TIME ZONE 'UTC')
+       current_round(), NULL, (now() AT TIME ZONE 'UTC')
 FROM incoming
 
 -- name: has_pending
@@ -283,6 +283,21 @@ SELECT request_id::VARCHAR, params, messages
 FROM (SELECT unnest($rowids) AS position, generate_subscripts($rowids, 1) AS place)
 JOIN (SELECT *, rowid AS position FROM requests) USING (position)
 ORDER BY place
+
+-- name: failed_alike
+-- Of the current round: how many requests failed for good, in how many ways, the way and words of one of
+-- them; and how many answers and requests the run has.
+SELECT count(*), count(DISTINCT (kind, code)), any_value(kind), any_value(code), any_value(message),
+       (SELECT count(*) FROM results), (SELECT count(*) FROM requests)
+FROM (SELECT request_id, arg_max(kind, rowid) AS kind, arg_max(coalesce(code, ''), rowid) AS code,
+             arg_max(message, rowid) AS message
+      FROM failures
+      WHERE round = current_round()
+      GROUP BY request_id)
+SEMI JOIN failed_for_good($max_attempts) USING (request_id)
+
+-- name: current_round
+SELECT current_round()
 
 -- name: status
 SELECT
@@ -468,7 +483,7 @@ FROM results WHERE job_id = $job_id
 -- name: insert_job_failures
 INSERT INTO failures
 SELECT request_id, kind, code, message, retryable, text,
-       (SELECT count(*) FROM events WHERE event = 'retry_failed'), $job_id, (now() AT TIME ZONE 'UTC')
+       $round, $job_id, (now() AT TIME ZONE 'UTC')
 FROM (SELECT * REPLACE (request_id::UUID AS request_id) FROM incoming)
 SEMI JOIN (SELECT request_id FROM job_requests WHERE job_id = $job_id) USING (request_id)
 
@@ -481,7 +496,7 @@ ANTI JOIN (SELECT request_id FROM job_requests WHERE job_id = $job_id) USING (re
 -- Requests of a job of which its files say nothing; incoming: those of which they say 'untried'.
 INSERT INTO failures
 SELECT request_id, 'server', NULL, $message, $retryable, NULL,
-       (SELECT count(*) FROM events WHERE event = 'retry_failed'), $job_id, (now() AT TIME ZONE 'UTC')
+       $round, $job_id, (now() AT TIME ZONE 'UTC')
 FROM (SELECT request_id FROM job_requests WHERE job_id = $job_id)
 ANTI JOIN results USING (request_id)
 ANTI JOIN (SELECT request_id FROM failures WHERE job_id = $job_id) USING (request_id)

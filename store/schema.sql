@@ -92,7 +92,8 @@ CREATE TABLE results (
     reused            BOOLEAN NOT NULL    -- taken from an earlier run: it cost nothing in this one
 );
 
--- A row an attempt. round: how often --retry-failed had been said; only the current round counts.
+-- A row an attempt. round: the current one when the request was sent; only failures of the current
+-- round count as attempts.
 CREATE TABLE failures (
     request_id UUID NOT NULL,
     kind       VARCHAR NOT NULL CHECK (kind IN ('refused', 'server', 'filtered', 'unusable')),
@@ -115,7 +116,7 @@ CREATE TABLE charges (
 
 -- What befell the run as a whole.
 CREATE TABLE events (
-    event  VARCHAR NOT NULL CHECK (event IN ('sampled', 'retry_failed', 'priced')),
+    event  VARCHAR NOT NULL CHECK (event IN ('sampled', 'retry_failed', 'stopped', 'priced')),
     happened_at TIMESTAMP NOT NULL,
     detail JSON NOT NULL
 );
@@ -190,13 +191,18 @@ LEFT JOIN (SELECT params, has_old, count(*) AS results, avg(completion_tokens) A
            FROM request_hints JOIN results USING (request_id)
            GROUP BY params, has_old) USING (params, has_old);
 
+-- A new round begins where earlier failures are to count no more: --retry-failed was said, or the run
+-- was stopped because all requests failed alike.
+CREATE MACRO current_round() AS
+    (SELECT count(*) FROM events WHERE event IN ('retry_failed', 'stopped'));
+
 -- Requests without a result for which no attempt is left in the current round.
 CREATE MACRO failed_for_good(max_attempts) AS TABLE
 SELECT request_id
 FROM (
     SELECT request_id, bool_or(NOT retryable) AS refused, count(*) AS attempts
     FROM failures
-    WHERE round = (SELECT count(*) FROM events WHERE event = 'retry_failed')
+    WHERE round = current_round()
       AND request_id NOT IN (SELECT request_id FROM results)
     GROUP BY request_id)
 WHERE refused OR attempts >= max_attempts;

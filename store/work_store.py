@@ -24,6 +24,7 @@ from store.models import (
     Derived,
     Event,
     ExportOptions,
+    FailedAlike,
     Failure,
     FailureKind,
     Language,
@@ -403,6 +404,23 @@ class WorkStore:
     def retry_failed(self) -> None:
         """Let requests that failed for good be asked again: earlier failures no longer count."""
         self._event(Event.RETRY_FAILED, {})
+
+    def failed_alike(self, max_attempts: int, enough: int) -> FailedAlike | None:
+        """The one way in which all requests failed so far, where none of the run was answered.
+
+        None where there are several ways, or fewer than `enough` (all, where the run has fewer) or
+        than two failed for good.
+        """
+        failed, ways, kind, code, message, results, total = self.database.row(
+            "failed_alike", max_attempts=max_attempts
+        )
+        if results or ways != 1 or failed < max(2, min(enough, total)):
+            return None
+        return FailedAlike(failed, FailureKind(kind), code, message)
+
+    def stop(self, reason: str) -> None:
+        """Note that what failed concerned every request: failures so far use no attempt."""
+        self._event(Event.STOPPED, {"reason": reason})
 
     def retry_truncated(self) -> int:
         """Ask again, with twice the limit, for answers that were cut off; gives how many.

@@ -396,7 +396,7 @@ STOPS: dict[str, tuple[Callable[[LLMServer], object], str]] = {
         lambda server: server.line_faults.append(
             LineFault(LineKind.HTTP_ERROR, status=429, code="insufficient_quota", message="No.")
         ),
-        "job 00001: 429: No.. Nothing more is sent",
+        "job 00001: 429: No. Nothing more is sent",
     ),
     "model unknown": (
         lambda server: setattr(server, "models", ["other"]),
@@ -410,7 +410,7 @@ STOPS: dict[str, tuple[Callable[[LLMServer], object], str]] = {
         lambda server: server.line_faults.append(
             LineFault(LineKind.HTTP_ERROR, code="odd_thing", message="No such thing.")
         ),
-        "job 00001: all 7 failed alike: 400: No such thing.",
+        "the first 7 requests all failed alike: 400: No such thing. Nothing more is sent",
     ),
     "file refused": (
         lambda server: server.fates.append(failed("empty_file", "The file is empty.")),

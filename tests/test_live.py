@@ -128,7 +128,7 @@ def test_failures_for_good(server: LLMServer) -> None:
 @pytest.mark.parametrize(
     ("fault", "message"),
     [
-        (forbidden(CHAT), "the server refuses every request: 403"),
+        (forbidden(CHAT), "the first 20 requests all failed alike: 403: You have insufficient"),
         (insufficient_quota(CHAT), "the server refuses every request: 429: You exceeded"),
         (rate_limited(CHAT, times=None), "the server does not let us in: 429: Rate limit"),
         (Fault(CHAT, Kind.DROP_BEFORE, None), "the server does not let us in: APIConnectionError"),

@@ -1,0 +1,179 @@
+"""What an error of a server means: one classification for calls, for lines of a batch, and live.
+
+A verdict says what the caller does. Where the same status means different things for a call that
+concerns the whole run (POST /batches) and for one request of it (a chat completion), the verdict
+names the status and the caller decides, here: `failure_of` is what it means for one request.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+import httpx2
+import openai
+
+from store import FastDatasetsError
+from store.models import Failure, FailureKind
+
+# Whatever the SDK lets out: its own errors, its transport's, a 200 that is no JSON, our time-out.
+CALL_ERRORS = (openai.OpenAIError, httpx2.HTTPError, json.JSONDecodeError, TimeoutError)
+
+LINE_CHARACTERS = 500  # of a server's words, at most
+STOP_CODES = {
+    "invalid_api_key",
+    "insufficient_quota",
+    "billing_hard_limit_reached",
+    "account_deactivated",
+    "model_not_found",
+    "unsupported_parameter",
+    "unknown_parameter",
+    "unsupported_value",
+}
+# OpenAI has content_filter, content_policy_violation and moderation_blocked, Azure
+# ResponsibleAIPolicyViolation, DashScope data_inspection_failed.
+FILTER_CODE = re.compile(
+    r"content.?(filter|policy)|moderation|responsible.?ai|data.?inspection", re.IGNORECASE
+)
+LIMIT_TEXT = re.compile(r"token_limit_exceeded|enqueued token", re.IGNORECASE)
+LIMIT_NUMBER = re.compile(r"limit(?:\s+of|:)\s*([\d,.]*\d)\s*([KMB]?)", re.IGNORECASE)
+_HTML = re.compile(r"<(script|style)\b.*?</\1>|<[^>]*>", re.IGNORECASE | re.DOTALL)
+
+
+class Verdict(StrEnum):
+    """What an unsuccessful call means."""
+
+    STOP = "stop"  # concerns every request: key, quota, model, a parameter
+    FORBIDDEN = "forbidden"  # 403: the key's rights, or this one prompt
+    FILTERED = "filtered"  # a content filter refused this one prompt
+    LIMITED = "limited"  # the enqueued-token limit: later, or smaller
+    BUSY = "busy"  # a rate limit: later
+    NOT_FOUND = "not_found"
+    TOO_LARGE = "too_large"
+    REFUSED = "refused"  # a definite no to this call
+    UNKNOWN = "unknown"  # it may or may not have taken effect
+    UNREACHABLE = "unreachable"  # no connection came about, so nothing was sent
+
+
+# Of one request: it may be answered another time.
+RETRYABLE = {Verdict.UNKNOWN, Verdict.UNREACHABLE, Verdict.BUSY, Verdict.LIMITED}
+
+
+@dataclass
+class Trouble(FastDatasetsError):
+    """A call to a server that did not succeed."""
+
+    verdict: Verdict
+    message: str
+    status: int | None = None
+    code: str | None = None
+
+    def __str__(self) -> str:
+        """The server's words, after its status."""
+        return f"{self.status}: {self.message}" if self.status else self.message
+
+
+def trouble_of(error: Exception, api_key: str) -> Trouble:
+    """What an error of the client means; the key, should a server echo it, is taken out."""
+    if isinstance(error, openai.APIStatusError):
+        code, words = code_and_words(error.body)
+        message = words.replace(api_key, "***") or "no reason given"
+        verdict = verdict_of(error.status_code, code, message)
+        return Trouble(verdict, message, error.status_code, code)
+    reason = error.__cause__ or error
+    text = f"{type(error).__name__}: {reason}".replace(api_key, "***")
+    unreachable = isinstance(reason, httpx2.ConnectError | httpx2.ConnectTimeout)
+    return Trouble(Verdict.UNREACHABLE if unreachable else Verdict.UNKNOWN, one_line(text))
+
+
+def verdict_of(status: int, code: str | None, message: str) -> Verdict:
+    """What an HTTP error means; code and message as `code_and_words` reads them.
+
+    Status 0, which some servers give lines of requests that they did not finish, is unknown.
+    """
+    if status in (0, 408, 409, 425) or status >= 500:
+        return Verdict.UNKNOWN  # whatever else it says
+    if LIMIT_TEXT.search(f"{code} {message}"):
+        return Verdict.LIMITED
+    if status == 401 or (code or "").lower() in STOP_CODES:
+        return Verdict.STOP
+    if FILTER_CODE.search(code or ""):
+        return Verdict.FILTERED
+    named = {
+        403: Verdict.FORBIDDEN,
+        404: Verdict.NOT_FOUND,
+        410: Verdict.NOT_FOUND,
+        413: Verdict.TOO_LARGE,
+        429: Verdict.BUSY,
+    }
+    return named.get(status, Verdict.REFUSED)
+
+
+def failure_of(request_id: str, trouble: Trouble) -> Failure:
+    """An attempt of one request that failed, live or in a batch; not for Verdict.STOP."""
+    retryable = trouble.verdict in RETRYABLE
+    kind = FailureKind.SERVER if retryable else FailureKind.REFUSED
+    if trouble.verdict is Verdict.FILTERED:
+        kind = FailureKind.FILTERED
+    code = trouble.code or (None if trouble.status is None else str(trouble.status))
+    return Failure(request_id, kind, str(trouble), retryable=retryable, code=code)
+
+
+def code_and_words(body: object) -> tuple[str | None, str]:
+    """Code and message of an error's body, in one line: '' where it has no words.
+
+    OpenAI's {"error": {"code", "message"}}, that object alone, FastAPI's {"detail": …} with a text
+    or a list of {"loc", "msg"}, {"message"}, {"error": "…"}, {"msg"}, JSON in a string, plain text,
+    HTML.
+    """
+    if isinstance(body, str):
+        try:
+            return code_and_words(_json_object(body))
+        except ValueError:
+            return None, one_line(_HTML.sub(" ", body))
+    if isinstance(body, list):
+        return None, one_line("; ".join(words for item in body if (words := _words_of_item(item))))
+    if not isinstance(body, dict):
+        return None, "" if body is None else one_line(str(body))
+    error = body.get("error")
+    if isinstance(error, dict):
+        return code_and_words(error)
+    code = body.get("code") or body.get("type")
+    named = (body.get(name) for name in ("message", "detail", "error", "msg", "error_msg"))
+    words = next((code_and_words(value)[1] for value in named if value), "")
+    return None if code is None else str(code), words or one_line(json.dumps(body))
+
+
+def _json_object(text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except RecursionError:
+        value = None
+    if not isinstance(value, dict):
+        raise ValueError("no JSON object")  # for the caller it is plain text
+    return value
+
+
+def _words_of_item(item: object) -> str:
+    """One of FastAPI's reasons: where, and what."""
+    if isinstance(item, dict) and "msg" in item:
+        place = ".".join(str(part) for part in item.get("loc") or ())
+        return f"{place}: {item['msg']}" if place else str(item["msg"])
+    return code_and_words(item)[1]
+
+
+def one_line(message: str) -> str:
+    """A text without line ends, cut to a line's length."""
+    line = " ".join(message.split())
+    return line if len(line) <= LINE_CHARACTERS else f"{line[: LINE_CHARACTERS - 1]}…"
+
+
+def learnt_limit(message: str) -> int | None:
+    """The enqueued-token limit that a refusal's message names, in tokens."""
+    if found := LIMIT_NUMBER.search(message):
+        number = float(found[1].replace(",", ""))
+        return int(number * {"": 1, "K": 1e3, "M": 1e6, "B": 1e9}[found[2].upper()])
+    return None

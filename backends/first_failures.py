@@ -1,0 +1,54 @@
+"""The one rule for all servers of when a run is stopped: the first requests all failed alike."""
+
+from __future__ import annotations
+
+import re
+
+from store import Unfinished, WorkStore
+from store.models import FailureKind
+
+ENOUGH = 20  # requests that failed for good, and not one answer so far
+
+_LENGTH = re.compile(
+    r"context.?length|context window|max(imum)?.?(model|completion|new|output)?.?(len|tokens)"
+    r"|too long|too many tokens",
+    re.IGNORECASE,
+)
+_TOKENS_NAME = re.compile(r"use '?(max_(?:completion_)?tokens)", re.IGNORECASE)
+
+
+def stop_if_all_failed_alike(store: WorkStore, max_attempts: int, base_url: str) -> None:
+    """Raise Unfinished where no request was answered and the first of them failed in one way.
+
+    What is wrong with all of them is found on the first twenty, or on all where the run has fewer;
+    they use no attempt. Answers that cost and could not be kept (filtered, unusable) show that the
+    server works.
+    """
+    alike = store.failed_alike(max_attempts, ENOUGH)
+    if alike is None or alike.kind not in (FailureKind.REFUSED, FailureKind.SERVER):
+        return
+    reason = f"the first {alike.requests} requests all failed alike: {alike.message}"
+    store.stop(reason)
+    raise stopped(reason, base_url, alike.code)
+
+
+def stopped(reason: str, base_url: str, code: str = "") -> Unfinished:
+    """The end of a run whose every request would fail; reason has the server's words."""
+    return Unfinished(
+        f"{reason.rstrip('.')}. Nothing more is sent and no attempt used. "
+        + advice(code, reason, base_url)
+    )
+
+
+def advice(code: str, message: str, base_url: str) -> str:
+    """What to change before a resume, by the server's words."""
+    if wanted := _TOKENS_NAME.search(message):
+        return f"Resume with --max-tokens-name {wanted[1]}"
+    if code == "404" or "404: " in message:
+        return (
+            f"Check the address {base_url} (LLM_API_BASE, which ends in /v1 for most servers: "
+            "https://api.example.com/v1) and the model's name, then resume"
+        )
+    if _LENGTH.search(message):
+        return "Resume with a lower --max-output-tokens, which makes other requests"
+    return "Check key, model and parameters, then resume"
