@@ -17,21 +17,25 @@ OPENAI_BASE = "https://api.openai.com/v1"
 CALL_PATHS = ("/chat/completions", "/completions", "/batches", "/files", "/responses", "/models")
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
-# OpenAI's own models refuse max_tokens, or will; others know nothing else.
+# Names of OpenAI's own models, which only mean those at a provider that is known to serve them.
 OPENAI_MODELS = re.compile(r"^(ft:)?(gpt-(?!oss)|chatgpt-|o[1-9](-|$)|codex-|computer-use-)")
 
 
 @dataclass(frozen=True, slots=True)
 class Provider:
-    """The limits and names of one kind of server; bytes are of a job file."""
+    """The limits and names of one kind of server; bytes are of a job file.
+
+    max_tokens_name, json_schema: None where they go by the model: OpenAI's own models refuse
+    max_tokens, or will, and take a schema; others know nothing else.
+    """
 
     name: str
     hosts: tuple[str, ...] = ()
     max_requests: int = 50_000
     max_bytes: int = 200_000_000
     completion_window: str = "24h"
-    max_tokens_name: str | None = None  # None: by the model's name
-    json_schema: bool = False  # takes response_format json_schema for every model
+    max_tokens_name: str | None = "max_tokens"
+    json_schema: bool | None = False  # whether response_format json_schema is taken
     path: str = ""  # of its API, where it has one only
 
 
@@ -43,9 +47,15 @@ PROVIDERS = (
         json_schema=True,
         path="/v1",
     ),
-    Provider("azure", (".openai.azure.com", ".cognitiveservices.azure.com"), max_requests=100_000),
+    Provider(
+        "azure",
+        (".openai.azure.com", ".cognitiveservices.azure.com"),
+        max_requests=100_000,
+        max_tokens_name=None,
+        json_schema=None,
+    ),
     Provider("groq", ("api.groq.com",), max_tokens_name="max_completion_tokens"),
-    Provider("dashscope", (".aliyuncs.com",), max_bytes=500_000_000, max_tokens_name="max_tokens"),
+    Provider("dashscope", (".aliyuncs.com",), max_bytes=500_000_000),
     Provider("siliconflow", ("api.siliconflow.cn", "api.siliconflow.com")),
     Provider("parasail", ("api.parasail.io",)),
 )
@@ -101,9 +111,11 @@ class Dialect:
 
 
 def dialect_of(model: str, provider: Provider, max_tokens_name: str | None) -> Dialect:
-    """What a server is known to want, by its provider and the model; a name given wins."""
+    """What a server is known to want, by its provider; a name given wins."""
     is_openais = bool(OPENAI_MODELS.match(model))
     by_model = "max_completion_tokens" if is_openais else "max_tokens"
+    forces_schema = provider.json_schema
     return Dialect(
-        max_tokens_name or provider.max_tokens_name or by_model, provider.json_schema or is_openais
+        max_tokens_name or provider.max_tokens_name or by_model,
+        is_openais if forces_schema is None else forces_schema,
     )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from backends import Backend
+from backends.providers import OPENAI_BASE
 from fastdatasets.prices import Price as UsdPrice
 from fastdatasets.prices import find_price, parse_price
 from fastdatasets.settings import Settings
@@ -43,18 +44,20 @@ class Day:
     price_in: str | None = None  # USD per million tokens
     price_out: str | None = None
 
-    def check(self, backend: str, model: str, *, generates: bool) -> None:
+    def check(self, backend: str, model: str, settings: Settings, *, generates: bool) -> None:
         """Raise UserError for what would fail later, before anything is made."""
         parse_engine_args(self.engine_arg)
-        self.price(backend, model, generates=generates)
+        self.price(backend, model, settings, generates=generates)
         if backend == "vllm" and generates:
             from backends.vllm_engine import check_installed, check_model
 
             check_installed()
             check_model(model)
 
-    def price(self, backend: str, model: str, *, generates: bool) -> Price | None:
-        """What tokens cost today, None where nobody knows or asks; raises UserError.
+    def price(
+        self, backend: str, model: str, settings: Settings, *, generates: bool
+    ) -> Price | None:
+        """What tokens cost today at the server, None where nobody knows or asks; raises UserError.
 
         Under --max-cost somebody has to know.
         """
@@ -64,19 +67,19 @@ class Day:
             if max_cost is not None:
                 raise UserError("--max-cost is for paid requests, and this run makes none")
             return None
-        batch = backend == "openai-batch"
-        found = given or find_price(model, batch=batch, longest_prompt=LONGEST_PROMPT)
+        base_url, batch = address_of(backend, settings), backend == "openai-batch"
+        found = given or find_price(model, base_url, batch=batch, longest_prompt=LONGEST_PROMPT)
         if found is None:
             if max_cost is not None:
                 where = "in a batch" if batch else "live"
                 raise UserError(
-                    f"--max-cost needs a price, and none of {model} {where} is known: give "
-                    "--price-in and --price-out, in USD per million tokens"
+                    f"--max-cost needs a price, and none of {model} {where} at {base_url} is "
+                    "known: give --price-in and --price-out, in USD per million tokens"
                 )
             return None
         live = None
         if batch and given is None:
-            live = find_price(model, batch=False, longest_prompt=LONGEST_PROMPT)
+            live = find_price(model, base_url, batch=False, longest_prompt=LONGEST_PROMPT)
         return Price(found.source, rates_of(found), None if live is None else rates_of(live))
 
     def budget(self) -> int | None:
@@ -112,10 +115,10 @@ class Day:
     def live(self, run: Run, settings: Settings) -> Backend:
         """Live requests to LLM_API_BASE; without it OpenAI's own, without a key a local server."""
         from backends.openai_live import LiveOptions, OpenAILive
-        from backends.providers import OPENAI_BASE, dialect_of, provider_for
+        from backends.providers import dialect_of, provider_for
 
         key = _checked_key(settings)
-        base_url = _checked_address(settings.llm_api_base or (OPENAI_BASE if key else LOCAL_SERVER))
+        base_url = address_of(run.backend, settings)
         dialect = dialect_of(run.model, provider_for(base_url), self.max_tokens_name)
         return OpenAILive(
             LiveOptions(
@@ -126,25 +129,25 @@ class Day:
                 timeout_seconds=settings.fastdatasets_timeout_seconds,
                 max_wait_seconds=settings.fastdatasets_poll_seconds,
                 dialect=dialect,
-                rates=self._rates(run),
+                rates=self._rates(run, settings),
                 max_cost=self.budget(),
             )
         )
 
-    def _rates(self, run: Run) -> Rates | None:
-        price = self.price(run.backend, run.model, generates=True)
+    def _rates(self, run: Run, settings: Settings) -> Rates | None:
+        price = self.price(run.backend, run.model, settings, generates=True)
         return None if price is None else price.rates
 
     def batch(self, run: Run, settings: Settings, folder: RunFolder) -> OpenAIBatch:
         """The Batch API at LLM_API_BASE, OpenAI's own address without it; raises UserError."""
         from backends.batch_desk import BatchOptions
         from backends.openai_batch import OpenAIBatch
-        from backends.providers import OPENAI_BASE, dialect_of, provider_for
+        from backends.providers import dialect_of, provider_for
 
         key = _checked_key(settings)
         if key is None:
             raise UserError("there is no key: set LLM_API_KEY in the environment or in .env")
-        base_url = _checked_address(settings.llm_api_base or OPENAI_BASE)
+        base_url = address_of(run.backend, settings)
         provider = provider_for(base_url)
         return OpenAIBatch(
             BatchOptions(
@@ -162,7 +165,7 @@ class Day:
                 wait=self.wait,
                 keep_files=self.keep_files,
                 resubmit_lost=self.resubmit_lost,
-                rates=self._rates(run),
+                rates=self._rates(run, settings),
                 max_cost=self.budget(),
             )
         )
@@ -186,6 +189,17 @@ def _checked_key(settings: Settings) -> str | None:
     if not key.isascii() or not key.isprintable() or " " in key:
         raise UserError("LLM_API_KEY has characters that no key has: copy it once more")
     return key
+
+
+def address_of(backend: str, settings: Settings) -> str:
+    """Where a backend's server is; raises UserError.
+
+    Without LLM_API_BASE OpenAI's own; for live requests without a key a local server.
+    """
+    if settings.llm_api_base is not None:
+        return _checked_address(settings.llm_api_base)
+    is_local = backend == "openai" and not _checked_key(settings)
+    return LOCAL_SERVER if is_local else OPENAI_BASE
 
 
 def _checked_address(base_url: str) -> str:

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import msgspec
 
+from fastdatasets.day import address_of
 from fastdatasets.offers import LocalOffer, Offer, Volume, local_offer, offer
 from fastdatasets.pipeline import sample
-from fastdatasets.prices import Price, find_price, usd
+from fastdatasets.prices import Price, find_price
 from fastdatasets.runs import newest_first, opened
 from fastdatasets.settings import load_settings
 from fastdatasets.stages import Answer, stages_of
@@ -24,20 +25,24 @@ from store.models import Left, Mode, Run
 
 COUNTED = 20_000  # prompts at most whose tokens are counted; beyond that a sample of so many
 COUNTED_QUICKLY = 2_000
-RESULTS_TO_LEARN_FROM = 20  # as in the view expected_lengths
+NOT_KNOWN = "not known"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Estimate:
     """Requests, tokens and costs in USD of what is left to ask; None: not known.
 
+    base_url: the server whose prices these are; None: of the local engine's model, by its name.
     unique_requests are sent: equal questions are asked once. later_answers: of an augment, answers
     that will be asked when there are variants; tokens and costs include them. counted_prompts: how
     many were counted, of which prompt_tokens is a projection where they are fewer than the unique
-    ones. tokenizer_error: by which share a count may well be off.
+    ones. tokenizer_error: by which share a count may well be off. min_completion_tokens: one an
+    answer. completion_tokens, and with them expected costs and hours, are None where nothing tells
+    the length of any answer.
     """
 
     model: str
+    base_url: str | None
     records: int
     requests: int
     unique_requests: int
@@ -46,7 +51,8 @@ class Estimate:
     counted_prompts: int
     tokenizer: str
     tokenizer_error: float
-    completion_tokens: int
+    min_completion_tokens: int
+    completion_tokens: int | None
     completion_basis: str
     max_completion_tokens: int
     batch: Offer
@@ -69,9 +75,14 @@ class Estimate:
         return Volume(
             prompt_tokens=self.prompt_tokens,
             max_prompt_tokens=ceil(self.prompt_tokens * (1 + self.tokenizer_error)),
+            min_completion_tokens=self.min_completion_tokens,
             completion_tokens=self.completion_tokens,
             max_completion_tokens=self.max_completion_tokens,
         )
+
+    def offer(self, backend: str) -> Offer:
+        """What a server's backend costs."""
+        return self.batch if backend == "openai-batch" else self.live
 
 
 class _Quiet:
@@ -107,7 +118,8 @@ def estimate(
         sample(store, run, quiet.say)
         for stage in stages_of(run, max_samples=1)[:1]:
             stage.plan(store, quiet)
-        found = expected(store, run, counter_for(run.model), price=price)
+        base_url = None if run.backend == "vllm" else address_of(run.backend, settings)
+        found = expected(store, run, counter_for(run.model), base_url, price=price)
     runs = newest_first(output_dir or settings.fastdatasets_output_dir)
     return replace(found, local=local_offer(found.volume, run.model, runs, gpu_price))
 
@@ -116,6 +128,7 @@ def expected(
     store: WorkStore,
     run: Run,
     counter: TokenCounter,
+    base_url: str | None,
     *,
     max_attempts: int = 3,
     prompts: int = COUNTED,
@@ -123,13 +136,18 @@ def expected(
 ) -> Estimate:
     """What is left of a run whose next stage is planned, from at most so many of its prompts.
 
-    price: instead of the known ones, for a batch and live alike.
+    base_url: whose prices are meant, as of Estimate. price: instead of the known ones, for a batch
+    and live alike.
     """
     left = store.left(max_attempts)
     counts = [counter.count(messages) for messages in store.sample_prompts(max_attempts, prompts)]
     later = _later_answers(store, run, counter, left, prompts)
+    answers = left.requests + later.answers
+    most = left.max_completion_tokens + later.max_completion_tokens
+    basis = _basis(left.learnt, left.with_old + later.with_old, answers, most)
     found = Estimate(
         model=run.model,
+        base_url=base_url,
         records=store.record_count(),
         requests=left.asks,
         unique_requests=left.requests,
@@ -138,18 +156,19 @@ def expected(
         counted_prompts=len(counts),
         tokenizer=counter.name,
         tokenizer_error=counter.error,
-        completion_tokens=left.completion_tokens + later.completion_tokens,
-        completion_basis=_basis(
-            left.results, left.with_old + later.with_old, left.requests + later.answers
-        ),
-        max_completion_tokens=left.max_completion_tokens + later.max_completion_tokens,
+        min_completion_tokens=answers,
+        completion_tokens=None
+        if basis == NOT_KNOWN
+        else left.completion_tokens + later.completion_tokens,
+        completion_basis=basis,
+        max_completion_tokens=most,
         batch=Offer(),
         live=Offer(),
         local=LocalOffer(),
     )
     longest = max(counts, default=0) if found.is_exact else None
     batch, live = (
-        price or find_price(run.model, batch=batch, longest_prompt=longest)
+        price or find_price(run.model, base_url, batch=batch, longest_prompt=longest)
         for batch in (True, False)
     )
     return replace(found, batch=offer(found.volume, batch), live=offer(found.volume, live))
@@ -191,44 +210,48 @@ def _projected(total: int, of: int, onto: int) -> int:
     return round(total * onto / of) if of else 0
 
 
-def _basis(results: int, with_old: int, requests: int) -> str:
+def _basis(learnt: int, with_old: int, answers: int, max_completion_tokens: int) -> str:
     """What the expected completion tokens are taken from."""
-    if results >= RESULTS_TO_LEARN_FROM:
+    if learnt:
         return "as the results so far tell"
+    if max_completion_tokens == answers:
+        return "the limit"
     if not with_old:
-        return "half of the limit"
-    if with_old == requests:
+        return NOT_KNOWN
+    if with_old == answers:
         return "a third of the old output's bytes"
     return f"a third of the old output's bytes for {with_old} of them, else half of the limit"
 
 
 def one_line(estimate: Estimate, backend: str) -> str:
     """An estimate for the start of a run with a server."""
-    found = estimate.batch if backend == "openai-batch" else estimate.live
     later = f", later {estimate.later_answers} answers" if estimate.later_answers else ""
-    line = (
+    costs = estimate.offer(backend).costs(estimate.model, estimate.base_url)
+    return (
         f"{estimate.unique_requests} requests left{later}: {_prompt_tokens(estimate)} prompt "
-        f"tokens, {estimate.completion_tokens} completion tokens expected"
+        f"tokens, {_completion_tokens(estimate)}; {costs}"
     )
-    if found.expected_cost is None or found.max_cost is None:
-        return f"{line}; {found.describe(estimate.model)}"
-    return f"{line}; {usd(found.expected_cost)} expected, {usd(found.max_cost)} at most"
 
 
 def to_text(estimate: Estimate) -> str:
     """An estimate as lines for a person."""
-    share = estimate.completion_tokens / (estimate.max_completion_tokens or 1)
     counted = f"counted with {estimate.tokenizer}"
     if estimate.counted_prompts < estimate.unique_requests:
         counted += f" in a sample of {estimate.counted_prompts} prompts"
+    completion = f"completion tokens: {_range(estimate)}, as nothing tells an answer's length"
+    if estimate.completion_tokens is not None:
+        share = estimate.completion_tokens / (estimate.max_completion_tokens or 1)
+        completion = (
+            f"completion tokens: {estimate.completion_tokens} expected, {share:.1%} of the limit "
+            f"({estimate.completion_basis}), at most {estimate.max_completion_tokens}"
+        )
     lines = [
         f"records: {estimate.records}",
         f"requests: {estimate.requests}, unique: {estimate.unique_requests}",
         f"prompt tokens: {_prompt_tokens(estimate)}, {counted}",
-        f"completion tokens: {estimate.completion_tokens} expected, {share:.1%} of the limit "
-        f"({estimate.completion_basis}), at most {estimate.max_completion_tokens}",
-        f"batch: {estimate.batch.describe(estimate.model)}",
-        f"live: {estimate.live.describe(estimate.model)}",
+        completion,
+        f"batch: {estimate.batch.describe(estimate.model, estimate.base_url)}",
+        f"live: {estimate.live.describe(estimate.model, estimate.base_url)}",
         f"local: {estimate.local.describe(estimate.model)}",
     ]
     if estimate.later_answers:
@@ -246,3 +269,13 @@ def to_json(estimate: Estimate) -> str:
 
 def _prompt_tokens(estimate: Estimate) -> str:
     return f"{'' if estimate.is_exact else 'about '}{estimate.prompt_tokens}"
+
+
+def _completion_tokens(estimate: Estimate) -> str:
+    if estimate.completion_tokens is None:
+        return f"{_range(estimate)} completion tokens, as nothing tells an answer's length"
+    return f"{estimate.completion_tokens} completion tokens expected"
+
+
+def _range(estimate: Estimate) -> str:
+    return f"from {estimate.min_completion_tokens} to {estimate.max_completion_tokens}"

@@ -15,31 +15,43 @@ HOUR = 3600
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Volume:
-    """Tokens to buy, as expected and at most."""
+    """Tokens to buy, at least, as expected and at most; None: nobody knows what to expect."""
 
     prompt_tokens: int
     max_prompt_tokens: int
-    completion_tokens: int
+    min_completion_tokens: int
+    completion_tokens: int | None
     max_completion_tokens: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Offer:
-    """What a server charges, in USD; prices are per million tokens. None: not known."""
+    """What a server charges, in USD; prices are per million tokens. None: not known.
+
+    min_cost: the prompts, with a token to answer each.
+    """
 
     price_in: Decimal | None = None
     price_out: Decimal | None = None
     source: str | None = None
+    min_cost: Decimal | None = None
     expected_cost: Decimal | None = None
     max_cost: Decimal | None = None
 
-    def describe(self, model: str) -> str:
+    def costs(self, model: str, base_url: str | None) -> str:
+        """The costs; where there is no price, of which model at which address."""
+        if self.min_cost is None or self.max_cost is None:
+            where = f" at {base_url}" if base_url else ""
+            return f"no price is known for {model}{where}: give --price-in and --price-out"
+        return _costs(self.min_cost, self.expected_cost, self.max_cost)
+
+    def describe(self, model: str, base_url: str | None) -> str:
         """The costs, and what they are from."""
-        if self.expected_cost is None or self.max_cost is None:
-            return f"no price is known for {model}: give --price-in and --price-out"
+        costs = self.costs(model, base_url)
+        if self.max_cost is None:
+            return costs
         return (
-            f"{usd(self.expected_cost)} expected, {usd(self.max_cost)} at most "
-            f"({self.price_in} in, {self.price_out} out per million tokens; {self.source})"
+            f"{costs} ({self.price_in} in, {self.price_out} out per million tokens; {self.source})"
         )
 
 
@@ -50,8 +62,10 @@ class LocalOffer:
     gpu_price: Decimal | None = None
     tokens_per_second: float | None = None
     source: str | None = None
+    min_hours: float | None = None
     expected_hours: float | None = None
     max_hours: float | None = None
+    min_cost: Decimal | None = None
     expected_cost: Decimal | None = None
     max_cost: Decimal | None = None
 
@@ -60,13 +74,24 @@ class LocalOffer:
         if self.tokens_per_second is None:
             return f"no speed is known, so no price: no finished local run of {model} tells it"
         speed = f"{self.tokens_per_second:.0f} tokens/s as in {self.source}"
-        hours = f"{self.expected_hours:.2f} hours expected, {self.max_hours:.2f} at most"
-        if self.expected_cost is None or self.max_cost is None:
+        hours = (
+            f"from {self.min_hours:.2f} to {self.max_hours:.2f} hours"
+            if self.expected_hours is None
+            else f"{self.expected_hours:.2f} hours expected, {self.max_hours:.2f} at most"
+        )
+        if self.min_cost is None or self.max_cost is None:
             return f"{hours} ({speed}); give --gpu-price for a price"
         return (
-            f"{usd(self.expected_cost)} expected, {usd(self.max_cost)} at most ({hours}; "
+            f"{_costs(self.min_cost, self.expected_cost, self.max_cost)} ({hours}; "
             f"{self.gpu_price} USD an hour; {speed})"
         )
+
+
+def _costs(least: Decimal, expected: Decimal | None, most: Decimal) -> str:
+    """An amount as expected and at most, or its range where nobody knows what to expect."""
+    if expected is None:
+        return f"from {usd(least)} to {usd(most)}"
+    return f"{usd(expected)} expected, {usd(most)} at most"
 
 
 def offer(volume: Volume, price: Price | None) -> Offer:
@@ -77,7 +102,10 @@ def offer(volume: Volume, price: Price | None) -> Offer:
         price_in=price.input,
         price_out=price.output,
         source=price.source,
-        expected_cost=price.cost(volume.prompt_tokens, 0, volume.completion_tokens),
+        min_cost=price.cost(volume.prompt_tokens, 0, volume.min_completion_tokens),
+        expected_cost=None
+        if volume.completion_tokens is None
+        else price.cost(volume.prompt_tokens, 0, volume.completion_tokens),
         max_cost=price.worst_cost(volume.max_prompt_tokens, volume.max_completion_tokens),
     )
 
@@ -90,18 +118,30 @@ def local_offer(
         speed = _speed(folder, model)
         if speed is None:
             continue
-        hours = volume.completion_tokens / speed / HOUR
-        max_hours = volume.max_completion_tokens / speed / HOUR
+        least, expected, most = (
+            None if tokens is None else tokens / speed / HOUR
+            for tokens in (
+                volume.min_completion_tokens,
+                volume.completion_tokens,
+                volume.max_completion_tokens,
+            )
+        )
         return LocalOffer(
             gpu_price=gpu_price,
             tokens_per_second=speed,
             source=f"run {folder.name}",
-            expected_hours=hours,
-            max_hours=max_hours,
-            expected_cost=None if gpu_price is None else gpu_price * Decimal(hours),
-            max_cost=None if gpu_price is None else gpu_price * Decimal(max_hours),
+            min_hours=least,
+            expected_hours=expected,
+            max_hours=most,
+            min_cost=_rent(least, gpu_price),
+            expected_cost=_rent(expected, gpu_price),
+            max_cost=_rent(most, gpu_price),
         )
     return LocalOffer(gpu_price=gpu_price)
+
+
+def _rent(hours: float | None, gpu_price: Decimal | None) -> Decimal | None:
+    return None if hours is None or gpu_price is None else gpu_price * Decimal(hours)
 
 
 def _speed(folder: RunFolder, model: str) -> float | None:

@@ -1,8 +1,8 @@
 """What a model costs, in USD per million tokens, from the table in the library genai-prices.
 
-The table is as old as the library's release; nothing is asked online. Names are taken more strictly
-than the library takes them: it also gives a price to some that only begin or end like the name of a
-model it knows, and a wrong price is worse than none.
+The table is as old as the library's release; nothing is asked online. Names and addresses are taken
+more strictly than the library takes them: it also gives a price to some that only begin or end like
+one that it knows, or by the prices of another provider, and a wrong price is worse than none.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from datetime import UTC, datetime, time
 from decimal import Decimal, InvalidOperation
 from importlib.metadata import version
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from backends.providers import OPENAI_MODELS
 from store.errors import UserError
@@ -104,21 +105,23 @@ def usd(amount: Decimal) -> str:
 
 def find_price(
     model: str,
+    base_url: str | None,
     *,
     batch: bool,
     longest_prompt: int | None = None,
     at: datetime | None = None,
 ) -> Price | None:
-    """The price of a model by its name, whatever the server; None where none is known.
+    """The price of a model at the provider that has an address; None where none is known.
 
-    Also None where the table has no batch price and one is asked for: it may be half the live one,
-    or the same. A price that depends on a prompt's length is that for longest_prompt tokens, or the
-    highest without it; one that depends on the hour is the day's highest, since a run takes hours.
-    Cached tokens of a batch cost less only where the table says so of batches. at: the time the
-    tokens are bought, which is now by default.
+    Without an address the price of the model's maker, by its name alone. Also None where the table
+    has no batch price and one is asked for: it may be half the live one, or the same. A price that
+    depends on a prompt's length is that for longest_prompt tokens, or the highest without it; one
+    that depends on the hour is the day's highest, since a run takes hours. Cached tokens of a batch
+    cost less only where the table says so of batches. at: the time the tokens are bought, which is
+    now by default.
     """
     when = (at or datetime.now(UTC)).astimezone(UTC)
-    found = _lookup(model, when)
+    found = _lookup(model.lower(), base_url and base_url.lower(), when)
     if found is None:
         return None
     entry = found.model
@@ -152,20 +155,37 @@ def find_price(
     )
 
 
-def _lookup(model: str, when: datetime) -> PriceCalculation | None:
-    """The library's entry of a model and its provider, if it means this very model."""
+def _lookup(name: str, base_url: str | None, when: datetime) -> PriceCalculation | None:
+    """The library's entry of a model and its provider, if it means this very model there."""
     from genai_prices import Usage, calc_price
 
-    name = model.lower()
+    is_openais = bool(OPENAI_MODELS.match(name))
     # The library does not find the provider of fine-tuned models by their names.
-    provider = "openai" if OPENAI_MODELS.match(name) else None
+    maker = "openai" if is_openais else None
     try:
-        found = calc_price(Usage(), name, provider_id=provider, genai_request_timestamp=when)
+        found = (
+            calc_price(Usage(), name, provider_id=maker, genai_request_timestamp=when)
+            if base_url is None
+            else calc_price(Usage(), name, provider_api_url=base_url, genai_request_timestamp=when)
+        )
     except LookupError:
         return None
-    if found.provider.id == "openai" and provider is None:
+    if found.provider.id == "openai" and not is_openais:
         return None  # gpt-oss: its weights are open, and each server has a price of its own
+    if base_url is not None and not _is_of(found, base_url):
+        return None
     return found if _means(found.model, name) else None
+
+
+def _is_of(found: PriceCalculation, base_url: str) -> bool:
+    """Whether a price is the own one of the provider whose whole host is in the address."""
+    address = urlsplit(base_url)
+    matched = re.match(found.provider.api_pattern, base_url)
+    return (
+        matched is not None
+        and matched.end() >= len(f"{address.scheme}://{address.hostname}")
+        and found.model in found.provider.models  # not in those of a provider it falls back to
+    )
 
 
 def _means(entry: ModelInfo, name: str) -> bool:

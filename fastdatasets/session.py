@@ -10,7 +10,7 @@ from pathlib import Path
 import duckdb
 
 from backends import Backend
-from fastdatasets.day import Day
+from fastdatasets.day import Day, address_of
 from fastdatasets.estimate import COUNTED_QUICKLY, Estimate, expected, one_line
 from fastdatasets.export import Exported, export, parse_formats
 from fastdatasets.pipeline import go_on
@@ -82,7 +82,7 @@ def start(wishes: Wishes, output_dir: Path | None, name: str | None, day: Day) -
     """Make a run, or go on with the one of that name, and bring it as far as it goes."""
     settings = load_settings()
     spec = wishes.spec(settings)
-    day.check(spec.backend, spec.model, generates=not spec.skip_generation)
+    day.check(spec.backend, spec.model, settings, generates=not spec.skip_generation)
     output_dir = output_dir or settings.fastdatasets_output_dir
     earlier = find_earlier(day.reuse, output_dir)
     others = [
@@ -197,14 +197,14 @@ def _work(
 ) -> Outcome:
     run = store.run()
     is_new = store.sampling() is None
-    price = day.price(run.backend, run.model, generates=not run.skip_generation)
+    price = day.price(run.backend, run.model, settings, generates=not run.skip_generation)
     if price is not None:
         store.set_price(price)
 
     def make_backend(run: Run) -> Backend:
         backend = day.backend(run, settings, folder)
         if is_new and run.backend != "vllm" and store.has_pending(day.max_attempts):
-            progress.say(one_line(_expected(store, run, day), run.backend))
+            progress.say(one_line(_expected(store, run, day, settings), run.backend))
         return backend
 
     try:
@@ -223,12 +223,13 @@ def _work(
     return Outcome(folder, status, _describe(files), tuple(store.failure_reasons()))
 
 
-def _expected(store: WorkStore, run: Run, day: Day) -> Estimate:
+def _expected(store: WorkStore, run: Run, day: Day, settings: Settings) -> Estimate:
     """What is left to buy, without what takes seconds to count."""
     return expected(
         store,
         run,
         counter_for(run.model, quick=True),
+        address_of(run.backend, settings),
         max_attempts=day.max_attempts,
         prompts=COUNTED_QUICKLY,
         price=parse_price(day.price_in, day.price_out),

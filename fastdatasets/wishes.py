@@ -84,9 +84,14 @@ class Wishes:
 
     def _sample_size(self, settings: Settings) -> int:
         """As asked; else the settings', but all of the samples somebody chose to augment."""
-        if self.sample_size is not None:
-            return self.sample_size
-        return settings.default_sample_size if self.mode is Mode.DISTILL else 0
+        name, size = "--sample-size", self.sample_size
+        if size is None:
+            if self.mode is Mode.AUGMENT:
+                return 0
+            name, size = "DEFAULT_SAMPLE_SIZE", settings.default_sample_size
+        if size < 0:
+            raise UserError(f"{name} {size}: 0 or more is expected; 0 means all rows")
+        return size
 
     def _templates(self) -> dict[str, str]:
         template = self.prompt_template

@@ -240,17 +240,18 @@ class Tokens:
 class Left:
     """What is pending, and what is known of its answers.
 
-    asks: rows that ask for these requests. with_old: requests whose records have an old output.
-    results, answers_planned: of the whole run, rows of results and of the stage answer.
+    asks: rows that ask for these requests. with_old: requests whose records have an old output;
+    learnt: those whose answer's length the results tell. answers_planned: rows of the stage answer,
+    of the whole run.
     """
 
     requests: int
     asks: int
     with_old: int
+    learnt: int
     prompt_tokens: int
     completion_tokens: int
     max_completion_tokens: int
-    results: int
     answers_planned: int
 
 

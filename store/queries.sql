@@ -252,15 +252,16 @@ ORDER BY longest DESC, beginning, tokens DESC, position
 SELECT coalesce(sum(tokens), 0)::BIGINT FROM expected_lengths ANTI JOIN results USING (request_id)
 
 -- name: left
--- What is pending: requests, rows that ask for them, those with an old output, tokens of their prompts by our
--- estimate, and of their answers as expected and at most. Then the results so far, and the rows of the stage answer, which is planned last.
+-- What is pending: requests, rows that ask for them, those with an old output, those whose answer's length the
+-- results tell, tokens of their prompts by our estimate, and of their answers as expected and at most. Then the
+-- rows of the stage answer, which is planned last.
 SELECT count(*),
        (SELECT count(*) FROM asks SEMI JOIN pending_requests($max_attempts) USING (request_id)),
        count(*) FILTER (WHERE has_old),
+       count(*) FILTER (WHERE is_learnt),
        coalesce(sum(about_tokens(prompt_bytes)), 0)::BIGINT,
        coalesce(sum(tokens), 0)::BIGINT,
        coalesce(sum(coalesce(max_tokens, 4096)), 0)::BIGINT,
-       (SELECT count(*) FROM results),
        (SELECT count(*) FROM asks WHERE stage = 'answer')
 FROM pending_requests($max_attempts) JOIN expected_lengths USING (request_id)
 

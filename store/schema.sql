@@ -18,7 +18,7 @@ CREATE TABLE run (
     source          VARCHAR NOT NULL,     -- a local path, absolute, or a Hub name
     config          VARCHAR,
     split           VARCHAR NOT NULL,
-    sample_size     BIGINT NOT NULL,      -- <= 0: all rows
+    sample_size     BIGINT NOT NULL,      -- 0: all rows
     seed            BIGINT NOT NULL,
     columns         JSON NOT NULL,        -- role -> the column named by the user, or null
     params          JSON NOT NULL,        -- generation parameters, without the model
@@ -175,16 +175,16 @@ LEFT JOIN (SELECT request_id, max(strlen(original_output)) AS old_bytes
 
 -- Expected completion tokens of each request. Learnt from the results so far, by a straight line where
 -- the hint tells something (r² of a tenth) and as their mean where it does not; before there are 20
--- results, three bytes of the old output a token, else half of max_tokens.
+-- results (is_learnt), three bytes of the old output a token, else half of max_tokens.
 CREATE VIEW expected_lengths AS
-SELECT request_id, max_tokens, prompt_bytes, has_old,
+SELECT request_id, max_tokens, prompt_bytes, has_old, coalesce(results >= 20, false) AS is_learnt,
        greatest(1, least(coalesce(max_tokens, 4096), CASE
            WHEN results >= 20 AND fit >= 0.1 THEN base + slope * hint_bytes
            WHEN results >= 20 THEN mean
            WHEN has_old THEN hint_bytes / 3
            ELSE coalesce(max_tokens, 4096) / 2 END))::BIGINT AS tokens
 FROM request_hints
-LEFT JOIN (SELECT params, has_old, count(*) AS results, avg(completion_tokens) AS mean,
+LEFT JOIN (SELECT params, has_old, count(completion_tokens) AS results, avg(completion_tokens) AS mean,
                   regr_r2(completion_tokens, hint_bytes) AS fit,
                   regr_slope(completion_tokens, hint_bytes) AS slope,
                   regr_intercept(completion_tokens, hint_bytes) AS base

@@ -26,25 +26,27 @@ from tests.conftest import Command, write_jsonl
 from tests.doubles import ScriptedBackend, SilentProgress
 from tests.llmserver import LLMServer
 
+OPENAI = "https://api.openai.com/v1"
 HELLO: list[dict[str, object]] = [{"prompt": text} for text in ("Hi", "hello world", "Hi")]
 FROM = "genai-prices 0.2.3: openai gpt-4o-mini"
 BATCH = Offer(
     price_in=Decimal("0.075"),
     price_out=Decimal("0.3"),
     source=f"{FROM}, batch",
-    expected_cost=Decimal("0.000031275"),
+    min_cost=Decimal("0.000001875"),
     max_cost=Decimal("0.000061275"),
 )
 LIVE = Offer(
     price_in=Decimal("0.15"),
     price_out=Decimal("0.6"),
     source=f"{FROM}, live",
-    expected_cost=Decimal("0.00006255"),
+    min_cost=Decimal("0.00000375"),
     max_cost=Decimal("0.00012255"),
 )
 # 8 and 9 tokens to ask, at most 100 to answer each.
 TWO_ASKED = Estimate(
     model="gpt-4o-mini",
+    base_url=OPENAI,
     records=3,
     requests=3,
     unique_requests=2,
@@ -53,13 +55,19 @@ TWO_ASKED = Estimate(
     counted_prompts=2,
     tokenizer="o200k_base",
     tokenizer_error=0,
-    completion_tokens=100,
-    completion_basis="half of the limit",
+    min_completion_tokens=2,
+    completion_tokens=None,
+    completion_basis="not known",
     max_completion_tokens=200,
     batch=BATCH,
     live=LIVE,
     local=LocalOffer(),
 )
+
+
+@pytest.fixture(autouse=True)
+def _at_openai(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LLM_API_BASE", OPENAI)
 
 
 def wishes_for(rows: list[dict[str, object]], **given: Any) -> Wishes:
@@ -112,6 +120,9 @@ def test_old_outputs_tell_lengths() -> None:
     )
     found = estimate(wishes_for(rows[:2]))
     assert found.completion_basis == "a third of the old output's bytes"
+    tokens = found.prompt_tokens * 15 + 110 * 60
+    assert found.live.expected_cost == tokens * Decimal("1e-8")
+    assert found.batch.expected_cost == tokens * Decimal("0.5e-8")
 
 
 def test_unknown_model() -> None:
@@ -120,11 +131,28 @@ def test_unknown_model() -> None:
     assert (found.batch, found.live) == (Offer(), Offer())
     assert to_text(found).splitlines()[2:] == [
         "prompt tokens: about 17, counted with o200k_base, not the model's own tokenizer (±25%)",
-        "completion tokens: 100 expected, 50.0% of the limit (half of the limit), at most 200",
-        "batch: no price is known for m: give --price-in and --price-out",
-        "live: no price is known for m: give --price-in and --price-out",
+        "completion tokens: from 2 to 200, as nothing tells an answer's length",
+        f"batch: no price is known for m at {OPENAI}: give --price-in and --price-out",
+        f"live: no price is known for m at {OPENAI}: give --price-in and --price-out",
         "local: no speed is known, so no price: no finished local run of m tells it",
     ]
+
+
+def test_prices_are_those_of_the_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    """OpenAI's prices hold at OpenAI and for the local engine's model, and nowhere else."""
+    model = wishes_for(HELLO, model="gpt-4o-mini")
+    monkeypatch.setenv("LLM_API_BASE", "https://gateway.example.com/v1")
+    found = estimate(model)
+    assert (found.base_url, found.batch, found.live) == (
+        "https://gateway.example.com/v1", Offer(), Offer(),
+    )  # fmt: skip
+    local = estimate(replace(model, backend="vllm"))
+    assert (local.base_url, local.batch, local.live) == (None, BATCH, LIVE)
+    monkeypatch.delenv("LLM_API_BASE")
+    assert estimate(replace(model, backend="openai-batch")) == TWO_ASKED
+    assert estimate(model).base_url == "http://localhost:8000/v1"
+    monkeypatch.setenv("LLM_API_KEY", "sk-test")
+    assert estimate(model) == TWO_ASKED
 
 
 def test_given_price() -> None:
@@ -133,10 +161,12 @@ def test_given_price() -> None:
         price_in=Decimal(1),
         price_out=Decimal(10),
         source="--price-in/--price-out",
+        min_cost=Decimal("0.000037"),
         expected_cost=Decimal("0.001017"),
         max_cost=Decimal("0.002022"),  # 17 tokens and a quarter, rounded up: 22
     )
-    found = estimate(wishes_for(HELLO, model="m"), price=parse_price("1", "10"))
+    rows = [row | {"output": "x" * 150} for row in HELLO]
+    found = estimate(wishes_for(rows, model="m"), price=parse_price("1", "10"))
     assert (found.batch, found.live) == (given, given)
 
 
@@ -147,25 +177,39 @@ def test_price_of_this_machine() -> None:
     local_run("other", "another", seconds=1)
     (Path("output") / "spoilt").mkdir()
     (Path("output") / "spoilt" / "work.duckdb").write_text("nothing")
-    found = estimate(wishes_for([{"prompt": "a"}], model="m", max_output_tokens=7200))
+    rows: list[dict[str, object]] = [{"prompt": "a", "output": "x" * 3600 * 3}]
+    found = estimate(wishes_for(rows, model="m", max_output_tokens=7200))
     assert found.local == LocalOffer(
-        tokens_per_second=1.0, source="run night", expected_hours=1.0, max_hours=2.0
+        tokens_per_second=1.0,
+        source="run night",
+        min_hours=1 / 3600,
+        expected_hours=1.0,
+        max_hours=2.0,
     )
     assert found.local.describe("m") == (
         "1.00 hours expected, 2.00 at most (1 tokens/s as in run night); "
         "give --gpu-price for a price"
     )
-    priced = estimate(
-        wishes_for([{"prompt": "a"}], model="m", max_output_tokens=7200), gpu_price=Decimal("1.5")
-    )
+    priced = estimate(wishes_for(rows, model="m", max_output_tokens=7200), gpu_price=Decimal("1.5"))
     assert priced.local == replace(
         found.local,
         gpu_price=Decimal("1.5"),
+        min_cost=Decimal("1.5") * Decimal(1 / 3600),
         expected_cost=Decimal("1.5"),
         max_cost=Decimal(3),
     )
     assert priced.local.describe("m") == (
         "1.50 USD expected, 3.00 USD at most (1.00 hours expected, 2.00 at most; 1.5 USD an hour; "
+        "1 tokens/s as in run night)"
+    )
+
+
+def test_time_on_this_machine_is_a_range_too() -> None:
+    """Where nothing tells an answer's length, hours and their price are from least to most."""
+    local_run("night", "m", seconds=7)
+    wishes = wishes_for([{"prompt": "a"}], model="m", max_output_tokens=7200)
+    assert estimate(wishes, gpu_price=Decimal("1.5")).local.describe("m") == (
+        "from 0.0004 USD to 3.00 USD (from 0.00 to 2.00 hours; 1.5 USD an hour; "
         "1 tokens/s as in run night)"
     )
 
@@ -199,7 +243,7 @@ def test_sample_is_scaled_up(tmp_path: Path) -> None:
     with opened(RunFolder(tmp_path), wishes_for(rows).spec(load_settings())) as store:
         with pytest.raises(InterruptedError):
             go_on(RunFolder(tmp_path), store, no_backend, SilentProgress(), 3)
-        found = expected(store, store.run(), counter, prompts=4)
+        found = expected(store, store.run(), counter, OPENAI, prompts=4)
     assert (found.unique_requests, found.counted_prompts, found.prompt_tokens) == (10, 4, 20)
     assert to_text(found).splitlines()[2] == (
         "prompt tokens: about 20, counted with the length in a sample of 4 prompts"
@@ -223,7 +267,7 @@ def test_what_is_left(tmp_path: Path) -> None:
                 SilentProgress(),
                 3,
             )
-        found = expected(store, store.run(), counter_for("gpt-4o-mini"))
+        found = expected(store, store.run(), counter_for("gpt-4o-mini"), OPENAI)
     assert (found.unique_requests, found.prompt_tokens, found.completion_tokens) == (2, 16, 14)
     assert found.completion_basis == "as the results so far tell"
     assert one_line(found, "openai-batch") == (
@@ -232,30 +276,43 @@ def test_what_is_left(tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize(
-    ("backend", "model", "costs"),
-    [
-        ("openai", "gpt-4o-mini", "under 0.0001 USD expected, 0.0001 USD at most"),
-        ("openai-batch", "gpt-4o-mini", "under 0.0001 USD expected, under 0.0001 USD at most"),
-        ("openai", "m", "no price is known for m: give --price-in and --price-out"),
-    ],
-)
-def test_line_at_the_start_of_a_run(
-    monkeypatch: pytest.MonkeyPatch,
-    capfd: pytest.CaptureFixture[str],
-    backend: str,
-    model: str,
-    costs: str,
-) -> None:
-    """A run with a server says what it is going to ask and what that costs, before it asks."""
+def opening_line(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, wishes: Wishes, **day: Any
+) -> tuple[str, str]:
+    """What a run with a server says before it asks, and the server's address."""
     with LLMServer() as server:
         monkeypatch.setenv("LLM_API_KEY", "sk-test")
         monkeypatch.setenv("LLM_API_BASE", server.base_url)
         monkeypatch.setenv("FASTDATASETS_POLL_SECONDS", "0")
-        start(wishes_for(HELLO, backend=backend, model=model), None, "r", Day())
+        start(wishes, None, "r", Day(**day))
+    (line,) = [line for line in capfd.readouterr().err.splitlines() if "requests left" in line]
+    return line, server.base_url
+
+
+@pytest.mark.parametrize("backend", ["openai", "openai-batch"])
+def test_line_at_the_start_of_a_run(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], backend: str
+) -> None:
+    """A run with a server says what it is going to ask and what that costs, before it asks."""
+    wishes = wishes_for(HELLO, backend=backend)
+    line, _ = opening_line(capfd, monkeypatch, wishes, price_in="1000", price_out="10000")
+    assert line == (
+        "2 requests left: 17 prompt tokens, from 2 to 200 completion tokens, as nothing tells an "
+        "answer's length; from 0.0370 USD to 2.02 USD"
+    )
+
+
+@pytest.mark.parametrize("model", ["gpt-4o-mini", "m"])
+def test_line_at_the_start_without_a_price(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], model: str
+) -> None:
+    """At a server that nobody knows no name has a price, and that is said with the address."""
+    rows: list[dict[str, object]] = [{"prompt": "Hi", "output": "x" * 30}]
+    line, base_url = opening_line(capfd, monkeypatch, wishes_for(rows, model=model))
     about = "about " if model == "m" else ""
-    assert capfd.readouterr().err.splitlines()[4] == (
-        f"2 requests left: {about}17 prompt tokens, 100 completion tokens expected; {costs}"
+    assert line == (
+        f"1 requests left: {about}8 prompt tokens, 10 completion tokens expected; "
+        f"no price is known for {model} at {base_url}: give --price-in and --price-out"
     )
 
 
@@ -269,6 +326,7 @@ def test_json(command: Command) -> None:
     )  # fmt: skip
     assert json.loads(done.stdout) == {
         "model": "gpt-4o-mini",
+        "base_url": OPENAI,
         "records": 3,
         "requests": 3,
         "unique_requests": 2,
@@ -277,29 +335,34 @@ def test_json(command: Command) -> None:
         "counted_prompts": 2,
         "tokenizer": "o200k_base",
         "tokenizer_error": 0,
-        "completion_tokens": 100,
-        "completion_basis": "half of the limit",
+        "min_completion_tokens": 2,
+        "completion_tokens": None,
+        "completion_basis": "not known",
         "max_completion_tokens": 200,
         "batch": {
             "price_in": 0.075,
             "price_out": 0.3,
             "source": f"{FROM}, batch",
-            "expected_cost": 0.000031275,
+            "min_cost": 0.000001875,
+            "expected_cost": None,
             "max_cost": 0.000061275,
         },
         "live": {
             "price_in": 0.15,
             "price_out": 0.6,
             "source": f"{FROM}, live",
-            "expected_cost": 0.00006255,
+            "min_cost": 0.00000375,
+            "expected_cost": None,
             "max_cost": 0.00012255,
         },
         "local": {
             "gpu_price": 2,
             "tokens_per_second": None,
             "source": None,
+            "min_hours": None,
             "expected_hours": None,
             "max_hours": None,
+            "min_cost": None,
             "expected_cost": None,
             "max_cost": None,
         },
@@ -320,9 +383,9 @@ def test_text(command: Command) -> None:
         "records: 3",
         "requests: 3, unique: 2",
         "prompt tokens: 17, counted with o200k_base",
-        "completion tokens: 100 expected, 50.0% of the limit (half of the limit), at most 200",
-        f"batch: 1.02 USD expected, 2.02 USD at most {given}",
-        f"live: 1.02 USD expected, 2.02 USD at most {given}",
+        "completion tokens: from 2 to 200, as nothing tells an answer's length",
+        f"batch: from 0.0370 USD to 2.02 USD {given}",
+        f"live: from 0.0370 USD to 2.02 USD {given}",
         "local: no speed is known, so no price: no finished local run of gpt-4o-mini tells it",
     ]
     assert command(*arguments, "--num-aug", 1).stdout.splitlines()[2].startswith("then: 6 answers")

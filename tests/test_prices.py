@@ -10,6 +10,7 @@ import pytest
 from fastdatasets.prices import Price, find_price, given_price, parse_price, usd
 from store import UserError
 
+OPENAI = "https://api.openai.com/v1"
 AT = datetime(2026, 11, 20, 12, tzinfo=UTC)
 
 
@@ -26,7 +27,7 @@ def price(source: str, paid: str, cached: str, written: str, answered: str) -> P
 
 def test_price_in_a_batch_is_half() -> None:
     """The same model costs half in a batch."""
-    assert [find_price("gpt-4o-mini", batch=batch, at=AT) for batch in (False, True)] == [
+    assert [find_price("gpt-4o-mini", OPENAI, batch=batch, at=AT) for batch in (False, True)] == [
         price("openai gpt-4o-mini, live", "0.15", "0.075", "0.15", "0.6"),
         price("openai gpt-4o-mini, batch", "0.075", "0.075", "0.075", "0.3"),
     ]
@@ -34,7 +35,7 @@ def test_price_in_a_batch_is_half() -> None:
 
 def test_cached_tokens_of_a_batch() -> None:
     """Cached tokens of a batch cost less only where the table says so of batches."""
-    assert [find_price(model, batch=True, at=AT) for model in ("o3", "gpt-5")] == [
+    assert [find_price(model, OPENAI, batch=True, at=AT) for model in ("o3", "gpt-5")] == [
         price("openai o3, batch", "1", "1", "1", "4"),
         price("openai gpt-5, batch", "0.625", "0.0625", "0.625", "5"),
     ]
@@ -50,24 +51,25 @@ def test_cached_tokens_of_a_batch() -> None:
 )
 def test_price_by_length(longest_prompt: int | None, expected: tuple[str, str, str, str]) -> None:
     """The price is that of the longest prompt's tier, and the highest where no length is given."""
-    assert find_price("gpt-6-luna", batch=True, longest_prompt=longest_prompt, at=AT) == price(
-        "openai gpt-6-luna, batch", *expected
-    )
+    assert find_price(
+        "gpt-6-luna", OPENAI, batch=True, longest_prompt=longest_prompt, at=AT
+    ) == price("openai gpt-6-luna, batch", *expected)
 
 
 def test_price_by_hour() -> None:
     """Where nights are cheaper than days, the day's price is taken at night as well."""
     night = datetime(2026, 11, 20, 18, tzinfo=UTC)
-    assert find_price("deepseek-flash", batch=False, at=night) == price(
-        "deepseek deepseek-flash, live", "0.3", "0.006", "0.3", "1.2"
-    )
+    assert find_price(
+        "deepseek-flash", "https://api.deepseek.com/v1", batch=False, at=night
+    ) == price("deepseek deepseek-flash, live", "0.3", "0.006", "0.3", "1.2")
 
 
 def test_price_by_date() -> None:
     """The price is the one in force when the tokens are bought."""
     before = datetime(2026, 7, 1, tzinfo=UTC)
     assert [
-        find_price("gpt-5.6-luna", batch=False, longest_prompt=1000, at=at) for at in (before, AT)
+        find_price("gpt-5.6-luna", OPENAI, batch=False, longest_prompt=1000, at=at)
+        for at in (before, AT)
     ] == [
         price("openai gpt-5.6-luna, live", "1", "0.1", "1.25", "6"),
         price("openai gpt-5.6-luna, live", "0.2", "0.02", "0.25", "1.2"),
@@ -77,7 +79,7 @@ def test_price_by_date() -> None:
 @pytest.mark.parametrize("model", ["gpt-4o-2024-11-20", "GPT-4o", "gpt-4o-20241120"])
 def test_editions_of_a_model(model: str) -> None:
     """A dated edition has the price that the table gives it."""
-    assert find_price(model, batch=True, at=AT) == price(
+    assert find_price(model, OPENAI, batch=True, at=AT) == price(
         "openai gpt-4o, batch", "1.25", "1.25", "1.25", "5"
     )
 
@@ -101,21 +103,51 @@ def test_editions_of_a_model(model: str) -> None:
 )
 def test_no_price(model: str) -> None:
     """A model that is only named like another has no known price, nor has one not paid by token."""
-    assert find_price(model, batch=False, at=AT) is None
+    assert [find_price(model, at, batch=False, at=AT) for at in (OPENAI, None)] == [None, None]
+
+
+@pytest.mark.parametrize(
+    ("base_url", "model", "expected"),
+    [
+        ("https://API.OpenAI.com/v1/", "gpt-4o-mini", "openai gpt-4o-mini, live"),
+        (
+            "https://openrouter.ai/api/v1",
+            "openai/gpt-4o-mini",
+            "openrouter openai/gpt-4o-mini, live",
+        ),
+        ("https://api.groq.com/openai/v1", "openai/gpt-oss-20b", "groq openai/gpt-oss-20b, live"),
+        ("https://api.deepseek.com", "deepseek-chat", "deepseek deepseek-chat, live"),
+        (None, "gpt-4o-mini", "openai gpt-4o-mini, live"),
+        ("https://api.deepseek.com", "gpt-4o-mini", None),
+        ("http://127.0.0.1:8000/v1", "gpt-4o-mini", None),
+        ("https://gateway.example.com/v1", "gpt-4o-mini", None),
+        # Not OpenAI's host, a region of its own price, and OpenAI's table for another provider.
+        ("https://api.openai.com.example.com/v1", "gpt-4o-mini", None),
+        ("https://eu.api.openai.com/v1", "gpt-4o-mini", None),
+        ("https://mine.openai.azure.com/openai/v1", "gpt-4o-mini", None),
+    ],
+)
+def test_price_is_the_providers(base_url: str | None, model: str, expected: str | None) -> None:
+    """A price is that of the provider at the address, whatever the model's name."""
+    found = find_price(model, base_url, batch=False, at=AT)
+    assert (found and found.source) == (expected and f"genai-prices 0.2.3: {expected}")
 
 
 def test_no_batch_price() -> None:
     """A model without a batch price has none in a batch, rather than its live one."""
-    assert find_price("gpt-4o-2024-11-20", batch=True, at=datetime(2026, 1, 1, tzinfo=UTC)) is None
-    assert find_price("o1-mini", batch=True, at=AT) is None
-    assert find_price("o1-mini", batch=False, at=AT) == price(
+    assert (
+        find_price("gpt-4o-2024-11-20", OPENAI, batch=True, at=datetime(2026, 1, 1, tzinfo=UTC))
+        is None
+    )
+    assert find_price("o1-mini", OPENAI, batch=True, at=AT) is None
+    assert find_price("o1-mini", OPENAI, batch=False, at=AT) == price(
         "openai o1-mini, live", "1.1", "0.55", "1.1", "4.4"
     )
 
 
 def test_batch_without_a_discount() -> None:
     """A batch price that equals the live one is known."""
-    assert find_price("gpt-3.5-turbo-1106", batch=True, at=AT) == price(
+    assert find_price("gpt-3.5-turbo-1106", OPENAI, batch=True, at=AT) == price(
         "openai gpt-3.5-turbo-1106, batch", "1", "1", "1", "2"
     )
 
@@ -134,7 +166,7 @@ def test_batch_without_a_discount() -> None:
 )
 def test_fine_tuned_models(model: str, expected: Price | None) -> None:
     """A fine-tuned model has the price of its kind, never that of the model it is made from."""
-    assert find_price(model, batch=True, at=AT) == expected
+    assert find_price(model, OPENAI, batch=True, at=AT) == expected
 
 
 def test_cost() -> None:
