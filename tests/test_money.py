@@ -11,13 +11,17 @@ from typing import Any
 
 import pytest
 
+from backends.openai_live import LiveOptions, OpenAILive
+from backends.providers import Dialect
 from fastdatasets.day import Day
 from fastdatasets.session import Outcome, resume, start
+from fastdatasets.settings import load_settings
 from fastdatasets.wishes import Wishes
-from store import Unfinished, UserError
-from store.money import Bought
+from store import Unfinished, UserError, WorkStore
+from store.money import Bought, Price, Rates
 from tests.conftest import Command, write_jsonl
 from tests.conftest import start as start_command
+from tests.doubles import SilentProgress
 from tests.llmserver import (
     Fault,
     Kind,
@@ -165,21 +169,55 @@ def test_cap_holds_through_kills(server: LLMServer, tmp_path: Path, backend: str
     assert billed(server) <= CAP
 
 
-def test_known_price_without_a_word(server: LLMServer) -> None:
-    """A model whose price is known is priced by its name, half of live in a batch."""
-    status = distill("openai-batch", model="gpt-4o-mini").status
+def openais_price(monkeypatch: pytest.MonkeyPatch, backend: str) -> Price:
+    """What gpt-4o-mini costs at OpenAI's own address, the test server's aside."""
+    with monkeypatch.context() as changed:
+        changed.setenv("LLM_API_BASE", "https://api.openai.com/v1")
+        price = Day().price(backend, "gpt-4o-mini", load_settings(), generates=True)
+    assert price is not None
+    return price
+
+
+def test_known_price_without_a_word(server: LLMServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At OpenAI a batch costs half of live without a word, and the bill says what that saved."""
+    half: dict[str, Any] = {"price_in": "0.075", "price_out": "0.3"}
+    spent = distill("openai-batch", model="gpt-4o-mini", **half).status.cost.spent
     tokens = server.bill.tokens
     live = (15 * tokens.prompt_tokens + 60 * tokens.completion_tokens) * Decimal("1e-8")
-    assert status.cost.spent == live / 2
-    assert status.cost.saved is not None
-    assert status.cost.saved.batch == live / 2
+    assert spent == live / 2
+    price = openais_price(monkeypatch, "openai-batch")
+    assert (price.rates, price.live) == (
+        Rates(75_000, 75_000, 300_000),
+        Rates(150_000, 75_000, 600_000),
+    )
+    with WorkStore.open(Path("output/r/work.duckdb")) as store:
+        store.set_price(price)
+        cost = store.status("r", 3).cost
+    assert cost.saved is not None
+    assert (cost.spent, cost.saved.batch) == (live / 2, live / 2)
 
 
-def test_cached_tokens_have_their_price(server: LLMServer) -> None:
+def test_cached_tokens_have_their_price(server: LLMServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """Prompt tokens that the server had in its cache cost half of the others, live."""
-    usage = Usage(100, 10, cached_tokens=60)
-    server.answer = lambda _: Reply("yes", usage=usage)
-    cost = distill("openai", model="gpt-4o-mini", questions=["a"]).status.cost
+    price = openais_price(monkeypatch, "openai")
+    server.answer = lambda _: Reply("yes", usage=Usage(100, 10, cached_tokens=60))
+    with pytest.raises(Unfinished):  # all is made and nothing bought: the cap is too low for it
+        distill("openai", questions=["a"], max_cost="0.01", **PRICE).raise_if_left()
+    assert server.bill.total == 0
+    options = LiveOptions(
+        base_url=server.base_url,
+        api_key="sk-test",
+        max_attempts=1,
+        concurrency=1,
+        timeout_seconds=60,
+        max_wait_seconds=0,
+        dialect=Dialect("max_tokens", json_schema=False),
+        rates=price.rates,
+    )
+    with WorkStore.open(Path("output/r/work.duckdb")) as store:
+        store.set_price(price)
+        OpenAILive(options).work(store, SilentProgress())
+        cost = store.status("r", 3).cost
     assert cost.spent == Decimal(40 * 150 + 60 * 75 + 10 * 600) * Decimal("1e-9")
     assert [(stage.prompt, stage.cached, stage.completion) for stage in cost.stages] == [
         (100, 60, 10)
@@ -238,7 +276,10 @@ def test_reuse_is_told_on_the_bill(server: LLMServer) -> None:
         ({"max_cost": "0", **PRICE}, "--max-cost 0: an amount of USD above 0 is expected"),
         ({"max_cost": "-1", **PRICE}, "--max-cost -1: an amount of USD above 0 is expected"),
         ({"max_cost": "much", **PRICE}, "--max-cost much: an amount of USD above 0 is expected"),
-        ({"max_cost": "5"}, "none of m live is known: give --price-in and --price-out"),
+        (
+            {"max_cost": "5"},
+            r"none of m live at http://127\.0\.0\.1:\d+/v1 is known: give --price-in",
+        ),
         ({"price_in": "1"}, "--price-in and --price-out go together"),
         ({"price_in": "x", "price_out": "1"}, "--price-in x: a number of USD is expected"),
     ],
@@ -258,12 +299,12 @@ def test_cap_of_what_is_not_paid_for() -> None:
 
 def test_status_tells_the_bill(server: LLMServer, command: Command) -> None:
     """The status has spent, saved and stages, for people and for machines."""
-    distill("openai", model="gpt-4o-mini")
+    distill("openai", price_in="0.15", price_out="0.6")
     shown = command("status", "r").stdout
     cost = json.loads(command("status", "r", "--json").stdout)["cost"]
     tokens = server.bill.tokens
     spent = (15 * tokens.prompt_tokens + 60 * tokens.completion_tokens) * Decimal("1e-8")
-    assert f"{spent:.4f} USD spent (genai-prices" in shown
+    assert f"{spent:.4f} USD spent (--price-in/--price-out)" in shown
     assert (cost["spent"], cost["saved"]) == (
         float(spent),
         {"batch": None, "dedup": 0, "reuse": 0},
