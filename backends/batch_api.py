@@ -32,7 +32,7 @@ class RemoteBatch:
     """A batch as a server shows it; whatever it leaves out or writes otherwise is made even.
 
     status is in lower case, 'cancelled' with two l. completed: requests that succeeded so far, None
-    where it is not told. created_at: unix seconds.
+    where it is not told. created_at, expires_at: unix seconds.
     """
 
     batch_id: str
@@ -40,6 +40,7 @@ class RemoteBatch:
     input_file_id: str | None
     metadata: dict[str, str]
     created_at: float
+    expires_at: float | None
     output_file_id: str | None
     error_file_id: str | None
     errors: tuple[dict[str, Any], ...]
@@ -191,18 +192,22 @@ def _remote(answer: SdkBatch | object) -> RemoteBatch:
     metadata = getattr(answer, "metadata", None)
     counts = getattr(answer, "request_counts", None)
     completed = getattr(counts, "completed", None)
-    created_at = getattr(answer, "created_at", None)
     return RemoteBatch(
         batch_id=_id(answer),
         status="cancelled" if status == "canceled" else status,
         input_file_id=getattr(answer, "input_file_id", None) or None,
         metadata=dict(metadata) if isinstance(metadata, dict) else {},
-        created_at=float(created_at) if isinstance(created_at, (int, float)) else 0.0,
+        created_at=_seconds(getattr(answer, "created_at", None)) or 0.0,
+        expires_at=_seconds(getattr(answer, "expires_at", None)),
         output_file_id=getattr(answer, "output_file_id", None) or None,
         error_file_id=getattr(answer, "error_file_id", None) or None,
         errors=_errors(getattr(answer, "errors", None)),
         completed=completed if isinstance(completed, int) else None,
     )
+
+
+def _seconds(value: object) -> float | None:
+    return float(value) if isinstance(value, (int, float)) else None
 
 
 def _errors(errors: object) -> tuple[dict[str, Any], ...]:

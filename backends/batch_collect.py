@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from backends.batch_api import RemoteBatch
 from backends.batch_desk import Desk
 from backends.batch_lines import LineReader
 from backends.batch_submit import refuse_for_limit
@@ -17,10 +18,11 @@ from store.jobs import Batch, BatchState, Job, JobEvent, JobState
 from store.journal import Collected
 from store.models import Failure, FailureKind, Result
 
-STUCK_SECONDS = 26 * 3600  # a batch has 24 hours; after that it is said
+HOUR, DAY, MARGIN = 3600, 86400, 7200  # seconds; the margin is what a batch may end too late
+WORKING = {"in_progress", "progress", "running", "finalizing"}  # Novita says progress
 BACKEND = "openai-batch"
+EMPTY_JOBS = 3  # in a row, after which nothing more is sent
 HICCUPS = 4  # times in a row that something is not found before it is taken for gone
-PROBE = 100  # requests of a run's first job: what is wrong with all shows before more is sent
 
 Pages = Iterator[tuple[list[Result], list[Failure]]]
 
@@ -30,7 +32,7 @@ class Collecting:
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
-        self.seen_success = False  # a batch told that some request of it succeeded
+        self.validated = False  # the server has taken a file of this run and works on it
         self.stop: str | None = None  # why nothing more should be sent
 
     def poll_and_collect(self, job: Job) -> None:
@@ -50,15 +52,11 @@ class Collecting:
             self._not_visible(job, batch)
             return
         self._desk.stop_looking(batch.batch_id)
-        self.seen_success = self.seen_success or bool(remote.completed)
+        self.validated = self.validated or remote.status in WORKING
         if batch.cancelled_by_us and not remote.is_terminal and remote.status != "cancelling":
-            self._desk.api.cancel(batch.batch_id)  # the first try may have been lost
+            self.ask_to_cancel(batch)
         if not remote.is_terminal:
-            age = time.time() - (remote.created_at or time.time())
-            if age > STUCK_SECONDS:
-                self._desk.say(
-                    f"{batch.batch_id} is '{remote.status}' since {age / 3600:.0f} hours"
-                )
+            self._say_if_overdue(remote)
             return
         codes = {str(error["code"]) for error in remote.errors}
         if remote.status == "failed" and codes == {"token_limit_exceeded"}:
@@ -75,6 +73,25 @@ class Collecting:
             errors=list(remote.errors),
         )
         reach(KillPoint.ENDED)
+
+    def ask_to_cancel(self, batch: Batch) -> None:
+        """POST …/cancel, at each look until the status tells that the server took it."""
+        try:
+            self._desk.api.cancel(batch.batch_id)
+        except Trouble as trouble:
+            # A conflict or refusal: it may have ended in this moment, which the next look tells.
+            if trouble.status != 409 and trouble.verdict is not Verdict.REFUSED:
+                raise
+            self._desk.say(f"{batch.batch_id} cannot be cancelled now: {trouble}")
+
+    def _say_if_overdue(self, remote: RemoteBatch) -> None:
+        age = time.time() - (remote.created_at or time.time())
+        ends = (remote.expires_at or remote.created_at + DAY) - remote.created_at
+        if age > ends + MARGIN:
+            self._desk.say(
+                f"{remote.batch_id} is '{remote.status}' after {age / HOUR:.0f} hours, past its "
+                "completion window: 'cancel --forget' gives it up, and 'resume' asks again"
+            )
 
     def _not_visible(self, job: Job, batch: Batch) -> None:
         """A 404 on a batch we know: not yet visible when young, else lost; never bought again."""
@@ -131,10 +148,29 @@ class Collecting:
         reach(KillPoint.DELETED)
         self._desk.close(job, "done")
         reach(KillPoint.CLOSED)
+        self._desk.accepted += 1
+        stop = stop or self._ended_outside(job) or self._ended_empty(job)
         if stop and job.round == self._desk.journal.current_round():
             self.stop = self.stop or f"job {job.job_id}: {stop}"
         options = self._desk.options
         stop_if_all_failed_alike(self._desk.store, options.max_attempts, options.base_url)
+
+    def _ended_outside(self, job: Job) -> str | None:
+        """Why to stop where a batch was cancelled by somebody else."""
+        for batch in job.batches.values():
+            if batch.status == "cancelled" and not batch.cancelled_by_us:
+                return f"{batch.batch_id} was cancelled, not by this tool"
+        return None
+
+    def _ended_empty(self, job: Job) -> str | None:
+        """Why to stop where the last jobs came back without one answer, unattempted."""
+        jobs = self._desk.journal.jobs().values()
+        ended = [one for one in jobs if one.closed_as == "done" and one.round == job.round]
+        last = ended[-EMPTY_JOBS:]
+        if len(last) < EMPTY_JOBS or any(one.answers or one.failures for one in last):
+            return None
+        statuses = ", ".join(batch.status for one in last for batch in one.batches.values())
+        return f"the last {EMPTY_JOBS} batches ended without an answer ({statuses})"
 
     def _collect_batch(self, job: Job, batch: Batch) -> str | None:
         """Store what a batch's files hold; gives why nothing more should be sent, if so."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,12 +62,24 @@ class Desk:
         self._not_before: dict[str, float] = {}
         self._wait = FIRST_WAIT
         self._said: set[str] = set()
+        self._times: Counter[str] = Counter()
+        self.refusal = ""  # the server's words of the last batch that it would not take
+        self.accepted = 0  # uploads and batches that the server took, batches that were collected
 
     def say(self, line: str) -> None:
         """Say a line once: the passes repeat, their news does not."""
         if line not in self._said:
             self._said.add(line)
             self.progress.say(line)
+
+    def count(self, what: str) -> int:
+        """How often this command has met what, this time included."""
+        self._times[what] += 1
+        return self._times[what]
+
+    def forget_count(self, what: str) -> None:
+        """Count what anew."""
+        del self._times[what]
 
     def forget_listing(self) -> None:
         """Let the next look ask the server again."""

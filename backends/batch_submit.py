@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from contextlib import suppress
 from pathlib import Path
 
 from backends.batch_api import RemoteBatch
 from backends.batch_desk import ENDPOINT, Desk
 from backends.errors import Trouble, Verdict
+from backends.first_failures import stopped
 from backends.killpoints import KillPoint, reach
-from store import Unfinished, UserError
+from store import UserError
 from store.jobs import BatchState, Job, JobEvent
 from store.journal import job_file
+
+TRIES = 10  # uploads in a row that the server answers with an error; POSTs without any batch
+LOOKS = 4  # at a file that the server does not know, before it is uploaded anew
+
+_FILE = re.compile(r"\b(input_?)?file(_?id)?\b", re.IGNORECASE)
 
 
 class Submitting:
@@ -20,6 +27,7 @@ class Submitting:
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
+        self._lost_answer = ""  # the last error of a POST whose batch was never found
 
     def upload(self, job: Job) -> None:
         """POST /files. A file too many costs nothing, so this one may be repeated."""
@@ -38,25 +46,23 @@ class Submitting:
         try:
             file_id = self._desk.api.upload(path, name)
         except Trouble as trouble:
-            if trouble.verdict is Verdict.TOO_LARGE and job.requests > 1:
-                self._desk.say(
-                    f"job {job.job_id} is too large for the server: cut into smaller ones"
-                )
-                self._desk.close(job, "cut")
-                return
             if trouble.verdict is Verdict.TOO_LARGE:
-                self._desk.journal.give_up(job, f"too large for the server: {trouble}")
-                path.unlink()
+                self._too_large(job, trouble)
                 return
             worked_before = any(other.file_id for other in self._desk.journal.jobs().values())
             missing = trouble.verdict is Verdict.NOT_FOUND or trouble.status == 405
             if missing and not worked_before:
                 raise self._no_batch_api(trouble) from None
-            if trouble.verdict is Verdict.REFUSED:
-                raise Unfinished(
-                    f"the server refuses the file: {trouble}. Nothing was sent; no attempt used"
+            if trouble.verdict is Verdict.REFUSED or (
+                # An upload that fails may have left its file: not as often as there is time for.
+                trouble.status is not None and self._desk.count("upload") >= TRIES
+            ):
+                raise stopped(
+                    f"the server refuses the file: {trouble}", self._desk.options.base_url
                 ) from None
             raise
+        self._desk.forget_count("upload")
+        self._desk.accepted += 1
         reach(KillPoint.FILE_SENT)
         self._desk.journal.tell(job, JobEvent.UPLOADED, file_id=file_id)
         path.unlink()
@@ -87,6 +93,7 @@ class Submitting:
         self._desk.progress.say(
             f"job {job.job_id}: {job.requests} requests are at the server as {remote.batch_id}"
         )
+        self._desk.accepted += 1
         reach(KillPoint.CREATED)
 
     def _metadata(self, job: Job) -> dict[str, str]:
@@ -99,6 +106,7 @@ class Submitting:
     def _not_created(self, job: Job, trouble: Trouble) -> None:
         """Journal what a failed POST /batches means, and raise what ends the run."""
         if trouble.verdict is Verdict.UNKNOWN:
+            self._lost_answer = str(trouble)
             self._desk.say(
                 f"job {job.job_id}: the server's answer is lost ({trouble}); looking for it"
             )
@@ -106,6 +114,7 @@ class Submitting:
         if trouble.verdict is Verdict.LIMITED:
             refuse_for_limit(self._desk, job, JobEvent.REFUSED, None, trouble.message)
             return
+        self._desk.refusal = str(trouble)
         self._desk.journal.tell(
             job, JobEvent.REFUSED, message=trouble.message, limited=False, beside=0
         )
@@ -114,17 +123,37 @@ class Submitting:
         first = job.attempt == 1 and len(self._desk.journal.jobs()) == 1
         if first and trouble.verdict is Verdict.NOT_FOUND and not _is_about_file(trouble, job):
             raise self._no_batch_api(trouble)
-        if trouble.verdict is Verdict.REFUSED and not _is_about_file(trouble, job):
-            raise Unfinished(
-                f"the server refuses the batch: {trouble}. Nothing was sent; no attempt used"
-            )
-        about_file = trouble.verdict in (Verdict.REFUSED, Verdict.NOT_FOUND)
-        if about_file and not job.doubtful and self._desk.looked_long_enough(f"{job.file_id}"):
-            self._desk.close(job, "stale")  # the file is gone: planned and uploaded anew
+        if trouble.verdict is Verdict.TOO_LARGE:
+            self._too_large(job, trouble)
+        elif _is_about_file(trouble, job):
+            self._file_refused(job, trouble)
+        elif trouble.verdict in (Verdict.REFUSED, Verdict.NOT_FOUND):
+            raise stopped(f"the server refuses the batch: {trouble}", self._desk.options.base_url)
+        else:  # busy
+            self._desk.say(f"job {job.job_id}: {trouble}; trying again")
+            self._desk.put_off(job)
+
+    def _too_large(self, job: Job, trouble: Trouble) -> None:
+        """Cut a job in two, or let the one request fail that is too large by itself."""
+        if job.requests > 1:
+            self._desk.say(f"job {job.job_id} is too large for the server: cut into smaller ones")
+            self._desk.close(job, "cut")
+        else:
+            self._desk.journal.give_up(job, f"too large for the server: {trouble}")
+            job_file(self._desk.options.folder, job.job_id).unlink(missing_ok=True)
+        self._desk.delete_files(job)
+
+    def _file_refused(self, job: Job, trouble: Trouble) -> None:
+        """A file that is not ready yet is named again; one that is gone is uploaded anew, once."""
+        waited = self._desk.looked_long_enough(f"{job.file_id}", LOOKS)
+        if not waited or job.doubtful:
+            self._desk.say(f"job {job.job_id}: {trouble}; trying again")
+            self._desk.put_off(job)
             return
-        # Busy, or a file that is not ready yet: the same file goes again, later.
-        self._desk.say(f"job {job.job_id}: {trouble}; trying again")
-        self._desk.put_off(job)
+        self._desk.close(job, "stale")
+        self._desk.delete_files(job)
+        if self._desk.count("file refused") > 1:
+            raise stopped(f"the server refuses the batch: {trouble}", self._desk.options.base_url)
 
     # -- looking for batches of unknown fate
 
@@ -138,6 +167,12 @@ class Submitting:
         if not self._adopt(job) and last_look:
             self._desk.journal.tell(job, JobEvent.ABSENT, attempt=job.attempt)
             self._desk.stop_looking(job.job_id)
+            if self._desk.count(f"absent {job.job_id}") >= TRIES:
+                raise stopped(
+                    f"the server answers no POST /batches of job {job.job_id} ({self._lost_answer})"
+                    " and has no batch of it",
+                    self._desk.options.base_url,
+                )
             self._desk.say(
                 f"job {job.job_id}: no batch of it appeared at the server; sending it again"
             )
@@ -161,25 +196,28 @@ class Submitting:
     def look_for_twins(self, job: Job) -> None:
         """Find batches of earlier POSTs that had seemed to fail, and cancel the younger ones."""
         twins = self._unknown_batches(job)
-        if twins and job.batches:
-            going = [one for one in job.batches.values() if one.state is BatchState.OPEN]
-            mine = going[0] if going else next(iter(job.batches.values()))
-            self._cancel_twins(job, self._desk.api.retrieve(mine.batch_id), twins)
+        going = [one for one in job.batches.values() if one.state is BatchState.OPEN]
+        if twins and going:
+            self._cancel_twins(job, self._desk.api.retrieve(going[0].batch_id), twins)
+        for twin in twins if not going else ():
+            self._cancel_twin(job, twin, twin)
 
     def _cancel_twins(self, job: Job, mine: RemoteBatch, twins: list[RemoteBatch]) -> None:
         """Cancel the younger of two batches of one file; what both answer is kept once."""
         for twin in twins:
             # the younger one, but of one that is over and one that runs the one that runs
             order = sorted((mine, twin), key=lambda one: (not one.is_terminal, one.created_at))
-            older, younger = order
-            self._desk.journal.tell(job, JobEvent.TWIN, twin.batch_id, cancelled=younger.batch_id)
-            self._desk.progress.say(
-                f"job {job.job_id}: a second batch of it turned up; cancelling {younger.batch_id}"
-            )
-            # It may be over already: its answers are collected all the same.
-            with suppress(Trouble):
-                self._desk.api.cancel(younger.batch_id)
-            mine = older
+            mine, younger = order
+            self._cancel_twin(job, twin, younger)
+
+    def _cancel_twin(self, job: Job, twin: RemoteBatch, cancelled: RemoteBatch) -> None:
+        """Journal a twin, and cancel one of the two; later looks repeat it until it takes."""
+        self._desk.journal.tell(job, JobEvent.TWIN, twin.batch_id, cancelled=cancelled.batch_id)
+        self._desk.progress.say(
+            f"job {job.job_id}: a second batch of it turned up; cancelling {cancelled.batch_id}"
+        )
+        with suppress(Trouble):
+            self._desk.api.cancel(cancelled.batch_id)
 
     def _unknown_batches(self, job: Job) -> list[RemoteBatch]:
         """Batches at the server that are this job's and not in the journal, the oldest first."""
@@ -197,8 +235,9 @@ class Submitting:
 
     def _no_batch_api(self, trouble: Trouble) -> UserError:
         return UserError(
-            f"{self._desk.options.base_url} has no Batch API ({trouble}): use --backend openai "
-            "for live requests"
+            f"{self._desk.options.base_url} (LLM_API_BASE) has no Batch API ({trouble}). Use "
+            "--backend openai for live requests, or check the address: most end in /v1, as "
+            "https://api.example.com/v1"
         )
 
 
@@ -209,7 +248,9 @@ def _sha256(path: Path) -> str:
 
 def _is_about_file(trouble: Trouble, job: Job) -> bool:
     """Whether a refusal may be of a file that is not ready yet, as some servers need a while."""
-    return job.file_id is not None and (job.file_id in trouble.message or "file" in trouble.message)
+    refused = trouble.verdict in (Verdict.REFUSED, Verdict.NOT_FOUND)
+    named = job.file_id is not None and job.file_id in trouble.message
+    return refused and (named or bool(_FILE.search(trouble.message)))
 
 
 def refuse_for_limit(

@@ -13,7 +13,7 @@ from functools import partial
 
 from backends.base import Backend, Progress
 from backends.batch_api import BatchApi
-from backends.batch_collect import PROBE, Collecting
+from backends.batch_collect import Collecting
 from backends.batch_desk import ENDPOINT, BatchOptions, Desk
 from backends.batch_submit import Submitting
 from backends.errors import Trouble, Verdict
@@ -21,11 +21,15 @@ from backends.first_failures import stopped
 from backends.killpoints import KillPoint, reach
 from backends.money import out_of_money
 from store import Unfinished, UserError, WorkStore
-from store.jobs import BatchState, Job, JobState
+from store.jobs import BatchState, Job, JobEvent, JobState
 from store.journal import UNLIMITED, Caps
 from store.models import AskOrder
 
 PATIENCE = 10  # looks at a server that never answers, while nothing of ours is there
+VALIDATION_LOOKS = 5  # at the first job, by a command that does not wait for answers
+LOOKS = 4  # at a batch that is to be given up
+FIRST_JOB = 100  # requests; the rest follows once the server has validated it
+EARLY_JOB = 10_000  # requests of further jobs until the first answer: what fails alike shows sooner
 
 
 class OpenAIBatch(Backend):
@@ -52,17 +56,25 @@ class OpenAIBatch(Backend):
                 only_lost = live and all(job.state is JobState.LOST for job in live)
                 if only_lost and not self._options.resubmit_lost:
                     return
-                if not self._options.wait and not (_wants_submitting(live) and passes.hopeful):
+                if not self._options.wait and not passes.has_more_to_do_now(live):
+                    passes.raise_if_refused(live)
                     return
                 passes.desk.pause()
 
-    def cancel(self, store: WorkStore, progress: Progress) -> None:
-        """Cancel what is at the server, keep what it finished, delete the files there."""
+    def cancel(self, store: WorkStore, progress: Progress, *, forget: bool = False) -> None:
+        """Cancel what is at the server, keep what it finished, delete the files there.
+
+        forget: give up what does not end within the grace time, and jobs that are lost; what they
+        were billed stays unsure, and their requests become pending.
+        """
         with self._passes(store, progress) as passes:
-            while live := [job for job in store.journal.live() if job.state is not JobState.LOST]:
-                reached = passes.cancel_all(live)
+            while live := [
+                job for job in store.journal.live() if forget or job.state is not JobState.LOST
+            ]:
+                reached = passes.cancel_all(live, forget=forget)
                 progress.look(store)
-                passes.give_up_on_silence(reached, live)
+                if not forget:
+                    passes.give_up_on_silence(reached, live)
                 if store.journal.live():
                     passes.desk.pause()
 
@@ -81,13 +93,29 @@ class _Passes:
         self.desk = desk
         self._submitting = Submitting(desk)
         self._collecting = Collecting(desk)
-        self._silent = 0
-        self._asked_to_cancel: set[str] = set()
+        self._silent = 0  # passes in a row in which a call failed
+        self._stalled = 0  # passes in a row in which the server took and gave nothing
+        self._cancelled: set[str] = set()  # batches whose cancel the server has answered
 
-    @property
-    def hopeful(self) -> bool:
-        """Whether the server has answered lately."""
-        return self._silent < PATIENCE
+    def has_more_to_do_now(self, live: list[Job]) -> bool:
+        """Whether a command that does not wait for batches should make another pass."""
+        if any(job.state is JobState.UNKNOWN for job in live) and self._silent < PATIENCE:
+            return True  # looked for until the grace time has passed
+        if self._stalled >= PATIENCE:
+            return False
+        if any(_is_unsent(job) and not job.limited for job in live):
+            return True
+        unproven = not (self._collecting.validated or self.desk.journal.any_result())
+        pending = self.desk.store.has_pending(self.desk.options.max_attempts)
+        return bool(live) and unproven and pending and self._stalled < VALIDATION_LOOKS
+
+    def raise_if_refused(self, live: list[Job]) -> None:
+        """Raise Unfinished, with the server's words, where jobs are left that it would not take."""
+        if self.desk.refusal and any(_is_unsent(job) and not job.limited for job in live):
+            raise Unfinished(
+                f"the server takes no batch now: {self.desk.refusal}. Nothing is lost and no "
+                "attempt used; a later resume tries again"
+            )
 
     def check_address(self) -> None:
         """Jobs that are going on can be asked after at their own server only."""
@@ -104,40 +132,68 @@ class _Passes:
                 )
 
     def advance_all(self) -> bool:
-        """Do for every job what it needs next; gives whether the server answered throughout."""
+        """Do for every job what it needs next; gives whether all calls were answered."""
         self.desk.forget_listing()
         self.desk.journal.leave_queue()
         self._unplan_what_is_too_dear()
-        reached = True
+        accepted = self.desk.accepted
+        reached = looked = True
         for job in self.desk.journal.jobs().values():
             # Closed ones too; what is to be created yet adopts what it finds instead.
             if job.doubtful and job.state in (JobState.OPEN, JobState.ENDED, JobState.CLOSED):
-                reached = self._guarded(partial(self._submitting.look_for_twins, job)) and reached
-            if job.state is not JobState.CLOSED:
+                looked = self._guarded(partial(self._submitting.look_for_twins, job)) and looked
+            if job.state is JobState.UNKNOWN:
+                looked = self._guarded(partial(self._advance, job)) and looked
+            elif job.state is not JobState.CLOSED:
                 reached = self._guarded(partial(self._advance, job)) and reached
+        self._raise_if_stopped()
+        # A list that cannot be read keeps back the jobs that are looked for, and no others.
+        while reached and (planned := self._plan()) is not None:
+            reached = self._guarded(partial(self._advance, planned))
+            if reached and not self.desk.journal.any_result():
+                reached = self._look_at_first_answers()
+        self._stalled = 0 if self.desk.accepted > accepted else self._stalled + 1
+        return reached and looked
+
+    def _look_at_first_answers(self) -> bool:
+        """Look at the oldest batch between two jobs: what fails alike is not sent on and on."""
+        oldest = next((job for job in self.desk.journal.live() if job.state is JobState.OPEN), None)
+        reached = oldest is None or self._guarded(partial(self._advance, oldest))
+        self._raise_if_stopped()
+        return reached
+
+    def _raise_if_stopped(self) -> None:
+        """Raise Unfinished where a batch showed that nothing more should be sent."""
         if self._collecting.stop:
             self.desk.store.stop(self._collecting.stop)
             raise stopped(self._collecting.stop, self.desk.options.base_url)
-        while reached and (planned := self._plan()) is not None:
-            reached = self._guarded(partial(self._advance, planned))
-        return reached
 
-    def cancel_all(self, jobs: list[Job]) -> bool:
+    def cancel_all(self, jobs: list[Job], *, forget: bool) -> bool:
         """Bring every job nearer to its cancelled end; gives whether the server answered."""
         self.desk.forget_listing()
         reached = True
         for job in jobs:
             reached = self._guarded(partial(self._cancel, job)) and reached
+            ended = job.state is JobState.CLOSED
+            if forget and not ended and self.desk.looked_long_enough(f"end of {job.job_id}", LOOKS):
+                self.desk.close(job, "forgotten")
+                self.desk.progress.say(
+                    f"job {job.job_id}: given up with {job.requests} requests; what the server "
+                    "billed for them is not known"
+                )
         return reached
 
     def give_up_on_silence(self, reached: bool, live: list[Job]) -> None:
         """Raise Unfinished where the server has not answered for long and has nothing of ours."""
         self._silent = 0 if reached else self._silent + 1
-        if self._silent >= PATIENCE and not any(job.attempt for job in live):
-            raise Unfinished(
-                f"{self.desk.options.base_url} does not answer as a batch server should; nothing "
-                "of this run is there yet. Check LLM_API_BASE, then resume"
-            )
+        if self._silent < PATIENCE or any(job.attempt for job in live):
+            return
+        done = self.desk.store.answers()
+        stored = f"{done} answers are stored; nothing" if done else "nothing"
+        raise Unfinished(
+            f"{self.desk.options.base_url} does not answer as a batch server should; {stored} "
+            "of this run is there now. Check LLM_API_BASE, then resume"
+        )
 
     def _guarded(self, step: Callable[[], None]) -> bool:
         """Run a step; what cannot be mended here ends the run, the rest waits for the next pass."""
@@ -172,14 +228,11 @@ class _Passes:
             self.desk.close(job, "cancelled")
             self.desk.delete_files(job)
         for batch in job.batches.values():
-            if batch.state is BatchState.OPEN and batch.batch_id not in self._asked_to_cancel:
-                try:
-                    self.desk.api.cancel(batch.batch_id)
-                except Trouble as trouble:
-                    if trouble.verdict is Verdict.UNKNOWN and trouble.status != 409:
-                        raise  # asked again in the next pass
-                # 409: it has ended in this moment, the poll will tell
-                self._asked_to_cancel.add(batch.batch_id)
+            if batch.state is BatchState.OPEN and not batch.cancelled_by_us:
+                self.desk.journal.tell(job, JobEvent.CANCELLING, batch.batch_id)
+            if batch.state is BatchState.OPEN and batch.batch_id not in self._cancelled:
+                self._collecting.ask_to_cancel(batch)
+                self._cancelled.add(batch.batch_id)
         if job.doubtful:
             self._submitting.look_for_twins(job)
         self._collecting.poll_and_collect(job)
@@ -213,19 +266,25 @@ class _Passes:
     def _plan(self) -> Job | None:
         """The next job of what is pending, as far as the server's limits allow; else None."""
         options, journal = self.desk.options, self.desk.journal
-        proven = self._collecting.seen_success or journal.any_result()
-        if not proven and journal.live():
-            return None  # the first, small job shows first whether the server answers at all
+        answered, first = journal.any_result(), not journal.live()
+        if not (answered or first or self._collecting.validated):
+            return None  # the first, small job shows whether the server takes our files
         tokens = self.desk.queue().next_job_tokens()
         if not tokens:
             return None
-        requests = options.max_requests if proven else min(PROBE, options.max_requests)
+        most = options.max_requests if answered else FIRST_JOB if first else EARLY_JOB
         if not journal.lined_up:
             pending = self.desk.store.pending_rows(options.max_attempts, AskOrder.PREFIX)
             journal.line_up(pending)
         job = journal.plan(
             options.folder,
-            Caps(requests, options.max_bytes, tokens, self._affordable(), options.rates),
+            Caps(
+                min(most, options.max_requests),
+                options.max_bytes,
+                tokens,
+                self._affordable(),
+                options.rates,
+            ),
             options.base_url,
             ENDPOINT,
             options.dialect.body,
@@ -234,7 +293,5 @@ class _Passes:
         return job
 
 
-def _wants_submitting(live: list[Job]) -> bool:
-    """Whether a job has still to reach the server, or be looked for there."""
-    submitting = (JobState.PLANNED, JobState.UPLOADED, JobState.UNKNOWN)
-    return any(job.state in submitting and not job.limited for job in live)
+def _is_unsent(job: Job) -> bool:
+    return job.state in (JobState.PLANNED, JobState.UPLOADED)

@@ -249,6 +249,7 @@ def config(as_json: opt.AsJson = False) -> None:
 @app.command()
 def cancel(
     run: opt.RunName = None,
+    forget: opt.Forget = False,
     keep_files: opt.KeepFiles = False,
     output_dir: opt.OutputDir = None,
 ) -> None:
@@ -256,7 +257,7 @@ def cancel(
     from fastdatasets.day import Day
     from fastdatasets.session import cancel as cancel_run
 
-    outcome = cancel_run(run, output_dir, Day(keep_files=keep_files))
+    outcome = cancel_run(run, output_dir, Day(keep_files=keep_files), forget=forget)
     if outcome is None:
         print("nothing to cancel: no run is unfinished")
     else:

@@ -210,6 +210,13 @@ ResubmitLost = Annotated[
         rich_help_panel=BATCH,
     ),
 ]
+Forget = Annotated[
+    bool,
+    typer.Option(
+        "--forget",
+        help="Give up batches that do not end, or are lost: their requests become pending.",
+    ),
+]
 PriceIn = Annotated[
     str | None,
     typer.Option(

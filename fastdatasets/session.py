@@ -133,9 +133,16 @@ def resume(
 
 
 def cancel(
-    name: str | None = None, output_dir: Path | None = None, day: Day = TODAY
+    name: str | None = None,
+    output_dir: Path | None = None,
+    day: Day = TODAY,
+    *,
+    forget: bool = False,
 ) -> Outcome | None:
-    """Cancel what a run has at the server, the newest unfinished one's where none is named."""
+    """Cancel what a run has at the server, the newest unfinished one's where none is named.
+
+    forget: give up batches that do not end, or are lost; what was billed for them stays unsure.
+    """
     settings = load_settings()
     folder = find_unfinished(name, output_dir or settings.fastdatasets_output_dir)
     if folder is None:
@@ -147,7 +154,7 @@ def cancel(
                 f"run {folder.name} has nothing at a server: its backend is {run.backend}"
             )
         progress.say(f"run {folder.path}: cancelling what is at the server")
-        day.batch(run, settings, folder).cancel(store, progress)
+        day.batch(run, settings, folder).cancel(store, progress, forget=forget)
         status = progress.look_now(store)
         return Outcome(folder, status, (), tuple(store.failure_reasons()))
 

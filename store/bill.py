@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from store.jobs import Job, JobState
 from store.money import FREE, Bought, Cost, Price, Saved, Usage, dollars, rate_parameters
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ def bill(database: Database, journal: Journal, done: int, left: int) -> Cost:
     answers, charges, unsure_charges = database.row("spent_live")
     jobs = list(journal.jobs().values())
     billed = sum((job.rates or FREE).cost(job.usage) for job in jobs)
-    unsure = int(unsure_charges) + sum(job.untold_cost(job.rates or FREE) for job in jobs)
+    unsure = int(unsure_charges) + sum(_unsure(job) for job in jobs)
     spent = int(answers) + int(charges) - int(unsure_charges) + billed
     (reused,) = database.row("reused_cost", **rate_parameters(price.rates))
     usual = Usage(
@@ -63,6 +64,13 @@ def bill(database: Database, journal: Journal, done: int, left: int) -> Cost:
             if job.usage != Usage()
         ),
     )
+
+
+def _unsure(job: Job) -> int:
+    """Picodollars at most of what a job was billed and did not deliver, as far as we know."""
+    rates = job.rates or FREE
+    given_up = job.at_risk(rates) if job.state is JobState.CLOSED else 0
+    return job.untold_cost(rates) + given_up
 
 
 def _bought(

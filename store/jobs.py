@@ -21,7 +21,8 @@ class JobEvent(StrEnum):
     CREATED = "created"  # a batch is known: batch_id, and whether it was adopted
     REFUSED = "refused"  # the server said no: nothing was created, the same file may go again
     ABSENT = "absent"  # looked for through the grace time, not found: the same file may go again
-    TWIN = "twin"  # a second batch of the same file turned up; it is cancelled
+    TWIN = "twin"  # a second batch of the same file turned up: one of the two is to be cancelled
+    CANCELLING = "cancelling"  # the user wants the batch cancelled, which is asked until it takes
     LIMITED = "limited"  # the batch failed for the enqueued-token limit: nothing ran
     ENDED = "ended"  # the batch came to a terminal status: its files are known
     COLLECTED = "collected"  # what the batch's files held is in the store
@@ -86,11 +87,14 @@ class Job:
     batches: dict[str, Batch] = field(default_factory=dict)
     usage: Usage = field(default_factory=Usage)  # billed by all its batches
     untold: int = 0  # answers that were billed we do not know how much
+    answers: int = 0  # of all its batches
+    failures: int = 0  # likewise: failed attempts
 
     def at_risk(self, rates: Rates) -> int:
         """Picodollars at most of what is about to be sent or at the server."""
         going = sum(batch.state is not BatchState.OVER for batch in self.batches.values())
-        if self.state in (JobState.PLANNED, JobState.UPLOADED, JobState.UNKNOWN):
+        unsent = self.state in (JobState.PLANNED, JobState.UPLOADED, JobState.UNKNOWN)
+        if unsent or (self.closed_as == "forgotten" and not self.batches):
             going += 1  # it is about to be sent, or may have been
         return rates.worst(self.prompt_bytes, self.max_tokens) * going
 
@@ -143,6 +147,10 @@ class Job:
                 self.doubtful = self.doubtful or detail["adopted"]
             case JobEvent.TWIN:
                 self.batches[detail["cancelled"]].cancelled_by_us = True
+                if self.state is JobState.CLOSED:
+                    self.state = JobState.OPEN  # the twin has to be cancelled and collected
+            case JobEvent.CANCELLING:
+                batch.cancelled_by_us = True
             case JobEvent.LIMITED:
                 batch.state = BatchState.OVER
                 if all(known.state is BatchState.OVER for known in self.batches.values()):
@@ -156,6 +164,8 @@ class Job:
             case JobEvent.COLLECTED:
                 batch.state = BatchState.OVER
                 self.usage += msgspec.convert(detail["usage"], Usage)
+                self.answers += detail["results"]
+                self.failures += detail["failures"] + detail["missing"]
                 self.untold += detail["untold"] + detail["broken"] + detail["missing"]
             case _:
                 pass

@@ -507,5 +507,8 @@ ANTI JOIN (SELECT request_id::UUID AS request_id FROM incoming) USING (request_i
 -- The request on a 1-based line of a job's file.
 SELECT request_id::VARCHAR FROM job_requests WHERE job_id = $job_id ORDER BY rowid LIMIT 1 OFFSET $line - 1
 
+-- name: count_results
+SELECT count(*) FROM results
+
 -- name: any_result
 SELECT count(*) > 0 FROM (SELECT 1 FROM results LIMIT 1)

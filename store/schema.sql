@@ -125,7 +125,7 @@ CREATE TABLE events (
 -- of it. A job is one JSONL file; which state it is in is folded from its events (store/jobs.py).
 CREATE TABLE job_events (
     job_id      VARCHAR NOT NULL,
-    event       VARCHAR NOT NULL CHECK (event IN ('planned', 'uploaded', 'creating', 'created', 'refused', 'absent', 'twin', 'limited', 'ended', 'collected', 'lost', 'closed')),
+    event       VARCHAR NOT NULL CHECK (event IN ('planned', 'uploaded', 'creating', 'created', 'refused', 'absent', 'twin', 'cancelling', 'limited', 'ended', 'collected', 'lost', 'closed')),
     batch_id    VARCHAR,
     happened_at TIMESTAMP NOT NULL,
     detail      JSON NOT NULL
@@ -136,11 +136,12 @@ CREATE TABLE job_requests (
     request_id UUID NOT NULL
 );
 
--- Requests that went with a job whose story is not over: not to be sent again.
+-- Requests that went with a job that is not closed: not to be sent again. A twin opens it again.
 CREATE VIEW requests_in_jobs AS
 SELECT request_id
 FROM job_requests
-WHERE job_id NOT IN (SELECT job_id FROM job_events WHERE event = 'closed');
+WHERE job_id NOT IN (SELECT job_id FROM job_events WHERE event IN ('closed', 'twin')
+                     GROUP BY job_id HAVING arg_max(event, rowid) = 'closed');
 
 -- The asks whose answers count: of what asks for one row's answer the latest that has a result; while
 -- none has one, the first.

@@ -289,6 +289,10 @@ class WorkStore:
         (pending,) = self.database.row("has_pending", max_attempts=max_attempts)
         return bool(pending)
 
+    def answers(self) -> int:
+        """How many requests have an answer."""
+        return int(self.database.row("count_results")[0])
+
     def expected_tokens(self) -> int:
         """Completion tokens that are still to come, by what is known and learnt of lengths."""
         (tokens,) = self.database.row("expected_tokens")

@@ -265,7 +265,7 @@ def test_text_that_is_none(runs: Runs, kind: LineKind) -> None:
 @pytest.mark.parametrize("limit", [1, 2, 5])
 def test_expired_batches_keep_what_they_finished(runs: Runs, limit: int) -> None:
     """Of a batch that expires the finished answers count, and only the rest is asked again."""
-    runs.server.fates += [expired(limit), Fate(Status.CANCELLED, 1), None]
+    runs.server.fates += [expired(limit), expired(1), None]
     assert runs.distill(max_attempts=1).status.state == "done"
     assert len(runs.server.batches) == 3
     runs.check_done()
@@ -447,7 +447,7 @@ def test_lines_refused_at_validation(runs: Runs, capfd: pytest.CaptureFixture[st
 def test_no_batch_api(runs: Runs) -> None:
     """A server without a Batch API is said, with what to use instead."""
     runs.server.faults += no_batch_api()
-    with pytest.raises(UserError, match=r"has no Batch API .* use --backend openai for live"):
+    with pytest.raises(UserError, match=r"has no Batch API .* Use --backend openai for live"):
         runs.distill()
 
 
