@@ -52,6 +52,10 @@ class ColumnMapping:
             named.append(f"{', '.join(taken)} and system ← turns of {self.chat}")
         return ", ".join(named)
 
+    def columns(self) -> list[str]:
+        """The columns that are used, each once."""
+        return [name for name in dict.fromkeys(asdict(self).values()) if name is not None]
+
     def as_dict(self) -> dict[str, str | None]:
         """Role -> column, as the store keeps it."""
         return asdict(self)

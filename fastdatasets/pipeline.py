@@ -84,6 +84,7 @@ def sample(store: WorkStore, run: Run, say: Callable[[str], None]) -> None:
             config=run.config,
             split=run.split,
             columns=run.columns,
+            say=say,
         )
         for role, name in run.columns.items():
             if name is not None and name not in mapping.as_dict().values():

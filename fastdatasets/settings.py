@@ -31,6 +31,7 @@ class Settings(BaseSettings):
     system_prompt: str | None = None
     language: Language = Language.AUTO
     hf_endpoint: str | None = None
+    hf_token: SecretStr | None = None
 
     fastdatasets_output_dir: Path = Path("output")
     fastdatasets_timeout_seconds: float = Field(default=600.0, gt=0)
@@ -58,7 +59,9 @@ def load_settings() -> Settings:
         ) from None
     except UnicodeDecodeError as error:
         raise UserError(f".env is not UTF-8: {error}") from None
+    # `datasets` and transformers read these from the environment when they are imported
     if settings.hf_endpoint:
-        # `datasets` and transformers read it from the environment when they are imported
         os.environ.setdefault("HF_ENDPOINT", settings.hf_endpoint)
+    if settings.hf_token:
+        os.environ.setdefault("HF_TOKEN", settings.hf_token.get_secret_value())
     return settings

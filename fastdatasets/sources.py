@@ -6,29 +6,41 @@ import csv
 import io
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import duckdb
 import pyarrow as pa
+import pyarrow.parquet
 from duckdb import CoalesceOperator, ColumnExpression, ConstantExpression, FunctionExpression
 
+from fastdatasets.arrow import ArrowRows, class_labels, rows_of_files
 from fastdatasets.columns import ColumnMapping, map_columns
+from fastdatasets.files import find_files, is_local, kind_of
 from store import UserError
 from store.queries import load_file
-
-KINDS = {".json", ".jsonl", ".csv", ".parquet", ".arrow"}
-COMPRESSED = {".gz", ".zst"}
-# What `datasets` writes beside the data.
-NOT_DATA = {"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json"}
 
 CHAT_MACROS = load_file("fastdatasets", "chat.sql")
 
 
-def is_local(source: str) -> bool:
-    """Whether a source names a local path, by being there or by looking like one."""
-    path = Path(source).expanduser()
-    return path.exists() or source.startswith(("/", ".", "~")) or _kind(path) in KINDS
+def check_source(source: str) -> str:
+    """The source as a run keeps it: a local path made absolute, or a name of the Hub.
+
+    Raises UserError where it is neither; whether the Hub has it is not asked here.
+    """
+    if is_local(source):
+        path = Path(source).expanduser().resolve()
+        if not path.exists():
+            raise UserError(f"no such file or folder: {source}")
+        return str(path)
+    from fastdatasets.hub import is_hub_name
+
+    if not is_hub_name(source):
+        raise UserError(
+            f"no such file or folder: {source}; nor can it be a dataset of the Hub, which is "
+            "called 'name' or 'owner/name'"
+        )
+    return source
 
 
 def open_source(
@@ -38,26 +50,54 @@ def open_source(
     config: str | None,
     split: str,
     columns: Mapping[str, str | None],
+    say: Callable[[str], None],
 ) -> ColumnMapping:
-    """Make the dataset the view source_rows of the connection: instruction, input, output,
+    """Make the dataset the relation source_rows of the connection: instruction, input, output,
     reasoning (strings, '' for null) and system (may be null), in the source's order.
 
     Raises UserError where there is no such dataset or file, where it cannot be read, or where no
     column can be the instruction.
     """
-    if is_local(source):
-        relation = _read_files(connection, _files(Path(source).expanduser(), split))
-    else:
-        relation = connection.from_arrow(hub_table(source, config=config, split=split))
-    mapping = map_columns(relation.columns, columns, source)
-    _project(connection, relation, mapping).create_view("source_rows", replace=True)
+    rows, labels = _open_rows(connection, source, config=config, split=split, say=say)
+    names = rows.schema.names if isinstance(rows, ArrowRows) else rows.columns
+    mapping = map_columns(names, columns, source)
+    if isinstance(rows, ArrowRows):
+        rows = connection.from_arrow(rows.select(mapping.columns()))
+    # Registered, not created: a database file refuses a view on what lives in this process only.
+    connection.register("source_rows", _project(connection, rows, mapping, labels))
     return mapping
 
 
 def close_source(connection: duckdb.DuckDBPyConnection) -> None:
     """Forget what open_source made, once the rows are sampled."""
-    connection.execute("DROP VIEW IF EXISTS source_rows")
+    connection.unregister("source_rows")
     connection.execute("DROP TABLE IF EXISTS temp.gathered")
+
+
+def _open_rows(
+    connection: duckdb.DuckDBPyConnection,
+    source: str,
+    *,
+    config: str | None,
+    split: str,
+    say: Callable[[str], None],
+) -> tuple[ArrowRows | duckdb.DuckDBPyRelation, dict[str, list[str]]]:
+    """A source's rows, and what the numbers of its class labels stand for."""
+    if not is_local(source):
+        from fastdatasets.hub import hub_rows
+
+        rows = hub_rows(source, config=config, split=split, say=say)
+        return rows, class_labels(rows.schema)
+    if config is not None:
+        say(f"--config-name {config} is for datasets of the Hub: {source} is read as it stands")
+    files = find_files(Path(source).expanduser(), split, say)
+    if kind_of(files[0]) == ".arrow":
+        rows = rows_of_files(files)
+        return rows, class_labels(rows.schema)
+    relation = _read_files(connection, files)
+    if kind_of(files[0]) == ".parquet":
+        return relation, class_labels(pyarrow.parquet.read_schema(files[0]))
+    return relation, {}
 
 
 def read_error(source: str, error: duckdb.Error) -> UserError:
@@ -65,10 +105,11 @@ def read_error(source: str, error: duckdb.Error) -> UserError:
 
     Raises KeyboardInterrupt where that was none of the source's.
     """
-    if isinstance(error, duckdb.InterruptException):
+    # What reads Arrow's batches is Python, where a Ctrl-C may fall as well.
+    if isinstance(error, duckdb.InterruptException) or "KeyboardInterrupt" in str(error):
         raise KeyboardInterrupt from None
     path = Path(source)
-    is_json = path.is_file() and _kind(path) in (".json", ".jsonl")
+    is_json = path.is_file() and kind_of(path) in (".json", ".jsonl")
     if is_json and (place := _bad_json(path)):
         return UserError(f"{source} is not valid JSON: {place}")
     lines = [line for line in str(error).splitlines() if line.strip()]
@@ -76,74 +117,15 @@ def read_error(source: str, error: duckdb.Error) -> UserError:
     return UserError(f"cannot read {source}: {detail}")
 
 
-def hub_table(name: str, *, config: str | None, split: str) -> pa.Table:
-    """A dataset of the Hub (or a folder `datasets` can load) as an Arrow table, memory-mapped."""
-    import datasets  # half a second: only where it is used
-    from datasets.exceptions import DatasetsError
-    from huggingface_hub.errors import HfHubHTTPError
-
-    datasets.disable_progress_bars()
-    try:
-        dataset = datasets.load_dataset(name, config, split=split)
-    except (ValueError, OSError, RuntimeError, HfHubHTTPError, DatasetsError) as error:
-        # Not found, an unknown split or config, a script, no connection: all say what is wrong.
-        reason = str(error.__cause__ or error).strip() or type(error).__name__
-        raise UserError(f"cannot load dataset {name!r}: {reason.splitlines()[0]}") from None
-    return dataset.data.table
-
-
-def _kind(path: Path) -> str:
-    suffixes = [suffix.lower() for suffix in path.suffixes]
-    if suffixes and suffixes[-1] in COMPRESSED:
-        suffixes.pop()
-    return suffixes[-1] if suffixes else ""
-
-
-def _files(path: Path, split: str) -> list[Path]:
-    """The data files a path stands for, in the order of their names, all of one kind."""
-    if not path.exists():
-        raise UserError(f"no such file or folder: {path}")
-    if path.is_file():
-        if _kind(path) not in KINDS:
-            raise UserError(
-                f"{path}: unknown kind of file; known are {', '.join(sorted(KINDS))}, "
-                "each plain or compressed as .gz or .zst"
-            )
-        return [path]
-    found = sorted(
-        file
-        for file in path.rglob("*")
-        if file.is_file() and _kind(file) in KINDS and file.name not in NOT_DATA
-    )
-    # A folder with train and test files or folders: the split's own, where any names it.
-    named = [file for file in found if _names_split(file.relative_to(path), split)]
-    files = named or found
-    if not files:
-        raise UserError(f"{path}: no data files ({', '.join(sorted(KINDS))}) in this folder")
-    if len(kinds := {_kind(file) for file in files}) > 1:
-        raise UserError(
-            f"{path}: files of several kinds ({', '.join(sorted(kinds))}); name one file, "
-            "or keep one kind in the folder"
-        )
-    return files
-
-
-def _names_split(file: Path, split: str) -> bool:
-    stem = file.name.split(".")[0]
-    return split in file.parts[:-1] or stem == split or stem.startswith((f"{split}-", f"{split}_"))
-
-
 def _read_files(
     connection: duckdb.DuckDBPyConnection, files: Sequence[Path]
 ) -> duckdb.DuckDBPyRelation:
-    kind = _kind(files[0])
+    kind = kind_of(files[0])
     # DuckDB takes * ? [ in a path for a pattern, and folders like a=b for columns.
     paths = [re.sub(r"([*?\[])", r"[\1]", str(file)) for file in files]
     try:
         if kind == ".parquet":
             return connection.read_parquet(paths, union_by_name=True, hive_partitioning=False)
-        if kind == ".arrow":
-            return connection.from_arrow(pa.concat_tables([_arrow(file) for file in files]))
         if kind == ".csv":
             # Nothing is sniffed: sniffing skips broken lines and makes dates of texts.
             names = _csv_header(files[0])
@@ -161,7 +143,7 @@ def _read_files(
                 hive_partitioning=False,
             )
         return _read_json(connection, files, paths)
-    except (duckdb.Error, pa.ArrowException) as error:
+    except duckdb.Error as error:
         raise read_error(str(files[0]), error) from None
 
 
@@ -186,20 +168,11 @@ def _read_json(
     # One scan of many files would hold 32 MB for each until its end, so they are gathered.
     for place, path in enumerate(paths):
         relation = connection.read_json(path, columns=columns, hive_partitioning=False)
-        relation.create_view("one_file", replace=True)
+        connection.register("one_file", relation)
         into = "INSERT INTO gathered" if place else "CREATE OR REPLACE TEMP TABLE gathered AS"
         connection.execute(f"{into} FROM one_file")
+    connection.unregister("one_file")
     return connection.table("gathered")
-
-
-def _arrow(file: Path) -> pa.Table:
-    """An Arrow file, memory-mapped: Feather's file format, or the stream that `datasets` writes."""
-    mapped = pa.memory_map(str(file))
-    if mapped.read(6) == b"ARROW1":
-        mapped.seek(0)
-        return pa.ipc.open_file(mapped).read_all()
-    mapped.seek(0)
-    return pa.ipc.open_stream(mapped).read_all()
 
 
 def _open(file: Path) -> io.BufferedReader:
@@ -245,16 +218,27 @@ def _bad_json(file: Path) -> str | None:
 
 
 def _project(
-    connection: duckdb.DuckDBPyConnection, relation: duckdb.DuckDBPyRelation, mapping: ColumnMapping
+    connection: duckdb.DuckDBPyConnection,
+    relation: duckdb.DuckDBPyRelation,
+    mapping: ColumnMapping,
+    labels: Mapping[str, list[str]],
 ) -> duckdb.DuckDBPyRelation:
-    """The relation with the roles' names; DuckDB quotes the columns' own."""
+    """The relation with the roles' names; DuckDB quotes the columns' own.
+
+    labels: of columns whose numbers stand for names, these.
+    """
     types = dict(zip(relation.columns, relation.types, strict=True))
 
     def text(name: str) -> duckdb.Expression:
-        column = ColumnExpression(name)
-        nested = types[name].id in ("list", "struct", "map", "array")
-        value = FunctionExpression("to_json", column) if nested else column
-        return CoalesceOperator(value.cast("VARCHAR"), ConstantExpression(""))
+        column: duckdb.Expression = ColumnExpression(name)
+        if name in labels:
+            names = ConstantExpression(labels[name])
+            column = FunctionExpression("list_extract", names, column + ConstantExpression(1))
+        elif types[name].id in ("list", "struct", "map", "array"):
+            column = FunctionExpression("to_json", column)
+        elif types[name].id == "blob":
+            column = FunctionExpression("decode", column)  # UTF-8, or an error: no \xE4\xBD
+        return CoalesceOperator(column.cast("VARCHAR"), ConstantExpression(""))
 
     def role(name: str | None, macro: str) -> duckdb.Expression:
         if name is not None:

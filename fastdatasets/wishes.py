@@ -12,7 +12,7 @@ from fastdatasets.export import parse_formats
 from fastdatasets.prompts import default_templates, own_template
 from fastdatasets.runs import RunSpec
 from fastdatasets.settings import Settings
-from fastdatasets.sources import is_local
+from fastdatasets.sources import check_source
 from store import UserError
 from store.models import ExportOptions, Language, Mode
 
@@ -103,13 +103,12 @@ class Wishes:
             raise UserError(
                 f"name what to {self.mode} with either --dataset-name or --high-quality-file"
             )
-        source = str(self.high_quality_file or self.dataset_name)
-        if self.high_quality_file or is_local(source):
-            path = Path(source).expanduser().resolve()
-            if not path.exists():
-                raise UserError(f"no such file or folder: {source}")
-            return str(path)
-        return source
+        if self.high_quality_file is None:
+            return check_source(str(self.dataset_name))
+        path = self.high_quality_file.expanduser().resolve()
+        if not path.exists():
+            raise UserError(f"no such file or folder: {self.high_quality_file}")
+        return str(path)
 
     def _model(self, settings: Settings, backend: str) -> str:
         from backends.embedded import EMBEDDED_MODEL

@@ -131,7 +131,7 @@ class WorkStore:
 
     @property
     def connection(self) -> duckdb.DuckDBPyConnection:
-        """The connection, for readers of datasets that hand DuckDB a view named source_rows."""
+        """The connection, for readers of datasets that register a relation named source_rows."""
         return self.database.connection
 
     # -- the run and its records
@@ -160,11 +160,12 @@ class WorkStore:
         *,
         need_instruction: bool,
     ) -> Sampling:
-        """Take records from the view source_rows in one transaction; all where sample_size <= 0.
+        """Take records from source_rows in one transaction; all of them where sample_size <= 0.
 
         Raises UserError, naming the row, where an instruction is needed and a record has none.
 
-        source_rows has instruction, input, output, reasoning (never null) and system (may be).
+        source_rows is a relation of instruction, input, output, reasoning (never null) and system
+        (may be).
         The choice depends on seed and row only, so it is the same with any number of threads.
         """
         with self.database.few_threads(), self.database.transaction():

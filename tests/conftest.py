@@ -18,6 +18,8 @@ NAMES = (
     "SYSTEM_PROMPT",
     "LANGUAGE",
     "MAX_LLM_CONCURRENCY",
+    "HF_ENDPOINT",
+    "HF_TOKEN",
 )
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]

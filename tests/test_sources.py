@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import gzip
 import json
+import tempfile
+from dataclasses import replace
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import pyarrow as pa
 import pyarrow.feather
 import pyarrow.parquet
 import pytest
 import zstandard
 
-from fastdatasets.sources import hub_table, open_source, read_error
-from store import UserError
+from fastdatasets.pipeline import sample
+from fastdatasets.runs import opened
+from fastdatasets.settings import load_settings
+from fastdatasets.wishes import Wishes
+from store import RunFolder, UserError
 
 ROWS: list[dict[str, Any]] = [
     {"instruction": "Date it", "input": "", "output": "2024-01-01"},
@@ -26,13 +31,23 @@ EXPECTED = [(row["instruction"], row["input"], row["output"], "", None) for row 
 
 
 def read(path: Path, split: str = "train", **columns: str) -> list[tuple[Any, ...]]:
-    """All rows of a source as the store would sample them."""
-    connection = duckdb.connect()
-    try:
-        open_source(connection, str(path), config=None, split=split, columns=columns)
-        return connection.execute("SELECT * FROM source_rows").fetchall()
-    except duckdb.Error as error:
-        raise read_error(str(path), error) from None
+    """All records of a source, as a run samples them into a store of its own."""
+    named = {f"{role}_col": name for role, name in columns.items()}
+    return sampled(path, split=split, **named)[0]
+
+
+def sampled(path: Path, **wishes: Any) -> tuple[list[tuple[Any, ...]], list[str]]:
+    """All records of a source, out of the store of a run over it, and what was said meanwhile."""
+    wished = Wishes(dataset_name=str(path), sample_size=0, skip_generation=True, model="m")
+    spec = replace(wished, **wishes).spec(load_settings())
+    said: list[str] = []
+    with tempfile.TemporaryDirectory() as folder, opened(RunFolder(Path(folder)), spec) as store:
+        sample(store, store.run(), said.append)
+        rows = store.connection.execute(
+            "SELECT instruction, input, original_output, reasoning, system FROM records "
+            "ORDER BY record"
+        ).fetchall()
+    return rows, said[1:]
 
 
 def lines(rows: list[dict[str, Any]]) -> bytes:
@@ -101,20 +116,139 @@ def test_folder_of_a_split(tmp_path: Path) -> None:
     assert [row[0] for row in read(tmp_path, split="test")] == ["c"]
 
 
-def test_hub_folder() -> None:
-    """What `datasets` loads comes as a table of its split."""
-    Path("data").mkdir()
-    Path("data/train.jsonl").write_bytes(lines(ROWS))
-    assert hub_table("./data", config=None, split="train").to_pylist() == ROWS
+def test_folder_without_the_split_is_read_as_a_whole_and_said(tmp_path: Path) -> None:
+    """Where no file is named after the split, all are read, and a line says so."""
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.jsonl").write_bytes(lines([{"instruction": name}]))
+    rows, said = sampled(tmp_path, config_name="main")
+    assert [row[0] for row in rows] == ["a", "b"]
+    assert said == [
+        f"--config-name main is for datasets of the Hub: {tmp_path} is read as it stands",
+        f"no file of {tmp_path} is named after the split train: all 2 are read",
+        "columns: instruction ← instruction",
+        "sampled 2 of 2 rows",
+    ]
 
 
-def test_saved_by_datasets(tmp_path: Path) -> None:
-    """A folder written by save_to_disk, which holds Arrow streams, is read."""
+def saved(rows: list[dict[str, Any]]) -> Any:
+    """Rows as a Dataset of `datasets`, which takes a second to import."""
     import datasets
 
     datasets.disable_progress_bars()
-    datasets.Dataset.from_list(ROWS).save_to_disk(tmp_path / "saved")
-    assert read(tmp_path / "saved") == EXPECTED
+    return datasets.Dataset.from_list(rows)
+
+
+def test_saved_by_datasets(tmp_path: Path) -> None:
+    """A folder that save_to_disk wrote is read, its shards in order, and nothing that a later
+    map left beside them.
+    """
+    import datasets
+
+    saved(ROWS).save_to_disk(tmp_path / "d", num_shards=3)
+    datasets.load_from_disk(tmp_path / "d").map(lambda row: {"output": row["output"] + "!"})
+    assert len(list((tmp_path / "d").glob("*.arrow"))) > 3
+    assert read(tmp_path / "d") == EXPECTED
+
+
+def test_saved_splits(tmp_path: Path) -> None:
+    """Of a saved DatasetDict the split is read; without it, the error names those there are."""
+    import datasets
+
+    splits = {"train": saved(ROWS), "test": saved(ROWS[:1])}
+    datasets.DatasetDict(splits).save_to_disk(tmp_path / "d")
+    assert read(tmp_path / "d") == EXPECTED
+    assert read(tmp_path / "d", split="test") == EXPECTED[:1]
+    with pytest.raises(UserError) as raised:
+        read(tmp_path / "d", split="validation")
+    assert str(raised.value) == f"{tmp_path}/d has no split 'validation': it has train, test"
+
+
+@pytest.mark.parametrize("kind", ["saved", "parquet"])
+def test_class_labels_are_read_by_name(tmp_path: Path, kind: str) -> None:
+    """A column that `datasets` keeps as numbers with names gives the names, '' for none."""
+    import datasets
+
+    label = datasets.Features(
+        {"question": datasets.Value("string"), "answer": datasets.ClassLabel(names=["no", "yes"])}
+    )
+    columns = {"question": ["a", "b", "c"], "answer": [1, 0, None]}
+    dataset = datasets.Dataset.from_dict(columns, features=label)
+    if kind == "saved":
+        dataset.save_to_disk(tmp_path / "d")
+    else:
+        dataset.to_parquet(tmp_path / "d.parquet")
+    path = tmp_path / ("d" if kind == "saved" else "d.parquet")
+    assert [row[:3] for row in read(path)] == [("a", "", "yes"), ("b", "", "no"), ("c", "", "")]
+
+
+def write_arrow(path: Path, table: pa.Table, *, stream: bool) -> Path:
+    """A table as an Arrow file: Feather's format, or a stream as `datasets` writes it."""
+    new = pa.ipc.new_stream if stream else pa.ipc.new_file
+    with pa.OSFile(str(path), "wb") as file, new(file, table.schema) as writer:
+        writer.write_table(table)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        (pa.array(["a", None]).dictionary_encode(), ["a", ""]),
+        (pa.array(["ä", None], pa.large_string()), ["ä", ""]),
+        (pa.array(["an extraordinarily long text", "b"], pa.string_view()),
+         ["an extraordinarily long text", "b"]),
+        (pa.array(["说明".encode(), None]), ["说明", ""]),
+        (pa.array([["a", "b"], None]), ['["a","b"]', ""]),
+        (pa.array([{"a": [1]}, None]), ['{"a":[1]}', ""]),
+        (pa.array([Decimal("1.50"), None]), ["1.50", ""]),
+        (pa.array([0, None], pa.timestamp("s")), ["1970-01-01 00:00:00", ""]),
+        (pa.array([True, False]), ["true", "false"]),
+        (pa.nulls(2), ["", ""]),
+    ],
+    ids=lambda value: str(value.type) if isinstance(value, pa.Array) else "",
+)  # fmt: skip
+@pytest.mark.parametrize("stream", [False, True], ids=["file", "stream"])
+def test_arrow_types_become_strings(
+    tmp_path: Path, stream: bool, values: pa.Array, expected: list[str]
+) -> None:
+    """Each of Arrow's types gives its text, and a column that has no role may be of any type."""
+    unreadable = pa.array([Decimal(1), Decimal(2)], pa.decimal256(60, 3))
+    table = pa.table({"prompt": ["a", "b"], "other": unreadable, "output": values})
+    rows = read(write_arrow(tmp_path / "d.arrow", table, stream=stream))
+    assert rows == [("a", "", expected[0], "", None), ("b", "", expected[1], "", None)]
+
+
+def test_arrow_files_of_a_folder(tmp_path: Path) -> None:
+    """Several Arrow files are one dataset, also where one has no value of a column at all."""
+    first = pa.table({"prompt": ["a", "b"], "output": pa.nulls(2)})
+    second = pa.table({"prompt": ["c"], "output": ["x"]})
+    write_arrow(tmp_path / "train-0.arrow", first, stream=True)
+    write_arrow(tmp_path / "train-1.arrow", second, stream=False)
+    assert [row[:3] for row in read(tmp_path)] == [("a", "", ""), ("b", "", ""), ("c", "", "x")]
+
+
+def test_arrow_files_of_other_columns(tmp_path: Path) -> None:
+    """Arrow files that are not of one dataset are an error that names one of them."""
+    first = write_arrow(tmp_path / "0.arrow", pa.table({"prompt": ["a"]}), stream=True)
+    other = write_arrow(tmp_path / "1.arrow", pa.table({"query": ["a"]}), stream=True)
+    with pytest.raises(UserError) as raised:
+        read(tmp_path)
+    assert str(raised.value) == f"{other} has other columns, or another order, than {first}"
+
+
+def test_arrow_file_that_was_cut_off(tmp_path: Path) -> None:
+    """An Arrow stream that ends in the middle of a batch is an error, not fewer rows."""
+    table = pa.table({"prompt": ["x" * 5000] * 10})
+    path = write_arrow(tmp_path / "d.arrow", table, stream=True)
+    path.write_bytes(path.read_bytes()[:30_000])
+    with pytest.raises(UserError, match=rf"^cannot read {path}: .*Expected to be able to read "):
+        read(path)
+
+
+def test_bytes_that_are_no_text(tmp_path: Path) -> None:
+    """A column of bytes that is not UTF-8 is an error where it plays a role."""
+    pyarrow.parquet.write_table(pa.table({"prompt": [b"\xff"]}), tmp_path / "d.parquet")
+    with pytest.raises(UserError, match=rf"^cannot read {tmp_path}/d.parquet: .*UTF8"):
+        read(tmp_path / "d.parquet")
 
 
 @pytest.mark.parametrize("key", ["messages", "conversations"])
@@ -136,8 +270,7 @@ def test_chat_columns(tmp_path: Path, key: str) -> None:
     assert read(path) == [
         ("Who\n?", "", "Me.", "", "Be brief."),
         ("Who?", "", "Me.", "", None),
-        ("", "", "", "", None),
-    ]
+    ]  # the third says nothing
 
 
 def test_chat_in_parquet(tmp_path: Path) -> None:
@@ -150,8 +283,8 @@ def test_chat_in_parquet(tmp_path: Path) -> None:
 def test_values_become_strings(tmp_path: Path) -> None:
     """Null is '', and a number or an object is its text."""
     path = tmp_path / "d.jsonl"
-    path.write_bytes(b'{"prompt": null, "output": 42}\n{"prompt": 1.50, "output": {"a":[1]}}\n')
-    assert read(path) == [("", "", "42", "", None), ("1.5", "", '{"a":[1]}', "", None)]
+    path.write_bytes(b'{"prompt": "a", "output": 42}\n{"prompt": 1.50, "output": {"a":[1]}}\n')
+    assert read(path) == [("a", "", "42", "", None), ("1.5", "", '{"a":[1]}', "", None)]
 
 
 @pytest.mark.parametrize(
@@ -186,8 +319,21 @@ def test_values_become_strings(tmp_path: Path) -> None:
         (
             "d.txt",
             b"",
-            "{path}: unknown kind of file; known are .arrow, .csv, .json, .jsonl, .parquet, each "
-            "plain or compressed as .gz or .zst",
+            "{path}: unknown kind of file; known are .arrow, .csv, .json, .jsonl, .parquet, those "
+            "of text also compressed as .gz or .zst",
+        ),
+        (
+            "d.parquet.gz",
+            b"",
+            "{path}: unknown kind of file; known are .arrow, .csv, .json, .jsonl, .parquet, those "
+            "of text also compressed as .gz or .zst",
+        ),
+        ("d.arrow", b"", "{path} is not an Arrow file: cannot mmap an empty file"),
+        (
+            "d.arrow",
+            b"no Arrow at all",
+            "{path} is not an Arrow file: Expected to read 1092644718 metadata bytes, but only "
+            "read 11",
         ),
     ],
 )
@@ -202,7 +348,12 @@ def test_file_that_is_not_what_it_says(
     assert str(raised.value) == message.format(path=path)
 
 
-def test_no_such_dataset() -> None:
-    """A Hub name that cannot be loaded is a user's error that names it."""
-    with pytest.raises(UserError, match=r"^cannot load dataset 'no/such-dataset': "):
-        hub_table("no/such-dataset", config=None, split="train")
+@pytest.mark.parametrize("source", ["a/b/c", "folder/", "two words", "what?", "a--b"])
+def test_neither_a_path_nor_a_name_of_the_hub(source: str) -> None:
+    """What is no local path and cannot be a name of the Hub is said at once."""
+    with pytest.raises(UserError) as raised:
+        Wishes(dataset_name=source, model="m").spec(load_settings())
+    assert str(raised.value) == (
+        f"no such file or folder: {source}; nor can it be a dataset of the Hub, which is called "
+        "'name' or 'owner/name'"
+    )
