@@ -145,14 +145,14 @@ class Submitting:
 
     def _file_refused(self, job: Job, trouble: Trouble) -> None:
         """A file that is not ready yet is named again; one that is gone is uploaded anew, once."""
-        waited = self._desk.looked_long_enough(f"{job.file_id}", LOOKS)
-        if not waited or job.doubtful:
+        if not self._desk.looked_long_enough(f"{job.file_id}", LOOKS):
             self._desk.say(f"job {job.job_id}: {trouble}; trying again")
             self._desk.put_off(job)
             return
-        self._desk.close(job, "stale")
-        self._desk.delete_files(job)
-        if self._desk.count("file refused") > 1:
+        if not job.doubtful:  # else its requests may be in a batch that will turn up
+            self._desk.close(job, "stale")
+            self._desk.delete_files(job)
+        if job.doubtful or self._desk.count("file refused") > 1:
             raise stopped(f"the server refuses the batch: {trouble}", self._desk.options.base_url)
 
     # -- looking for batches of unknown fate

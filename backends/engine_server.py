@@ -115,7 +115,7 @@ class Loop:
         try:
             self._engine.add(ask.request_id, token_ids, ask.params)
         except RequestRefused as error:
-            self._tell(Refused(ask.request_id, str(error)))
+            self._tell(Refused(ask.request_id, str(error), error.code))
         else:
             self._in_engine[ask.request_id] = opened
 
@@ -136,7 +136,7 @@ def _receive(
         try:
             token_ids, opened = engine.render(ask.messages)
         except RequestRefused as error:
-            inbox.put(Refused(ask.request_id, str(error)))
+            inbox.put(Refused(ask.request_id, str(error), error.code))
         else:
             inbox.put((ask, token_ids, opened))
     os._exit(0)

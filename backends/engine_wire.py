@@ -58,6 +58,7 @@ class Refused(msgspec.Struct, tag=True, frozen=True):
 
     request_id: str
     message: str
+    code: str | None = None
 
 
 class Finished(msgspec.Struct, tag=True, frozen=True):

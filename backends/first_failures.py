@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
-from store import Unfinished, WorkStore
+from store import Unfinished
 from store.models import FailureKind
 
+if TYPE_CHECKING:
+    from store import WorkStore
+
 ENOUGH = 20  # requests that failed for good, and not one answer so far
+# Of a prompt that alone is longer than a local model's context: the longest prompts are asked first,
+# so many may fail for it before the first is answered.
+TOO_LONG = "prompt_too_long"
 
 _LENGTH = re.compile(
     r"context.?length|context window|max(imum)?.?(model|completion|new|output)?.?(len|tokens)"
@@ -17,7 +24,7 @@ _LENGTH = re.compile(
 _TOKENS_NAME = re.compile(r"use '?(max_(?:completion_)?tokens)", re.IGNORECASE)
 
 
-def stop_if_all_failed_alike(store: WorkStore, max_attempts: int, base_url: str) -> None:
+def stop_if_all_failed_alike(store: WorkStore, max_attempts: int, server: str) -> None:
     """Raise Unfinished where no request was answered and the first of them failed in one way.
 
     What is wrong with all of them is found on the first twenty, or on all where the run has fewer;
@@ -27,26 +34,28 @@ def stop_if_all_failed_alike(store: WorkStore, max_attempts: int, base_url: str)
     alike = store.failed_alike(max_attempts, ENOUGH)
     if alike is None or alike.kind not in (FailureKind.REFUSED, FailureKind.SERVER):
         return
+    if alike.code == TOO_LONG:
+        return
     reason = f"the first {alike.requests} requests all failed alike: {alike.message}"
     store.stop(reason)
-    raise stopped(reason, base_url, alike.code)
+    raise stopped(reason, server, alike.code)
 
 
-def stopped(reason: str, base_url: str, code: str = "") -> Unfinished:
+def stopped(reason: str, server: str, code: str = "") -> Unfinished:
     """The end of a run whose every request would fail; reason has the server's words."""
     return Unfinished(
         f"{reason.rstrip('.')}. Nothing more is sent and no attempt used. "
-        + advice(code, reason, base_url)
+        + advice(code, reason, server)
     )
 
 
-def advice(code: str, message: str, base_url: str) -> str:
+def advice(code: str, message: str, server: str) -> str:
     """What to change before a resume, by the server's words."""
     if wanted := _TOKENS_NAME.search(message):
         return f"Resume with --max-tokens-name {wanted[1]}"
     if code == "404" or "404: " in message:
         return (
-            f"Check the address {base_url} (LLM_API_BASE, which ends in /v1 for most servers: "
+            f"Check the address {server} (LLM_API_BASE, which ends in /v1 for most servers: "
             "https://api.example.com/v1) and the model's name, then resume"
         )
     if _LENGTH.search(message):

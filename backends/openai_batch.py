@@ -137,7 +137,7 @@ class _Passes:
         self.desk.journal.leave_queue()
         self._unplan_what_is_too_dear()
         accepted = self.desk.accepted
-        reached = looked = True
+        looked, steps = True, []
         for job in self.desk.journal.jobs().values():
             # Closed ones too; what is to be created yet adopts what it finds instead.
             if job.doubtful and job.state in (JobState.OPEN, JobState.ENDED, JobState.CLOSED):
@@ -145,15 +145,18 @@ class _Passes:
             if job.state is JobState.UNKNOWN:
                 looked = self._guarded(partial(self._advance, job)) and looked
             elif job.state is not JobState.CLOSED:
-                reached = self._guarded(partial(self._advance, job)) and reached
+                steps.append(self._guarded(partial(self._advance, job)))
         self._raise_if_stopped()
-        # A list that cannot be read keeps back the jobs that are looked for, and no others.
+        # A list that cannot be read, or one batch, keeps back its own jobs and no others.
+        live = self.desk.journal.live()
+        reached = any(steps) or not steps
+        reached = reached and not any(job.state is JobState.PLANNED for job in live)
         while reached and (planned := self._plan()) is not None:
             reached = self._guarded(partial(self._advance, planned))
             if reached and not self.desk.journal.any_result():
                 reached = self._look_at_first_answers()
         self._stalled = 0 if self.desk.accepted > accepted else self._stalled + 1
-        return reached and looked
+        return reached and looked and all(steps)
 
     def _look_at_first_answers(self) -> bool:
         """Look at the oldest batch between two jobs: what fails alike is not sent on and on."""

@@ -11,6 +11,7 @@ from backends.base import Backend, Outcomes, Progress
 from backends.doubts import Doubts
 from backends.engine_process import COMMAND, EngineProcess
 from backends.engine_wire import EngineDied, Finished, Load, Refused, Stepped
+from backends.first_failures import stop_if_all_failed_alike
 from backends.stream import stream
 from store import Unfinished, UserError, WorkStore
 from store.models import AskOrder, Failure, FailureKind, Request, Result
@@ -63,6 +64,9 @@ class VllmBackend(Backend):
             progress,
             self._options.max_attempts,
             order=AskOrder.LONGEST_FIRST,
+            after_failures=lambda: stop_if_all_failed_alike(
+                store, self._options.max_attempts, f"the model {self._options.model}"
+            ),
         )
         steps = sum(clock.steps for clock in self.clocks)
         progress.say(f"the engine answered {self._answered} requests in {steps} steps")
@@ -138,7 +142,11 @@ class VllmBackend(Backend):
                 if isinstance(reply, Refused):
                     outcomes.append(
                         Failure(
-                            reply.request_id, FailureKind.REFUSED, reply.message, retryable=False
+                            reply.request_id,
+                            FailureKind.REFUSED,
+                            reply.message,
+                            retryable=False,
+                            code=reply.code,
                         )
                     )
                 else:

@@ -21,6 +21,7 @@ from jinja2 import TemplateError
 
 from backends.embedded import EMBEDDED_MODEL, embedded_model
 from backends.engine_wire import EngineDied, Finished, Load
+from backends.first_failures import TOO_LONG
 from backends.reasoning import CLOSER, OPENER, split_think
 from store import RequestRefused, UserError
 
@@ -96,7 +97,8 @@ class VllmEngine:
         if room < 1:
             raise RequestRefused(
                 f"the prompt has {len(token_ids)} tokens, the model's context is "
-                f"{self.max_model_len} (max_model_len)"
+                f"{self.max_model_len} (max_model_len)",
+                TOO_LONG,
             )
         asked = {**self._defaults, **params}
         asked.pop("lora", None)  # the engine has it

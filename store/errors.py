@@ -31,4 +31,11 @@ class Busy(Unfinished):
 
 
 class RequestRefused(FastDatasetsError):
-    """One request cannot be answered: too long, empty, malformed. The others go on."""
+    """One request cannot be answered: too long, empty, malformed. The others go on.
+
+    code: a word for the reason, where others' requests can hardly share it.
+    """
+
+    def __init__(self, message: str, code: str | None = None) -> None:
+        super().__init__(message)
+        self.code = code

@@ -4,7 +4,8 @@
 
 A request whose prompt says 'poison' kills it (SIGKILL) once everything it was asked has been read;
 one that says 'starve' ends it as a lack of memory does, unless it was given less than all of the
-memory. Each start and each request is a line of the journal.
+memory. One that says 'refuse CODE' is refused with that code. Each start and each request is a line
+of the journal.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import signal
 import sys
 from pathlib import Path
 
-from backends.engine_wire import Ask, Died, Finished, Load, Ready, Stepped, orders, send
+from backends.engine_wire import Ask, Died, Finished, Load, Ready, Refused, Stepped, orders, send
 
 
 def main() -> None:
@@ -39,6 +40,10 @@ def main() -> None:
         if "starve" in prompt and load.memory_share == 1:
             send(sys.stdout.buffer, [Died("CUDA out of memory", True, True)])
             os._exit(1)
+        if prompt.startswith("refuse "):
+            code = prompt.split()[1]
+            send(sys.stdout.buffer, [Refused(ask.request_id, "No.", code)])
+            continue
         text = f"Answer to {prompt}"
         finished = Finished(ask.request_id, text, None, "stop", 5, 7, 0)
         send(sys.stdout.buffer, [Stepped([finished], number, 0.0, 0.0, 0.0)])

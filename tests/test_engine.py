@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from backends.engine_process import COMMAND
+from backends.first_failures import TOO_LONG
 from backends.vllm import EngineOptions, VllmBackend
 from store import Unfinished, WorkStore
 from store.models import Ask, AskOrder, FailureKind
@@ -67,6 +68,28 @@ def test_request_that_kills_the_engine(store: WorkStore, tmp_path: Path) -> None
     ]
     assert len(starts(tmp_path)) == 4
     assert not store.has_pending(3)
+
+
+def test_requests_that_are_refused_alike(store: WorkStore, tmp_path: Path) -> None:  # noqa: F811
+    """A model that refuses the first requests alike ends the run; too long prompts fail alone."""
+    ask(store, [f"refuse template {number}" for number in range(30)])
+    engine = backend(tmp_path)
+    with pytest.raises(Unfinished, match=r"the first \d+ requests all failed alike: No"):
+        engine.work(store, SilentProgress())
+    engine.close()
+    assert len(store.pending_rows(1, AskOrder.PREFIX)) == 30
+
+
+def test_prompts_that_are_too_long_fail_alone(store: WorkStore, tmp_path: Path) -> None:  # noqa: F811
+    """They are asked first, being the longest, and end nothing."""
+    ask(store, [*(f"refuse {TOO_LONG} {number}" for number in range(30)), "a"])
+    engine = backend(tmp_path)
+    engine.work(store, SilentProgress())
+    engine.close()
+    assert (texts(store), store.failure_reasons()) == (
+        {"Answer to a"},
+        [(FailureKind.REFUSED, "No.", 30)],
+    )
 
 
 def test_lack_of_memory(store: WorkStore, tmp_path: Path) -> None:  # noqa: F811
