@@ -20,7 +20,7 @@ from backends.errors import Trouble, Verdict
 from backends.first_failures import stopped
 from backends.killpoints import KillPoint, reach
 from backends.money import out_of_money
-from store import Unfinished, UserError, WorkStore
+from store import Unfinished, WorkStore
 from store.jobs import BatchState, Job, JobEvent, JobState
 from store.journal import UNLIMITED, Caps
 from store.models import AskOrder
@@ -120,16 +120,10 @@ class _Passes:
     def check_address(self) -> None:
         """Jobs that are going on can be asked after at their own server only."""
         base_url = self.desk.options.base_url
+        self.desk.journal.check_address(base_url)
         for job in self.desk.journal.live():
-            if job.base_url.rstrip("/") == base_url.rstrip("/"):
-                continue
-            if not job.attempt:
+            if job.base_url != base_url:
                 self.desk.close(job, "stale")  # nothing of it runs there: planned anew
-            else:
-                raise UserError(
-                    f"job {job.job_id} of this run is at {job.base_url}, not at {base_url}: set "
-                    f"LLM_API_BASE={job.base_url} until it is done, or cancel it there first"
-                )
 
     def advance_all(self) -> bool:
         """Do for every job what it needs next; gives whether all calls were answered."""

@@ -25,6 +25,7 @@ DAY_OPTIONS = frozenset(
         "engine_arg",
         "max_attempts",
         "reuse",
+        "accept_other_server",
         "wait",
         "keep_files",
         "resubmit_lost",
@@ -86,6 +87,7 @@ def distill(
     engine_arg: opt.EngineArg = None,
     max_attempts: opt.MaxAttempts = 3,
     reuse: opt.Reuse = None,
+    accept_other_server: opt.AcceptOtherServer = False,
     wait: opt.Wait = True,
     keep_files: opt.KeepFiles = False,
     max_enqueued_tokens: opt.MaxEnqueuedTokens = None,
@@ -127,6 +129,7 @@ def augment(
     engine_arg: opt.EngineArg = None,
     max_attempts: opt.MaxAttempts = 3,
     reuse: opt.Reuse = None,
+    accept_other_server: opt.AcceptOtherServer = False,
     wait: opt.Wait = True,
     keep_files: opt.KeepFiles = False,
     max_enqueued_tokens: opt.MaxEnqueuedTokens = None,
@@ -145,11 +148,13 @@ def resume(
     run: opt.RunName = None,
     retry_failed: opt.RetryFailed = False,
     retry_truncated: opt.RetryTruncated = False,
+    max_output_tokens: opt.ChangedLimit = None,
     resubmit_lost: opt.ResubmitLost = False,
     output_dir: opt.OutputDir = None,
     engine_arg: opt.EngineArg = None,
     max_attempts: opt.MaxAttempts = 3,
     reuse: opt.Reuse = None,
+    accept_other_server: opt.AcceptOtherServer = False,
     wait: opt.Wait = True,
     keep_files: opt.KeepFiles = False,
     max_enqueued_tokens: opt.MaxEnqueuedTokens = None,
@@ -165,7 +170,12 @@ def resume(
     from fastdatasets.session import resume as go_on
 
     outcome = go_on(
-        run, output_dir, Day(**day), retry_failed=retry_failed, retry_truncated=retry_truncated
+        run,
+        output_dir,
+        Day(**day),
+        retry_failed=retry_failed,
+        retry_truncated=retry_truncated,
+        max_output_tokens=max_output_tokens,
     )
     if outcome is None:
         print("nothing to resume: no run is unfinished")

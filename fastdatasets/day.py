@@ -7,10 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from backends import Backend
-from backends.providers import OPENAI_BASE
 from fastdatasets.prices import Price as UsdPrice
 from fastdatasets.prices import find_price, parse_price
 from fastdatasets.settings import Settings
@@ -24,7 +22,6 @@ if TYPE_CHECKING:
 
 BACKENDS = ("openai-batch", "openai", "vllm")
 LONGEST_PROMPT = 128_000  # tokens; prices that rise with a prompt's length rise beyond that
-LOCAL_SERVER = "http://localhost:8000/v1"  # the guide's: a vLLM server's own default
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +31,7 @@ class Day:
     engine_arg: Sequence[str] = ()
     max_attempts: int = 3
     reuse: Sequence[str] = ()
+    accept_other_server: bool = False
     wait: bool = True
     keep_files: bool = False
     resubmit_lost: bool = False
@@ -44,10 +42,10 @@ class Day:
     price_in: str | None = None  # USD per million tokens
     price_out: str | None = None
 
-    def check(self, backend: str, model: str, settings: Settings, *, generates: bool) -> None:
+    def check(self, backend: str, model: str, base_url: str | None, *, generates: bool) -> None:
         """Raise UserError for what would fail later, before anything is made."""
         parse_engine_args(self.engine_arg)
-        self.price(backend, model, settings, generates=generates)
+        self.price(backend, model, base_url, generates=generates)
         if backend == "vllm" and generates:
             from backends.vllm_engine import check_installed, check_model
 
@@ -55,7 +53,7 @@ class Day:
             check_model(model)
 
     def price(
-        self, backend: str, model: str, settings: Settings, *, generates: bool
+        self, backend: str, model: str, base_url: str | None, *, generates: bool
     ) -> Price | None:
         """What tokens cost today at the server, None where nobody knows or asks; raises UserError.
 
@@ -67,7 +65,7 @@ class Day:
             if max_cost is not None:
                 raise UserError("--max-cost is for paid requests, and this run makes none")
             return None
-        base_url, batch = address_of(backend, settings), backend == "openai-batch"
+        batch = backend == "openai-batch"
         found = given or find_price(model, base_url, batch=batch, longest_prompt=LONGEST_PROMPT)
         if found is None:
             if max_cost is not None:
@@ -113,33 +111,32 @@ class Day:
         )
 
     def live(self, run: Run, settings: Settings) -> Backend:
-        """Live requests to LLM_API_BASE; without it OpenAI's own, without a key a local server."""
+        """Live requests to the run's server; raises UserError."""
         from backends.openai_live import LiveOptions, OpenAILive
         from backends.providers import dialect_of, provider_for
 
-        key = _checked_key(settings)
-        base_url = address_of(run.backend, settings)
+        base_url = _address(run)
         dialect = dialect_of(run.model, provider_for(base_url), self.max_tokens_name)
         return OpenAILive(
             LiveOptions(
                 base_url=base_url,
-                api_key=key or "none",
+                api_key=_checked_key(settings) or "none",
                 max_attempts=self.max_attempts,
                 concurrency=settings.max_llm_concurrency,
                 timeout_seconds=settings.fastdatasets_timeout_seconds,
                 max_wait_seconds=settings.fastdatasets_poll_seconds,
                 dialect=dialect,
-                rates=self._rates(run, settings),
+                rates=self._rates(run),
                 max_cost=self.budget(),
             )
         )
 
-    def _rates(self, run: Run, settings: Settings) -> Rates | None:
-        price = self.price(run.backend, run.model, settings, generates=True)
+    def _rates(self, run: Run) -> Rates | None:
+        price = self.price(run.backend, run.model, run.base_url, generates=True)
         return None if price is None else price.rates
 
     def batch(self, run: Run, settings: Settings, folder: RunFolder) -> OpenAIBatch:
-        """The Batch API at LLM_API_BASE, OpenAI's own address without it; raises UserError."""
+        """The Batch API of the run's server; raises UserError."""
         from backends.batch_desk import BatchOptions
         from backends.openai_batch import OpenAIBatch
         from backends.providers import dialect_of, provider_for
@@ -147,7 +144,7 @@ class Day:
         key = _checked_key(settings)
         if key is None:
             raise UserError("there is no key: set LLM_API_KEY in the environment or in .env")
-        base_url = address_of(run.backend, settings)
+        base_url = _address(run)
         provider = provider_for(base_url)
         return OpenAIBatch(
             BatchOptions(
@@ -165,7 +162,7 @@ class Day:
                 wait=self.wait,
                 keep_files=self.keep_files,
                 resubmit_lost=self.resubmit_lost,
-                rates=self._rates(run, settings),
+                rates=self._rates(run),
                 max_cost=self.budget(),
             )
         )
@@ -191,31 +188,10 @@ def _checked_key(settings: Settings) -> str | None:
     return key
 
 
-def address_of(backend: str, settings: Settings) -> str:
-    """Where a backend's server is; raises UserError.
-
-    Without LLM_API_BASE OpenAI's own; for live requests without a key a local server.
-    """
-    if settings.llm_api_base is not None:
-        return _checked_address(settings.llm_api_base)
-    is_local = backend == "openai" and not _checked_key(settings)
-    return LOCAL_SERVER if is_local else OPENAI_BASE
-
-
-def _checked_address(base_url: str) -> str:
-    """An address that can be one; raises UserError."""
-    try:
-        parts = urlsplit(base_url)
-        valid = parts.scheme in ("http", "https") and bool(parts.hostname)
-        _ = parts.port  # raises where it is no number
-    except ValueError:
-        valid = False
-    if not valid or "@" in base_url:
-        raise UserError(
-            "LLM_API_BASE is no address like https://api.example.com/v1 (a key goes into "
-            "LLM_API_KEY)"
-        )
-    return base_url
+def _address(run: Run) -> str:
+    """The server of a run that asks one."""
+    assert run.base_url is not None, f"{run.backend} asks a server"
+    return run.base_url
 
 
 def parse_engine_args(pairs: Sequence[str]) -> dict[str, Any]:

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import msgspec
 
-from fastdatasets.day import address_of
 from fastdatasets.offers import LocalOffer, Offer, Volume, local_offer, offer
 from fastdatasets.pipeline import sample
 from fastdatasets.prices import Price, find_price
@@ -118,8 +117,7 @@ def estimate(
         sample(store, run, quiet.say)
         for stage in stages_of(run, max_samples=1)[:1]:
             stage.plan(store, quiet)
-        base_url = None if run.backend == "vllm" else address_of(run.backend, settings)
-        found = expected(store, run, counter_for(run.model), base_url, price=price)
+        found = expected(store, run, counter_for(run.model), price=price)
     runs = newest_first(output_dir or settings.fastdatasets_output_dir)
     return replace(found, local=local_offer(found.volume, run.model, runs, gpu_price))
 
@@ -128,7 +126,6 @@ def expected(
     store: WorkStore,
     run: Run,
     counter: TokenCounter,
-    base_url: str | None,
     *,
     max_attempts: int = 3,
     prompts: int = COUNTED,
@@ -136,8 +133,7 @@ def expected(
 ) -> Estimate:
     """What is left of a run whose next stage is planned, from at most so many of its prompts.
 
-    base_url: whose prices are meant, as of Estimate. price: instead of the known ones, for a batch
-    and live alike.
+    price: instead of the known ones, for a batch and live alike.
     """
     left = store.left(max_attempts)
     counts = [counter.count(messages) for messages in store.sample_prompts(max_attempts, prompts)]
@@ -147,7 +143,7 @@ def expected(
     basis = _basis(left.learnt, left.with_old + later.with_old, answers, most)
     found = Estimate(
         model=run.model,
-        base_url=base_url,
+        base_url=run.base_url,
         records=store.record_count(),
         requests=left.asks,
         unique_requests=left.requests,
@@ -168,7 +164,7 @@ def expected(
     )
     longest = max(counts, default=0) if found.is_exact else None
     batch, live = (
-        price or find_price(run.model, base_url, batch=batch, longest_prompt=longest)
+        price or find_price(run.model, run.base_url, batch=batch, longest_prompt=longest)
         for batch in (True, False)
     )
     return replace(found, batch=offer(found.volume, batch), live=offer(found.volume, live))

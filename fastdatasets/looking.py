@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from fastdatasets.session import find_or_newest
+from fastdatasets.session import describe_refused, find_or_newest
 from fastdatasets.settings import load_settings
 from store import RunFolder, Unfinished, WorkStore
 from store.models import FailureKind, Status
@@ -22,6 +22,7 @@ class View:
     folder: RunFolder
     status: Status
     reasons: tuple[tuple[FailureKind, str, int], ...]
+    refused_retries: tuple[tuple[FailureKind, str, int], ...]
     held_by: str | None
 
 
@@ -31,7 +32,8 @@ def look(name: str | None = None, output_dir: Path | None = None, max_attempts: 
     try:
         with WorkStore.open(folder.store_path, read_only=True, wait_seconds=WAIT_SECONDS) as store:
             status = store.status(folder.name, max_attempts)
-            return View(folder, status, tuple(store.failure_reasons()), None)
+            refused = tuple(store.refused_retries(max_attempts))
+            return View(folder, status, tuple(store.failure_reasons()), refused, None)
     except TimeoutError as holder:
         written = folder.read_progress()
         if written is None:
@@ -39,7 +41,7 @@ def look(name: str | None = None, output_dir: Path | None = None, max_attempts: 
                 f"run {folder.name} is held by {holder} and has written no progress yet: "
                 "try again in a moment"
             ) from None
-        return View(folder, written, (), str(holder))
+        return View(folder, written, (), (), str(holder))
 
 
 def _bill(cost: Cost) -> list[str]:
@@ -86,11 +88,13 @@ def to_text(view: View) -> str:
     ]
     lines += _bill(status.cost)
     lines += [f"  {count} × {kind}: {message}" for kind, message, count in view.reasons]
+    lines += [f"  {describe_refused(*refused)}" for refused in view.refused_retries]
+    refused_retries = sum(count for _, _, count in view.refused_retries)
     if (counts.pending or counts.in_flight) and not view.held_by:
         lines.append(f"  go on with: fastdatasets resume {view.folder.path}")
     elif counts.failed and not view.held_by:
         lines.append(f"  ask again with: fastdatasets resume {view.folder.path} --retry-failed")
-    elif status.truncated and not view.held_by:
+    elif status.truncated > refused_retries and not view.held_by:
         lines.append(
             "  ask again for what was cut off: "
             f"fastdatasets resume {view.folder.path} --retry-truncated"

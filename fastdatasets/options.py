@@ -124,6 +124,15 @@ Reuse = Annotated[
         rich_help_panel=DATA,
     ),
 ]
+AcceptOtherServer = Annotated[
+    bool,
+    typer.Option(
+        "--accept-other-server",
+        help="Go on at LLM_API_BASE, or take --reuse answers, though that is another server than "
+        "the run's.",
+        rich_help_panel=MODEL,
+    ),
+]
 SkipGeneration = Annotated[
     bool,
     typer.Option(help="Export the dataset's own outputs; ask nothing.", rich_help_panel=OUTPUT),
@@ -250,6 +259,14 @@ RetryTruncated = Annotated[
     bool,
     typer.Option(
         "--retry-truncated", help="Ask again, with twice the limit, for what was cut off at it."
+    ),
+]
+ChangedLimit = Annotated[
+    int | None,
+    typer.Option(
+        "--max-output-tokens",
+        help="Most tokens of an answer from now on; what has no answer is asked again with it.",
+        min=1,
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object, for machines.")]

@@ -10,7 +10,7 @@ import duckdb
 from backends import Backend
 from fastdatasets.export import Exported, export
 from fastdatasets.progress import RunProgress
-from fastdatasets.reuse import Earlier
+from fastdatasets.reuse import Earlier, EarlierRun
 from fastdatasets.sources import close_source, open_source, read_error
 from fastdatasets.stages import stages_of
 from store import RunFolder, WorkStore
@@ -26,18 +26,18 @@ def go_on(
     progress: RunProgress,
     max_samples: int,
     options: ExportOptions | None = None,
-    earlier: Sequence[RunFolder] = (),
+    earlier: Sequence[EarlierRun] = (),
 ) -> tuple[Status, list[Exported]]:
     """Do all that is left of a run; gives where it stands then and the files that were written.
 
     May be called again at any time, after any death: each step looks at the store for what is left.
     max_samples: how often a record is asked for variants, where some could not be used. options: of
-    the day, for the exports; else the run's own. earlier: runs whose answers to the same requests
-    are taken; the run itself is passed over.
+    the day, for the exports; else the run's own. earlier: other runs whose answers to the same
+    requests are taken.
     """
     run = store.run()
     sample(store, run, progress.say)
-    others = Earlier([one for one in earlier if not one.path.samefile(folder.path)], progress.say)
+    others = Earlier(earlier, progress.say)
     with ExitStack() as opened:
         backend: Backend | None = None
         for stage in stages_of(run, max_samples):

@@ -3,44 +3,76 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+from fastdatasets.address import check_servers
 from fastdatasets.runs import find_run
 from store import RunFolder, UserError, WorkStore
 
 WAIT_SECONDS = 5.0  # for a store that another process has open only for a moment
 
 
+@dataclass(frozen=True, slots=True)
+class EarlierRun:
+    """A run whose answers are to be reused, and the addresses that they are from; None: local."""
+
+    folder: RunFolder
+    servers: frozenset[str | None]
+
+
 def find_earlier(
-    names: Iterable[str], output_dir: Path, wait_seconds: float = WAIT_SECONDS
-) -> list[RunFolder]:
-    """The runs of those names, each once; raises UserError where one is none or cannot be read."""
+    names: Iterable[str],
+    output_dir: Path,
+    itself: Path | None = None,
+    wait_seconds: float = WAIT_SECONDS,
+) -> list[EarlierRun]:
+    """The runs of those names, each once; raises UserError where one is none or cannot be read.
+
+    itself: the folder of the run that reuses them, which is passed over.
+    """
     folders = {}
     for name in names:
         folder = find_run(name, output_dir)
         folders[folder.path.resolve()] = folder
+    if itself is not None:
+        folders.pop(itself.resolve(), None)
+    earlier = []
     for folder in folders.values():
         try:
-            WorkStore.open(folder.store_path, read_only=True, wait_seconds=wait_seconds).close()
+            with WorkStore.open(
+                folder.store_path, read_only=True, wait_seconds=wait_seconds
+            ) as store:
+                earlier.append(EarlierRun(folder, frozenset(store.servers())))
         except TimeoutError as holder:
             raise _busy(folder, holder) from None
-    return list(folders.values())
+    return earlier
+
+
+def check_same_server(
+    earlier: Sequence[EarlierRun], base_url: str | None, *, accept_other: bool
+) -> None:
+    """Raise UserError where answers of another server would be reused without the user's word."""
+    for one in earlier:
+        check_servers(one.folder.name, one.servers, base_url, accept_other=accept_other)
 
 
 class Earlier:
     """Earlier runs from which a run takes answers, as often as it has planned more."""
 
-    def __init__(self, folders: Sequence[RunFolder], say: Callable[[str], None]) -> None:
-        self._folders = folders
+    def __init__(self, runs: Sequence[EarlierRun], say: Callable[[str], None]) -> None:
+        self._runs = runs
         self._say = say
         self._said: set[Path] = set()
 
     def answer(self, store: WorkStore) -> int:
         """Take what they have of what is open; gives how many answers; raises UserError."""
         taken = 0
-        for folder in self._folders:
+        for run in self._runs:
             if not store.has_open():
                 break
+            folder = run.folder
+            store.add_servers(run.servers)
             try:
                 answers = store.reuse(folder.store_path, WAIT_SECONDS)
             except TimeoutError as holder:

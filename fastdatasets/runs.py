@@ -14,8 +14,9 @@ from store import RunFolder, UserError, WorkStore
 from store.models import ExportOptions, Language, Mode, Run, State
 from store.work_store import utc_now
 
-# What may differ when a run is gone on with by name: it enters no request.
-NOT_FROZEN = {"run_id", "created_at", "export"}
+# What may differ when a run is gone on with by name: it enters no request. The address is compared
+# by settle_address.
+NOT_FROZEN = {"run_id", "created_at", "base_url", "export"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +25,7 @@ class RunSpec:
 
     mode: Mode
     backend: str
+    base_url: str | None
     model: str
     source: str
     config: str | None
@@ -111,7 +113,7 @@ def opened(folder: RunFolder, spec: RunSpec | None = None) -> Iterator[WorkStore
         if folder.exists():
             store = WorkStore.open(folder.store_path, on_wait=_say_waiting)
             if spec is not None:
-                _check_same(folder, store.run(), spec)
+                _check_same(folder, store.run_as_made(), spec)
         elif spec is not None:
             store = WorkStore.create(folder.store_path, spec.run())
         else:

@@ -10,13 +10,14 @@ from pathlib import Path
 import duckdb
 
 from backends import Backend
-from fastdatasets.day import Day, address_of
+from fastdatasets.address import settle_address
+from fastdatasets.day import Day
 from fastdatasets.estimate import COUNTED_QUICKLY, Estimate, expected, one_line
 from fastdatasets.export import Exported, export, parse_formats
 from fastdatasets.pipeline import go_on
 from fastdatasets.prices import parse_price
 from fastdatasets.progress import ConsoleProgress
-from fastdatasets.reuse import find_earlier
+from fastdatasets.reuse import EarlierRun, check_same_server, find_earlier
 from fastdatasets.runs import (
     RunSpec,
     find_run,
@@ -82,9 +83,12 @@ def start(wishes: Wishes, output_dir: Path | None, name: str | None, day: Day) -
     """Make a run, or go on with the one of that name, and bring it as far as it goes."""
     settings = load_settings()
     spec = wishes.spec(settings)
-    day.check(spec.backend, spec.model, settings, generates=not spec.skip_generation)
     output_dir = output_dir or settings.fastdatasets_output_dir
-    earlier = find_earlier(day.reuse, output_dir)
+    named = None if name is None else output_dir / name
+    earlier = find_earlier(day.reuse, output_dir, named)
+    if named is None or not RunFolder(named).exists():
+        day.check(spec.backend, spec.model, spec.base_url, generates=not spec.skip_generation)
+        check_same_server(earlier, spec.base_url, accept_other=day.accept_other_server)
     others = [
         folder
         for folder in newest_first(output_dir)
@@ -100,6 +104,7 @@ def start(wishes: Wishes, output_dir: Path | None, name: str | None, day: Day) -
                     f"unfinished (fastdatasets resume {others[0].path})"
                 )
             progress.say(f"run {folder.path}: {_engine(wishes, spec)}, model {spec.model}")
+            _settle(store, progress, settings, day, earlier)
             return _work(folder, store, progress, settings, day, earlier, spec.export)
     except UserError:
         _forget_if_nothing_was_sampled(folder)
@@ -113,16 +118,25 @@ def resume(
     *,
     retry_failed: bool = False,
     retry_truncated: bool = False,
+    max_output_tokens: int | None = None,
 ) -> Outcome | None:
-    """Go on with a run, the newest unfinished one where none is named; None where there is none."""
+    """Go on with a run, the newest unfinished one where none is named; None where there is none.
+
+    max_output_tokens: the run's limit from now on; what has no answer is asked again with it.
+    """
+    if max_output_tokens is not None and max_output_tokens < 1:
+        raise UserError(f"--max-output-tokens {max_output_tokens}: at least 1 token is expected")
     settings = load_settings()
     output_dir = output_dir or settings.fastdatasets_output_dir
     folder = find_unfinished(name, output_dir)
     if folder is None:
         return None
-    earlier = find_earlier(day.reuse, output_dir)
+    earlier = find_earlier(day.reuse, output_dir, folder.path)
     with opened(folder) as store, ConsoleProgress(folder, day.max_attempts) as progress:
         progress.say(f"run {folder.path}")
+        _settle(store, progress, settings, day, earlier)
+        if max_output_tokens is not None:
+            store.change_limit(max_output_tokens)
         if retry_failed:
             store.retry_failed()
         if retry_truncated:
@@ -154,6 +168,8 @@ def cancel(
                 f"run {folder.name} has nothing at a server: its backend is {run.backend}"
             )
         progress.say(f"run {folder.path}: cancelling what is at the server")
+        settle_address(store, settings, progress.say, accept_other=False)
+        run = store.run()
         day.batch(run, settings, folder).cancel(store, progress, forget=forget)
         status = progress.look_now(store)
         return Outcome(folder, status, (), tuple(store.failure_reasons()))
@@ -183,6 +199,14 @@ def export_again(
         return _describe(export(folder, store, run, options))
 
 
+def describe_refused(_: FailureKind, message: str, retries: int) -> str:
+    """What became of retries that failed for good, as a line."""
+    return (
+        f"{retries} answers that were cut off stay: asking again with a higher limit failed for "
+        f"good ({message}); --retry-failed tries it once more"
+    )
+
+
 def find_or_newest(name: str | None, output_dir: Path) -> RunFolder:
     """The run of that name, the newest where none is named; raises UserError."""
     if name is not None:
@@ -193,25 +217,39 @@ def find_or_newest(name: str | None, output_dir: Path) -> RunFolder:
     return folders[0]
 
 
+def _settle(
+    store: WorkStore,
+    progress: ConsoleProgress,
+    settings: Settings,
+    day: Day,
+    earlier: Sequence[EarlierRun],
+) -> None:
+    """See which server the run asks, and that reused answers are from there; raises UserError."""
+    accept = day.accept_other_server
+    settle_address(store, settings, progress.say, accept_other=accept)
+    check_same_server(earlier, store.run().base_url, accept_other=accept)
+
+
 def _work(
     folder: RunFolder,
     store: WorkStore,
     progress: ConsoleProgress,
     settings: Settings,
     day: Day,
-    earlier: Sequence[RunFolder],
+    earlier: Sequence[EarlierRun],
     options: ExportOptions | None = None,
 ) -> Outcome:
+    _apply_limit(folder, store, progress)
     run = store.run()
     is_new = store.sampling() is None
-    price = day.price(run.backend, run.model, settings, generates=not run.skip_generation)
+    price = day.price(run.backend, run.model, run.base_url, generates=not run.skip_generation)
     if price is not None:
         store.set_price(price)
 
     def make_backend(run: Run) -> Backend:
         backend = day.backend(run, settings, folder)
         if is_new and run.backend != "vllm" and store.has_pending(day.max_attempts):
-            progress.say(one_line(_expected(store, run, day, settings), run.backend))
+            progress.say(one_line(_expected(store, run, day), run.backend))
         return backend
 
     try:
@@ -227,16 +265,29 @@ def _work(
         raise KeyboardInterrupt from None
     if status.truncated:
         progress.say(f"{status.truncated} answers were cut off at the token limit")
+    for refused in store.refused_retries(day.max_attempts):
+        progress.say(describe_refused(*refused))
     return Outcome(folder, status, _describe(files), tuple(store.failure_reasons()))
 
 
-def _expected(store: WorkStore, run: Run, day: Day, settings: Settings) -> Estimate:
+def _apply_limit(folder: RunFolder, store: WorkStore, progress: ConsoleProgress) -> None:
+    """Ask again with the run's limit, where that was changed, what has no answer."""
+    applied = store.apply_limit(folder.path)
+    if applied is None or not (applied.asked or applied.in_flight):
+        return
+    kept = f"; {applied.in_flight} in flight keep theirs" if applied.in_flight else ""
+    progress.say(
+        f"a changed limit makes other requests: {applied.asked} questions are asked with at most "
+        f"{applied.max_tokens} tokens{kept}"
+    )
+
+
+def _expected(store: WorkStore, run: Run, day: Day) -> Estimate:
     """What is left to buy, without what takes seconds to count."""
     return expected(
         store,
         run,
         counter_for(run.model, quick=True),
-        address_of(run.backend, settings),
         max_attempts=day.max_attempts,
         prompts=COUNTED_QUICKLY,
         price=parse_price(day.price_in, day.price_out),

@@ -117,7 +117,7 @@ class _Questions:
         if system := row.system or self._system_prompt:
             messages.insert(0, {"role": "system", "content": system})
         asked = canonical(messages)
-        return Ask(row.record, row.ordinal, row.sample, self._params, asked, repeat=row.sample)
+        return Ask(row.record, row.ordinal, row.sample, self._params, asked)
 
 
 def canonical(value: object) -> str:

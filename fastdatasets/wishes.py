@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fastdatasets.address import new_address
 from fastdatasets.day import BACKENDS
 from fastdatasets.export import parse_formats
 from fastdatasets.prompts import default_templates, own_template
@@ -57,6 +58,7 @@ class Wishes:
         return RunSpec(
             mode=self.mode,
             backend=backend,
+            base_url=new_address(backend, settings),
             model=self._model(settings, backend),
             source=self._source(),
             config=self.config_name,

@@ -103,6 +103,11 @@ class Job:
         return rates.worst(self.prompt_bytes, self.max_tokens) * self.untold // self.requests
 
     @property
+    def is_unsent(self) -> bool:
+        """Whether nothing of it runs at the server, or may."""
+        return self.state in (JobState.PLANNED, JobState.UPLOADED) and not self.doubtful
+
+    @property
     def is_enqueued(self) -> bool:
         """Whether its tokens count against the server's limit, as far as we know."""
         return self.state in (JobState.UNKNOWN, JobState.OPEN)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,7 @@ import duckdb
 import msgspec
 import pyarrow as pa
 
+from store.errors import UserError
 from store.jobs import Job, JobEvent, JobState, fold
 from store.models import Failure, Result
 from store.money import FREE, Rates, Usage, rate_parameters
@@ -252,6 +253,22 @@ class Journal:
             own = job.rates or rates
             total += own.cost(job.usage) + job.at_risk(own) + job.untold_cost(own)
         return total
+
+    def check_address(self, base_url: str) -> None:
+        """Raise UserError where a job that was sent is going on at another server."""
+        for job in self.live():
+            if job.attempt and job.base_url != base_url:
+                raise UserError(
+                    f"job {job.job_id} of this run is at {job.base_url}, not at {base_url}: set "
+                    f"LLM_API_BASE={job.base_url} until it is done, or cancel it there first"
+                )
+
+    def close_unsent(self, job_ids: Collection[str], folder: Path) -> None:
+        """Close those of some jobs of which nothing is at the server: they are planned anew."""
+        for job in self.live():
+            if job.job_id in job_ids and job.is_unsent:
+                self.tell(job, JobEvent.CLOSED, **{"as": "stale"})
+                job_file(folder, job.job_id).unlink(missing_ok=True)
 
     def give_up(self, job: Job, message: str) -> None:
         """Let all requests of a job fail for good and close it: the server will never take them."""

@@ -55,6 +55,9 @@ class Event(StrEnum):
     RETRY_FAILED = "retry_failed"  # failures before this one no longer count
     STOPPED = "stopped"  # nor before this one: what failed concerned every request
     PRICED = "priced"  # from here on tokens cost so much
+    LIMIT_CHANGED = "limit_changed"  # from here on an answer may have so many tokens
+    MOVED = "moved"  # from here on another server is asked
+    OTHER_SERVERS = "other_servers"  # answers that they gave earlier runs may be taken
 
 
 class State(StrEnum):
@@ -76,12 +79,16 @@ class ExportOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """What a run is. Frozen: a resume uses this, not the flags or environment of the day."""
+    """What a run is. Frozen: a resume uses this, not the flags or environment of the day.
+
+    base_url: the server's address in its normal form; None where no server is asked.
+    """
 
     run_id: str
     created_at: datetime
     mode: Mode
     backend: str
+    base_url: str | None
     model: str
     source: str
     config: str | None
@@ -152,7 +159,8 @@ class Derived:
 class Ask(msgspec.Struct, frozen=True, gc=False):
     """A row of a stage and the question it asks; params and messages are canonical JSON.
 
-    repeat: how often the very same question was asked before, on purpose. It tells them apart.
+    sample: how often the very same question was asked before, on purpose. It tells them apart.
+    version: how often it was asked before with another limit; the latest supersedes the others.
     """
 
     record: int
@@ -160,12 +168,12 @@ class Ask(msgspec.Struct, frozen=True, gc=False):
     sample: int
     params: str
     messages: str
-    repeat: int = 0
+    version: int = 0
 
     @property
     def request_id(self) -> str:
         """128 bits of SHA-256 of all that is asked, in hexadecimal: equal asks have equal ids."""
-        again = f"\n{self.repeat}" if self.repeat else ""
+        again = f"\n{self.sample}" if self.sample else ""
         return sha256(f"{self.params}\n{self.messages}{again}".encode()).hexdigest()[:32]
 
 
@@ -219,7 +227,11 @@ class FailedAlike:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """How many requests a run has, and what became of them. They add up to total."""
+    """How many requests a run has, and what became of them. They add up to total.
+
+    Not counted are requests that nobody waits for: superseded by one with another limit, without a
+    result and in no job; and retries of answers that were cut off, once they have failed for good.
+    """
 
     total: int
     done: int

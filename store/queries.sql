@@ -9,11 +9,11 @@ SELECT schema_version FROM meta
 
 -- name: insert_run
 INSERT INTO run VALUES (
-    $run_id, $created_at, $mode, $backend, $model, $source, $config, $split, $sample_size, $seed,
+    $run_id, $created_at, $mode, $backend, $base_url, $model, $source, $config, $split, $sample_size, $seed,
     $columns, $params, $system_prompt, $language, $templates, $num_aug, $skip_generation, $export)
 
 -- name: run
-SELECT run_id::VARCHAR, created_at, mode, backend, model, source, config, split, sample_size, seed,
+SELECT run_id::VARCHAR, created_at, mode, backend, base_url, model, source, config, split, sample_size, seed,
        columns, params, system_prompt, language, templates, num_aug, skip_generation, export
 FROM run
 
@@ -21,12 +21,20 @@ FROM run
 -- The price now.
 SELECT detail FROM events WHERE event = 'priced' ORDER BY rowid DESC LIMIT 1
 
+-- name: limit_changed
+-- The most tokens of an answer, where that was changed.
+SELECT (detail ->> 'max_tokens')::BIGINT FROM events WHERE event = 'limit_changed' ORDER BY rowid DESC LIMIT 1
+
+-- name: servers
+-- Where the run went on elsewhere, and whose answers it took over, in the order in which that happened.
+SELECT event, detail FROM events WHERE event IN ('moved', 'other_servers') ORDER BY rowid
+
 -- name: insert_charge
 INSERT INTO charges VALUES ($cost, $reason, (now() AT TIME ZONE 'UTC'))
 
 -- name: dearest_request
 SELECT coalesce(max(strlen(messages) * $input + limit_of(params) * $output), 0)::BIGINT
-FROM requests
+FROM requests ANTI JOIN superseded_requests USING (request_id)
 
 -- name: spent_live
 -- Picodollars of results that came without a job, of all charges, and of those that are uncertain.
@@ -110,7 +118,7 @@ FROM records
 LEFT JOIN (SELECT record, list(instruction ORDER BY ordinal) AS found
            FROM variants GROUP BY record) USING (record)
 LEFT JOIN (SELECT record, count(*) AS asked
-           FROM asks WHERE stage = 'vary' GROUP BY record) USING (record)
+           FROM asks WHERE stage = 'vary' AND version = 0 GROUP BY record) USING (record)
 LEFT JOIN (SELECT record, count(*) AS derived
            FROM derivations WHERE stage = 'vary' GROUP BY record) USING (record)
 WHERE len(coalesce(found, [])) < $num_aug
@@ -121,7 +129,7 @@ ORDER BY record
 -- name: answers_to_derive
 -- Answers of the stage vary that were not turned into variants yet; with the variants there are.
 SELECT record, sample, request_id::VARCHAR, records.instruction, results.text, coalesce(found, [])
-FROM asks
+FROM current_asks
 JOIN results USING (request_id)
 JOIN records USING (record)
 ANTI JOIN (SELECT record, sample FROM derivations WHERE stage = 'vary') USING (record, sample)
@@ -154,7 +162,7 @@ ORDER BY position
 
 -- name: insert_asks
 INSERT INTO asks
-SELECT record, $stage, ordinal, sample, request_id::UUID FROM incoming
+SELECT record, $stage, ordinal, sample, version, request_id::UUID FROM incoming
 
 -- name: insert_results
 -- The first success of a request wins.
@@ -176,31 +184,58 @@ SELECT count(*) > 0
 FROM (SELECT request_id FROM requests
       ANTI JOIN results USING (request_id)
       ANTI JOIN requests_in_jobs USING (request_id)
+      ANTI JOIN superseded_requests USING (request_id)
       LIMIT 1)
 
 -- name: reuse_results
--- What an earlier run answered of the requests that have no result here and are in no job, given up or
--- not. By its id a request is the same body to the same model.
+-- What an earlier run answered of the requests that are wanted, have no result here and are in no job, given up
+-- or not. By its id a request is the same body to the same model.
 INSERT INTO results
 SELECT request_id, text, reasoning, finish_reason, prompt_tokens, completion_tokens, cached_tokens,
        backend, 0, NULL, happened_at, true
 FROM earlier.results
 SEMI JOIN (SELECT request_id FROM requests
            ANTI JOIN results USING (request_id)
-           ANTI JOIN requests_in_jobs USING (request_id)) USING (request_id)
+           ANTI JOIN requests_in_jobs USING (request_id)
+           ANTI JOIN superseded_requests USING (request_id)) USING (request_id)
 
 -- name: cut_off
 -- Rows whose latest ask has an answer that was cut off, and what they asked.
-SELECT record, ordinal, sample, params, messages
-FROM (SELECT record, ordinal, sample, request_id FROM asks WHERE stage = 'answer')
+SELECT stage, record, ordinal, sample, version, params, messages
+FROM latest_asks
 SEMI JOIN (SELECT request_id FROM results WHERE finish_reason = 'length') USING (request_id)
 JOIN requests USING (request_id)
-LEFT JOIN (SELECT record, ordinal, max(sample) AS latest
-           FROM asks
-           WHERE stage = 'answer' AND sample > 0
-           GROUP BY record, ordinal) USING (record, ordinal)
-WHERE sample = coalesce(latest, 0)
+WHERE stage = 'answer'
 ORDER BY record, ordinal
+
+-- name: other_limits
+-- Asks without an answer and in no job whose limit is not the run's, and what they asked.
+SELECT stage, record, ordinal, sample, version, params, messages
+FROM asks_of_other_limits($max_tokens)
+ANTI JOIN requests_in_jobs USING (request_id)
+JOIN (SELECT *, rowid AS position FROM requests) USING (request_id)
+ORDER BY position, record
+
+-- name: count_other_limits
+-- Requests of such asks: those in no job, and those in one.
+SELECT count(*) FILTER (job IS NULL), count(*) FILTER (job IS NOT NULL)
+FROM (SELECT DISTINCT request_id FROM asks_of_other_limits($max_tokens))
+LEFT JOIN (SELECT DISTINCT request_id, true AS job FROM requests_in_jobs) USING (request_id)
+
+-- name: jobs_of_other_limits
+SELECT DISTINCT job_id FROM job_requests SEMI JOIN asks_of_other_limits($max_tokens) USING (request_id)
+
+-- name: refused_retries
+-- Why retries of answers that were cut off failed for good, most frequent first.
+SELECT kind, message, count(*) AS requests
+FROM (SELECT request_id, arg_max(kind, rowid) AS kind, arg_max(message, rowid) AS message
+      FROM failures
+      SEMI JOIN retries USING (request_id)
+      SEMI JOIN failed_for_good($max_attempts) USING (request_id)
+      ANTI JOIN requests_in_jobs USING (request_id)
+      GROUP BY request_id)
+GROUP BY kind, message
+ORDER BY requests DESC, message
 
 -- name: insert_failures
 INSERT INTO failures
@@ -249,14 +284,17 @@ FROM (SELECT position, tokens, beginning, max(tokens) OVER (PARTITION BY beginni
 ORDER BY longest DESC, beginning, tokens DESC, position
 
 -- name: expected_tokens
-SELECT coalesce(sum(tokens), 0)::BIGINT FROM expected_lengths ANTI JOIN results USING (request_id)
+SELECT coalesce(sum(tokens), 0)::BIGINT
+FROM expected_lengths
+ANTI JOIN results USING (request_id)
+ANTI JOIN superseded_requests USING (request_id)
 
 -- name: left
 -- What is pending: requests, rows that ask for them, those with an old output, those whose answer's length the
 -- results tell, tokens of their prompts by our estimate, and of their answers as expected and at most. Then the
 -- rows of the stage answer, which is planned last.
 SELECT count(*),
-       (SELECT count(*) FROM asks SEMI JOIN pending_requests($max_attempts) USING (request_id)),
+       (SELECT count(*) FROM latest_asks SEMI JOIN pending_requests($max_attempts) USING (request_id)),
        count(*) FILTER (WHERE has_old),
        count(*) FILTER (WHERE is_learnt),
        coalesce(sum(about_tokens(prompt_bytes)), 0)::BIGINT,
@@ -289,7 +327,8 @@ ORDER BY place
 -- Of the current round: how many requests failed for good, in how many ways, the way and words of one of
 -- them; and how many answers and requests the run has.
 SELECT count(*), count(DISTINCT (kind, code)), any_value(kind), any_value(code), any_value(message),
-       (SELECT count(*) FROM results), (SELECT count(*) FROM requests)
+       (SELECT count(*) FROM results),
+       (SELECT count(*) FROM requests ANTI JOIN superseded_requests USING (request_id))
 FROM (SELECT request_id, arg_max(kind, rowid) AS kind, arg_max(coalesce(code, ''), rowid) AS code,
              arg_max(message, rowid) AS message
       FROM failures
@@ -301,11 +340,21 @@ SEMI JOIN failed_for_good($max_attempts) USING (request_id)
 SELECT current_round()
 
 -- name: status
+-- Requests that are counted nowhere: superseded ones without a result in no job, and retries that failed for good.
 SELECT
     (SELECT count(*) FROM records),
-    (SELECT count(*) FROM requests),
+    (SELECT count(*) FROM requests)
+        - (SELECT count(*) FROM superseded_requests
+           ANTI JOIN results USING (request_id)
+           ANTI JOIN requests_in_jobs USING (request_id))
+        - (SELECT count(*) FROM retries
+           SEMI JOIN failed_for_good($max_attempts) USING (request_id)
+           ANTI JOIN requests_in_jobs USING (request_id)),
     (SELECT count(*) FROM requests SEMI JOIN results USING (request_id)),
-    (SELECT count(*) FROM failed_for_good($max_attempts) ANTI JOIN requests_in_jobs USING (request_id)),
+    (SELECT count(*) FROM failed_for_good($max_attempts)
+     ANTI JOIN requests_in_jobs USING (request_id)
+     ANTI JOIN superseded_requests USING (request_id)
+     ANTI JOIN retries USING (request_id)),
     (SELECT count(*) FROM requests_in_jobs ANTI JOIN results USING (request_id)),
     (SELECT count(*) FROM (FROM results WHERE finish_reason = 'length') SEMI JOIN current_asks USING (request_id)),
     (SELECT coalesce(sum(prompt_tokens), 0)::BIGINT FROM results),
@@ -314,13 +363,16 @@ SELECT
 -- name: unasked
 -- Records and variants without a question for their answer.
 SELECT (SELECT count(*) FROM records) + (SELECT count(*) FROM variants)
-       - (SELECT count(*) FROM asks WHERE stage = 'answer' AND sample = 0)
+       - (SELECT count(*) FROM asks WHERE stage = 'answer' AND version = 0)
 
 -- name: failure_reasons
--- The latest message of each request that has no result, most frequent first.
+-- The latest message of each request whose result is missing, most frequent first.
 SELECT kind, message, count(*) AS requests
 FROM (SELECT request_id, arg_max(kind, rowid) AS kind, arg_max(message, rowid) AS message
-      FROM failures ANTI JOIN results USING (request_id)
+      FROM failures
+      ANTI JOIN results USING (request_id)
+      ANTI JOIN superseded_requests USING (request_id)
+      ANTI JOIN retries USING (request_id)
       GROUP BY request_id)
 GROUP BY kind, message
 ORDER BY requests DESC, message

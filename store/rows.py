@@ -36,6 +36,7 @@ ASK_SCHEMA = pa.schema(
         ("record", pa.int64()),
         ("ordinal", pa.int32()),
         ("sample", pa.int32()),
+        ("version", pa.int32()),
         ("request_id", pa.string()),
         ("params", pa.string()),
         ("messages", pa.string()),

@@ -14,6 +14,7 @@ CREATE TABLE run (
     created_at      TIMESTAMP NOT NULL,   -- UTC
     mode            VARCHAR NOT NULL CHECK (mode IN ('distill', 'augment')),
     backend         VARCHAR NOT NULL,
+    base_url        VARCHAR,              -- the server's address in its normal form; null: no server is asked
     model           VARCHAR NOT NULL,
     source          VARCHAR NOT NULL,     -- a local path, absolute, or a Hub name
     config          VARCHAR,
@@ -67,13 +68,15 @@ CREATE TABLE requests (
     messages   VARCHAR NOT NULL USING COMPRESSION zstd           -- canonical JSON: [{"content", "role"}, …]
 );
 
--- Which row of which stage asks which question. sample > 0: once more, on purpose; by the stage vary
--- the same question, by the stage answer, where the answer was cut off, with twice the limit.
+-- Which row of which stage asks which question. sample > 0: the same once more, on purpose, by the stage vary.
+-- version > 0: again with another limit; it supersedes the lower versions of the same record, stage, ordinal and
+-- sample, which are not sent any more. The answer that counts is that of the latest version that has one.
 CREATE TABLE asks (
     record     BIGINT NOT NULL,
     stage      VARCHAR NOT NULL,
     ordinal    INTEGER NOT NULL,          -- 0: the record itself; 1, 2, …: its variants
     sample     INTEGER NOT NULL,
+    version    INTEGER NOT NULL,
     request_id UUID NOT NULL
 );
 
@@ -116,7 +119,7 @@ CREATE TABLE charges (
 
 -- What befell the run as a whole.
 CREATE TABLE events (
-    event  VARCHAR NOT NULL CHECK (event IN ('sampled', 'retry_failed', 'stopped', 'priced')),
+    event  VARCHAR NOT NULL CHECK (event IN ('sampled', 'retry_failed', 'stopped', 'priced', 'limit_changed', 'moved', 'other_servers')),
     happened_at TIMESTAMP NOT NULL,
     detail JSON NOT NULL
 );
@@ -143,16 +146,60 @@ FROM job_requests
 WHERE job_id NOT IN (SELECT job_id FROM job_events WHERE event IN ('closed', 'twin')
                      GROUP BY job_id HAVING arg_max(event, rowid) = 'closed');
 
--- The asks whose answers count: of what asks for one row's answer the latest that has a result; while
--- none has one, the first.
+-- The latest version of what was asked in more than one.
+CREATE VIEW latest_versions AS
+SELECT record, stage, ordinal, sample, max(version) AS latest
+FROM asks
+WHERE version > 0
+GROUP BY record, stage, ordinal, sample;
+
+-- The asks that were not superseded: of each question the latest version.
+CREATE VIEW latest_asks AS
+SELECT record, stage, ordinal, sample, version, request_id
+FROM asks
+LEFT JOIN latest_versions USING (record, stage, ordinal, sample)
+WHERE version = coalesce(latest, 0);
+
+-- The asks whose answers count: the latest version that has a result; while none has one, the first.
 CREATE VIEW current_asks AS
 SELECT record, stage, ordinal, sample, request_id
 FROM asks
-LEFT JOIN (SELECT record, stage, ordinal, max(sample) AS latest
+LEFT JOIN (SELECT record, stage, ordinal, sample, max(version) AS latest
            FROM asks SEMI JOIN results USING (request_id)
-           WHERE stage = 'answer' AND sample > 0
-           GROUP BY record, stage, ordinal) USING (record, stage, ordinal)
-WHERE stage <> 'answer' OR sample = coalesce(latest, 0);
+           WHERE version > 0
+           GROUP BY record, stage, ordinal, sample) USING (record, stage, ordinal, sample)
+WHERE version = coalesce(latest, 0);
+
+-- Of what was asked in more than one version, the lowest that has a result. The higher ones are retries: they
+-- were asked since that answer was cut off.
+CREATE VIEW answered_versions AS
+SELECT record, stage, ordinal, sample, min(version) AS answered
+FROM asks
+SEMI JOIN latest_versions USING (record, stage, ordinal, sample)
+SEMI JOIN results USING (request_id)
+GROUP BY record, stage, ordinal, sample;
+
+-- Requests that no row wants any more: all asks of them were superseded.
+CREATE VIEW superseded_requests AS
+SELECT request_id
+FROM asks
+SEMI JOIN (SELECT request_id
+           FROM asks JOIN latest_versions USING (record, stage, ordinal, sample)
+           WHERE version < latest) USING (request_id)
+LEFT JOIN latest_versions USING (record, stage, ordinal, sample)
+GROUP BY request_id
+HAVING bool_and(version < coalesce(latest, 0));
+
+-- Requests that are wanted only by rows that have an answer, which was cut off.
+CREATE VIEW retries AS
+SELECT request_id
+FROM latest_asks
+SEMI JOIN (SELECT request_id
+           FROM asks JOIN answered_versions USING (record, stage, ordinal, sample)
+           WHERE version > answered) USING (request_id)
+LEFT JOIN answered_versions USING (record, stage, ordinal, sample)
+GROUP BY request_id
+HAVING bool_and(version > coalesce(answered, version));
 
 -- Prompt tokens of so many bytes of messages: a third, which is more than English needs and about right for
 -- Chinese.
@@ -170,8 +217,10 @@ SELECT request_id, params, (params ->> 'max_tokens')::BIGINT AS max_tokens,
        CASE WHEN coalesce(old_bytes, 0) > 0 THEN old_bytes ELSE prompt_bytes END AS hint_bytes
 FROM requests
 LEFT JOIN (SELECT request_id, max(strlen(original_output)) AS old_bytes
-           FROM asks JOIN records USING (record)
-           WHERE stage = 'answer' AND ordinal = 0 AND sample = 0
+           FROM asks
+           JOIN records USING (record)
+           LEFT JOIN answered_versions USING (record, stage, ordinal, sample)
+           WHERE stage = 'answer' AND ordinal = 0 AND version <= coalesce(answered, version)
            GROUP BY request_id) USING (request_id);
 
 -- Expected completion tokens of each request. Learnt from the results so far, by a straight line where
@@ -213,11 +262,20 @@ CREATE MACRO cost_of(prompt_tokens, cached_tokens, completion_tokens, input, cac
     ((prompt_tokens - coalesce(cached_tokens, 0)) * input + coalesce(cached_tokens, 0) * cached
      + completion_tokens * output)::BIGINT;
 
--- Requests without a result, with attempts left and in no job that is still going. position: the rowid,
--- which is the order in which they were first asked.
+-- Requests that are wanted, without a result, with attempts left and in no job that is still going. position: the
+-- rowid, which is the order in which they were first asked.
 CREATE MACRO pending_requests(max_attempts) AS TABLE
 SELECT request_id, requests.rowid AS position
 FROM requests
 ANTI JOIN results USING (request_id)
 ANTI JOIN failed_for_good(max_attempts) USING (request_id)
-ANTI JOIN requests_in_jobs USING (request_id);
+ANTI JOIN requests_in_jobs USING (request_id)
+ANTI JOIN superseded_requests USING (request_id);
+
+-- Asks of questions without an answer whose limit is another.
+CREATE MACRO asks_of_other_limits(max_tokens) AS TABLE
+SELECT record, stage, ordinal, sample, version, request_id
+FROM latest_asks
+ANTI JOIN answered_versions USING (record, stage, ordinal, sample)
+SEMI JOIN (SELECT request_id FROM requests ANTI JOIN results USING (request_id)
+           WHERE limit_of(params) <> max_tokens) USING (request_id);

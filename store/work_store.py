@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
-from dataclasses import fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
@@ -16,20 +15,19 @@ import pyarrow as pa
 from store.bill import bill, current_price
 from store.database import Database, OnWait
 from store.errors import UserError
+from store.identity import Moved, changed_limit, current_run, run_as_made, run_row, servers
 from store.journal import Journal
+from store.limits import LimitApplied, next_versions
 from store.models import (
     Ask,
     AskOrder,
     Counts,
     Derived,
     Event,
-    ExportOptions,
     FailedAlike,
     Failure,
     FailureKind,
-    Language,
     Left,
-    Mode,
     Request,
     Result,
     Row,
@@ -75,7 +73,7 @@ class WorkStore:
         with database.transaction():
             database.connection.execute(SCHEMA)
             database.run("insert_version", version=VERSION)
-            database.run("insert_run", **_run_row(run))
+            database.run("insert_run", **run_row(run))
         database.close()
         temporary.replace(path)
         return cls.open(path)
@@ -137,15 +135,25 @@ class WorkStore:
     # -- the run and its records
 
     def run(self) -> Run:
-        """What this run is."""
-        names = [field.name for field in fields(Run)]
-        row = dict(zip(names, self.database.row("run"), strict=True))
-        for name in ("columns", "params", "templates", "export"):
-            row[name] = msgspec.json.decode(row[name])
-        row["mode"] = Mode(row["mode"])
-        row["language"] = Language(row["language"])
-        row["export"] = msgspec.convert(row["export"], ExportOptions)
-        return Run(**row)
+        """What this run is now: as it was made, but for a changed limit and another server."""
+        return current_run(self.database)
+
+    def run_as_made(self) -> Run:
+        """What this run was when it was made."""
+        return run_as_made(self.database)
+
+    def servers(self) -> set[str | None]:
+        """The addresses that its answers are from, those taken over included; None: local."""
+        return servers(self.database)
+
+    def move(self, base_url: str) -> None:
+        """Go on at another server."""
+        self._event(Event.MOVED, Moved(base_url, self.journal.any_result()))
+
+    def add_servers(self, others: Set[str | None]) -> None:
+        """Note that answers of these are taken over from earlier runs."""
+        if new := others - self.servers():
+            self._event(Event.OTHER_SERVERS, list(new))
 
     def sampling(self) -> Sampling | None:
         """How the records came about; None while sampling has not been completed."""
@@ -273,6 +281,7 @@ class WorkStore:
             "record": [ask.record for ask in asks],
             "ordinal": [ask.ordinal for ask in asks],
             "sample": [ask.sample for ask in asks],
+            "version": [ask.version for ask in asks],
             "request_id": ids,
             "params": [ask.params for ask in asks],
             "messages": [ask.messages for ask in asks],
@@ -430,21 +439,38 @@ class WorkStore:
     def retry_truncated(self) -> int:
         """Ask again, with twice the limit, for answers that were cut off; gives how many.
 
-        Until the new answer is there the old one counts. Rows whose latest ask has no answer yet
-        are let be, so that saying it twice doubles once.
+        Until the new answer is there the old one counts. Rows whose latest ask has no answer are
+        let be, so that saying it twice doubles once, and asks for no refused limit again.
         """
         again: set[str] = set()
-        reader = self.connection.cursor().execute(QUERIES["cut_off"])
-        while rows := reader.fetchmany(PLAN_PAGE):
-            asks = [
-                Ask(record, ordinal, sample + 1, twice, messages)
-                for record, ordinal, sample, params, messages in rows
-                if (twice := _with_twice_the_limit(params)) is not None
-            ]
-            if asks:
-                self.add_asks("answer", asks)
-                again.update(ask.request_id for ask in asks)
+        pages = next_versions(self.database, "cut_off", lambda limit: limit and 2 * limit)
+        for stage, asks in pages:
+            self.add_asks(stage, asks)
+            again.update(ask.request_id for ask in asks)
         return len(again)
+
+    def change_limit(self, max_tokens: int) -> None:
+        """Let answers have so many tokens from now on; apply_limit asks again what that changes."""
+        if self.run().params.get("max_tokens") != max_tokens:
+            self._event(Event.LIMIT_CHANGED, {"max_tokens": max_tokens})
+
+    def apply_limit(self, folder: Path) -> LimitApplied | None:
+        """Ask again, with the run's limit, where that was changed and another limit was asked with.
+
+        Only what has no answer and is not at a server; jobs that were not sent are planned anew,
+        their files in folder removed. A death in between leaves what the next call does. None
+        where the limit was never changed.
+        """
+        limit = changed_limit(self.database)
+        if limit is None:
+            return None
+        jobs = {job for (job,) in self.database.rows("jobs_of_other_limits", max_tokens=limit)}
+        self.journal.close_unsent(jobs, folder)
+        asked, in_flight = self.database.row("count_other_limits", max_tokens=limit)
+        pages = next_versions(self.database, "other_limits", lambda _: limit, max_tokens=limit)
+        for stage, asks in pages:
+            self.add_asks(stage, asks)
+        return LimitApplied(limit, asked, in_flight)
 
     def has_open(self) -> bool:
         """Whether any request has no answer and is in no job that is still going."""
@@ -491,8 +517,16 @@ class WorkStore:
         return int(unasked)
 
     def failure_reasons(self) -> list[tuple[FailureKind, str, int]]:
-        """The most frequent (kind, message, requests) among requests without a result."""
+        """The most frequent (kind, message, requests) among requests whose result is missing."""
         rows = self.connection.execute(QUERIES["failure_reasons"]).fetchall()
+        return [(FailureKind(kind), message, count) for kind, message, count in rows]
+
+    def refused_retries(self, max_attempts: int) -> list[tuple[FailureKind, str, int]]:
+        """Retries of answers that were cut off which failed for good: (kind, message, requests).
+
+        The most frequent first.
+        """
+        rows = self.database.rows("refused_retries", max_attempts=max_attempts)
         return [(FailureKind(kind), message, count) for kind, message, count in rows]
 
     # -- exporting
@@ -529,22 +563,6 @@ class WorkStore:
 
     def _event(self, event: Event, detail: object) -> None:
         self.database.run("insert_event", event=event, detail=msgspec.json.encode(detail).decode())
-
-
-def _run_row(run: Run) -> dict[str, Any]:
-    row = {field.name: getattr(run, field.name) for field in fields(Run)}
-    for name in ("columns", "params", "templates", "export"):
-        row[name] = msgspec.json.encode(row[name]).decode()
-    return row
-
-
-def _with_twice_the_limit(params: str) -> str | None:
-    """A request's parameters with max_tokens doubled; None where there is no limit."""
-    values = msgspec.json.decode(params)
-    if values.get("max_tokens") is None:
-        return None
-    values["max_tokens"] *= 2
-    return msgspec.json.encode(values, order="sorted").decode()
 
 
 def _in_common(one: str, other: str) -> int:

@@ -243,7 +243,7 @@ def test_sample_is_scaled_up(tmp_path: Path) -> None:
     with opened(RunFolder(tmp_path), wishes_for(rows).spec(load_settings())) as store:
         with pytest.raises(InterruptedError):
             go_on(RunFolder(tmp_path), store, no_backend, SilentProgress(), 3)
-        found = expected(store, store.run(), counter, OPENAI, prompts=4)
+        found = expected(store, store.run(), counter, prompts=4)
     assert (found.unique_requests, found.counted_prompts, found.prompt_tokens) == (10, 4, 20)
     assert to_text(found).splitlines()[2] == (
         "prompt tokens: about 20, counted with the length in a sample of 4 prompts"
@@ -267,7 +267,7 @@ def test_what_is_left(tmp_path: Path) -> None:
                 SilentProgress(),
                 3,
             )
-        found = expected(store, store.run(), counter_for("gpt-4o-mini"), OPENAI)
+        found = expected(store, store.run(), counter_for("gpt-4o-mini"))
     assert (found.unique_requests, found.prompt_tokens, found.completion_tokens) == (2, 16, 14)
     assert found.completion_basis == "as the results so far tell"
     assert one_line(found, "openai-batch") == (

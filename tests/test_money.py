@@ -15,7 +15,6 @@ from backends.openai_live import LiveOptions, OpenAILive
 from backends.providers import Dialect
 from fastdatasets.day import Day
 from fastdatasets.session import Outcome, resume, start
-from fastdatasets.settings import load_settings
 from fastdatasets.wishes import Wishes
 from store import Unfinished, UserError, WorkStore
 from store.money import Bought, Price, Rates
@@ -169,23 +168,21 @@ def test_cap_holds_through_kills(server: LLMServer, tmp_path: Path, backend: str
     assert billed(server) <= CAP
 
 
-def openais_price(monkeypatch: pytest.MonkeyPatch, backend: str) -> Price:
+def openais_price(backend: str) -> Price:
     """What gpt-4o-mini costs at OpenAI's own address, the test server's aside."""
-    with monkeypatch.context() as changed:
-        changed.setenv("LLM_API_BASE", "https://api.openai.com/v1")
-        price = Day().price(backend, "gpt-4o-mini", load_settings(), generates=True)
+    price = Day().price(backend, "gpt-4o-mini", "https://api.openai.com/v1", generates=True)
     assert price is not None
     return price
 
 
-def test_known_price_without_a_word(server: LLMServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_known_price_without_a_word(server: LLMServer) -> None:
     """At OpenAI a batch costs half of live without a word, and the bill says what that saved."""
     half: dict[str, Any] = {"price_in": "0.075", "price_out": "0.3"}
     spent = distill("openai-batch", model="gpt-4o-mini", **half).status.cost.spent
     tokens = server.bill.tokens
     live = (15 * tokens.prompt_tokens + 60 * tokens.completion_tokens) * Decimal("1e-8")
     assert spent == live / 2
-    price = openais_price(monkeypatch, "openai-batch")
+    price = openais_price("openai-batch")
     assert (price.rates, price.live) == (
         Rates(75_000, 75_000, 300_000),
         Rates(150_000, 75_000, 600_000),
@@ -197,9 +194,9 @@ def test_known_price_without_a_word(server: LLMServer, monkeypatch: pytest.Monke
     assert (cost.spent, cost.saved.batch) == (live / 2, live / 2)
 
 
-def test_cached_tokens_have_their_price(server: LLMServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cached_tokens_have_their_price(server: LLMServer) -> None:
     """Prompt tokens that the server had in its cache cost half of the others, live."""
-    price = openais_price(monkeypatch, "openai")
+    price = openais_price("openai")
     server.answer = lambda _: Reply("yes", usage=Usage(100, 10, cached_tokens=60))
     with pytest.raises(Unfinished):  # all is made and nothing bought: the cap is too low for it
         distill("openai", questions=["a"], max_cost="0.01", **PRICE).raise_if_left()

@@ -20,7 +20,7 @@ from fastdatasets.prompts import default_templates
 from fastdatasets.reuse import find_earlier
 from fastdatasets.runs import RunSpec, opened
 from store import RunFolder, UserError, WorkStore
-from store.models import Failure, FailureKind, Mode, Request, Result, Status
+from store.models import Counts, Failure, FailureKind, Mode, Request, Result, Status
 from tests.conftest import Command, write_jsonl
 from tests.doubles import ScriptedBackend, SilentProgress
 from tests.llmserver import LLMServer, Reply
@@ -67,7 +67,7 @@ def run(
     folder = RunFolder(Path(name))
     folder.path.mkdir(exist_ok=True)
     progress = SilentProgress()
-    earlier = find_earlier(reuse, Path(), wait_seconds=0)
+    earlier = find_earlier(reuse, Path(), folder.path, wait_seconds=0)
     with opened(folder, spec) as store:
         if retry_truncated:
             store.retry_truncated()
@@ -185,7 +185,7 @@ def test_earlier_run_that_is_held() -> None:
         with pytest.raises(UserError, match=rf"run a, .* is busy: .*PID {holder.pid}"):
             find_earlier(["a"], Path(), wait_seconds=0)
         holder.kill()
-    assert [folder.name for folder in find_earlier(["a"], Path())] == ["a"]
+    assert [run.folder.name for run in find_earlier(["a"], Path())] == ["a"]
 
 
 def test_not_a_run(command: Command) -> None:
@@ -235,13 +235,13 @@ def test_retry_truncated_doubles_the_limit_each_time() -> None:
 
 
 def test_answer_stays_until_its_retry_is_there() -> None:
-    """While a retry is pending, and where it is refused, the old answer counts; nothing doubles."""
+    """A row whose retry is refused keeps its answer and is done; its limit is not asked again."""
     run("a", Limited(), spec_for(lengths(5, 15), max_output_tokens=10))
-    for _ in range(2):
+    for asked in ([("15", 20)], []):
         backend = Limited(highest=10)
         status, _ = run("a", backend, retry_truncated=True)
-        assert (outputs("a"), status.truncated, status.requests.failed) == ([5, 10], 1, 1)
-    assert backend.asked == []
+        assert (outputs("a"), status.truncated, backend.asked) == ([5, 10], 1, asked)
+        assert (status.state, status.requests) == ("done", Counts(2, 2, 0, 0, 0))
     with opened(RunFolder(Path("a"))) as store:
         store.retry_failed()
     status, _ = run("a", Limited())
