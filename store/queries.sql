@@ -230,7 +230,7 @@ SELECT DISTINCT job_id FROM job_requests SEMI JOIN asks_of_other_limits($max_tok
 SELECT kind, message, count(*) AS requests
 FROM (SELECT request_id, arg_max(kind, rowid) AS kind, arg_max(message, rowid) AS message
       FROM failures
-      SEMI JOIN retries USING (request_id)
+      SEMI JOIN (SELECT request_id FROM unneeded_requests WHERE retry) USING (request_id)
       SEMI JOIN failed_for_good($max_attempts) USING (request_id)
       ANTI JOIN requests_in_jobs USING (request_id)
       GROUP BY request_id)
@@ -340,21 +340,22 @@ SEMI JOIN failed_for_good($max_attempts) USING (request_id)
 SELECT current_round()
 
 -- name: status
--- Requests that are counted nowhere: superseded ones without a result in no job, and retries that failed for good.
+-- uncounted: superseded requests without a result and in no job, and retries that failed for good.
+WITH failed AS MATERIALIZED (
+    FROM failed_for_good($max_attempts) ANTI JOIN requests_in_jobs USING (request_id)
+), uncounted AS MATERIALIZED (
+    SELECT request_id
+    FROM (SELECT request_id, retry FROM unneeded_requests)
+    LEFT JOIN (SELECT request_id, true AS has_failed FROM failed) USING (request_id)
+    ANTI JOIN results USING (request_id)
+    ANTI JOIN requests_in_jobs USING (request_id)
+    WHERE NOT retry OR has_failed
+)
 SELECT
     (SELECT count(*) FROM records),
-    (SELECT count(*) FROM requests)
-        - (SELECT count(*) FROM superseded_requests
-           ANTI JOIN results USING (request_id)
-           ANTI JOIN requests_in_jobs USING (request_id))
-        - (SELECT count(*) FROM retries
-           SEMI JOIN failed_for_good($max_attempts) USING (request_id)
-           ANTI JOIN requests_in_jobs USING (request_id)),
+    (SELECT count(*) FROM requests) - (SELECT count(*) FROM uncounted),
     (SELECT count(*) FROM requests SEMI JOIN results USING (request_id)),
-    (SELECT count(*) FROM failed_for_good($max_attempts)
-     ANTI JOIN requests_in_jobs USING (request_id)
-     ANTI JOIN superseded_requests USING (request_id)
-     ANTI JOIN retries USING (request_id)),
+    (SELECT count(*) FROM failed ANTI JOIN uncounted USING (request_id)),
     (SELECT count(*) FROM requests_in_jobs ANTI JOIN results USING (request_id)),
     (SELECT count(*) FROM (FROM results WHERE finish_reason = 'length') SEMI JOIN current_asks USING (request_id)),
     (SELECT coalesce(sum(prompt_tokens), 0)::BIGINT FROM results),
@@ -371,8 +372,7 @@ SELECT kind, message, count(*) AS requests
 FROM (SELECT request_id, arg_max(kind, rowid) AS kind, arg_max(message, rowid) AS message
       FROM failures
       ANTI JOIN results USING (request_id)
-      ANTI JOIN superseded_requests USING (request_id)
-      ANTI JOIN retries USING (request_id)
+      ANTI JOIN unneeded_requests USING (request_id)
       GROUP BY request_id)
 GROUP BY kind, message
 ORDER BY requests DESC, message

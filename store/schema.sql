@@ -179,27 +179,27 @@ SEMI JOIN latest_versions USING (record, stage, ordinal, sample)
 SEMI JOIN results USING (request_id)
 GROUP BY record, stage, ordinal, sample;
 
--- Requests that no row wants any more: all asks of them were superseded.
+-- Requests that no row waits for: each ask of them was superseded, or (retry) is one for a row that keeps an
+-- answer that was cut off.
+CREATE VIEW unneeded_requests AS
+SELECT request_id, bool_or(version = latest) AS retry
+FROM asks
+SEMI JOIN (SELECT request_id FROM asks SEMI JOIN latest_versions USING (record, stage, ordinal, sample))
+    USING (request_id)
+LEFT JOIN latest_versions USING (record, stage, ordinal, sample)
+LEFT JOIN answered_versions USING (record, stage, ordinal, sample)
+GROUP BY request_id
+HAVING bool_and(coalesce(version < latest OR version > answered, false));
+
+-- Of those the superseded ones, by a shorter way.
 CREATE VIEW superseded_requests AS
 SELECT request_id
 FROM asks
-SEMI JOIN (SELECT request_id
-           FROM asks JOIN latest_versions USING (record, stage, ordinal, sample)
-           WHERE version < latest) USING (request_id)
+SEMI JOIN (SELECT request_id FROM asks SEMI JOIN latest_versions USING (record, stage, ordinal, sample))
+    USING (request_id)
 LEFT JOIN latest_versions USING (record, stage, ordinal, sample)
 GROUP BY request_id
-HAVING bool_and(version < coalesce(latest, 0));
-
--- Requests that are wanted only by rows that have an answer, which was cut off.
-CREATE VIEW retries AS
-SELECT request_id
-FROM latest_asks
-SEMI JOIN (SELECT request_id
-           FROM asks JOIN answered_versions USING (record, stage, ordinal, sample)
-           WHERE version > answered) USING (request_id)
-LEFT JOIN answered_versions USING (record, stage, ordinal, sample)
-GROUP BY request_id
-HAVING bool_and(version > coalesce(answered, version));
+HAVING bool_and(coalesce(version < latest, false));
 
 -- Prompt tokens of so many bytes of messages: a third, which is more than English needs and about right for
 -- Chinese.
