@@ -2,9 +2,23 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
 import pytest
 
 from backends.providers import normal_base_url
+from fastdatasets.day import Day
+from fastdatasets.session import Outcome, cancel, resume, start
+from fastdatasets.settings import load_settings
+from fastdatasets.wishes import Wishes
+from store import Unfinished, UserError, WorkStore
+from store.models import Counts
+from tests.conftest import Command, write_jsonl
+from tests.llmserver import Fault, Kind, LLMServer, Reply
 
 SPELLINGS = {
     "https://h.example/v1": ("https://h.example/v1/", " HTTPS://H.Example:443/v1\n"),
@@ -26,3 +40,208 @@ def test_spellings_of_an_address(normal: str) -> None:
     """All spellings of an address have one normal form, which is its own."""
     spellings = (normal, *SPELLINGS[normal])
     assert [normal_base_url(spelling) for spelling in spellings] == [normal] * len(spellings)
+
+
+KEY = "sk-test"
+QUESTIONS = ("one", "two", "three")
+
+
+def teacher(name: str, refuses: str = "") -> Callable[[dict[str, Any]], Reply]:
+    """A model whose answers say whose they are, and that refuses one question."""
+
+    def answer(body: dict[str, Any]) -> Reply:
+        if refuses and refuses in body["messages"][-1]["content"]:
+            return Reply(status_code=400, error={"message": "no", "code": "no"})
+        return Reply(name)
+
+    return answer
+
+
+@dataclass
+class Servers:
+    """Two servers with a model of the same name; the first refuses the second question."""
+
+    first: LLMServer
+    second: LLMServer
+
+    def billed(self) -> tuple[int, int]:
+        """What each of them executed."""
+        return self.first.bill.total, self.second.bill.total
+
+
+@pytest.fixture
+def servers(monkeypatch: pytest.MonkeyPatch) -> Iterator[Servers]:
+    """The servers, with the environment pointing at the first."""
+    with (
+        LLMServer(answer=teacher("first", "two")) as first,
+        LLMServer(answer=teacher("second")) as second,
+    ):
+        monkeypatch.setenv("LLM_API_KEY", KEY)
+        monkeypatch.setenv("LLM_API_BASE", f"{first.base_url}/")
+        monkeypatch.setenv("FASTDATASETS_POLL_SECONDS", "0")
+        monkeypatch.setenv("FASTDATASETS_ADOPT_GRACE_SECONDS", "0")
+        yield Servers(first, second)
+
+
+def distill(name: str = "r", backend: str = "openai", **day: Any) -> Outcome:
+    """A run over the questions."""
+    source = write_jsonl(Path("d.jsonl"), [{"prompt": question} for question in QUESTIONS])
+    wishes = Wishes(dataset_name=str(source), sample_size=0, backend=backend, model="default")
+    return start(wishes, None, name, Day(**day))
+
+
+def outputs(name: str = "r") -> list[str]:
+    """The answers of a run."""
+    rows = json.loads(Path(f"output/{name}/distilled.json").read_text("utf-8"))
+    return [row["output"] for row in rows]
+
+
+def go_on(how: str, **day: Any) -> Outcome:
+    """Go on with the run, by either command."""
+    outcome = resume("r", None, Day(**day)) if how == "resume" else distill(**day)
+    assert outcome is not None
+    return outcome
+
+
+@pytest.mark.parametrize("how", ["resume", "distill"])
+def test_another_server_needs_the_users_word(
+    servers: Servers, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """A run goes on elsewhere only when told to, and from then on is asked there."""
+    first, second = servers.first.base_url, servers.second.base_url
+    assert distill().status.requests == Counts(3, 2, 0, 1, 0)
+    with WorkStore.open(Path("output/r/work.duckdb")) as store:
+        store.retry_failed()
+    monkeypatch.setenv("LLM_API_BASE", second)
+    with pytest.raises(UserError) as raised:
+        go_on(how)
+    assert str(raised.value) == (
+        f"this run asks {first}, and LLM_API_BASE is {second}: set LLM_API_BASE={first}, or "
+        "--accept-other-server to go on at the other one, with answers of both servers in one "
+        "export"
+    )
+    assert servers.billed() == (2, 0)
+    outcome = go_on(how, accept_other_server=True)
+    assert (outcome.status.state, outputs()) == ("done", ["first", "second", "first"])
+    monkeypatch.delenv("LLM_API_BASE")
+    with WorkStore.open(Path("output/r/work.duckdb")) as store:
+        assert (store.run().base_url, store.servers()) == (second, {first, second})
+    monkeypatch.setenv("LLM_API_BASE", first)
+    with pytest.raises(UserError, match=f"this run asks {second}"):
+        go_on(how)
+
+
+def test_run_is_asked_at_its_own_server(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without LLM_API_BASE, or with another spelling of it, a run goes on where it was made."""
+    distill()
+    servers.first.answer = teacher("first again")
+    monkeypatch.delenv("LLM_API_BASE")
+    assert resume("r", retry_failed=True) is not None
+    assert outputs() == ["first", "first again", "first"]
+    spelling = servers.first.base_url.replace("http", "HTTP") + "/chat/completions"
+    monkeypatch.setenv("LLM_API_BASE", spelling)
+    assert resume("r") is not None
+
+
+def test_run_that_was_answered_nothing_moves(
+    servers: Servers, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Where nothing was answered or sent, another address is taken without a word of the user's."""
+    first, second = servers.first.base_url, servers.second.base_url
+    servers.first.answer = teacher("first", "o")
+    servers.first.faults.append(Fault("POST /chat/completions", Kind.REFUSE, None, status=401))
+    with pytest.raises(Unfinished):
+        distill()
+    monkeypatch.setenv("LLM_API_BASE", second)
+    outcome = resume("r")
+    assert outcome is not None
+    assert (outcome.status.state, outputs()) == ("done", ["second"] * 3)
+    line = f"going on at {second}, no longer at {first}: it has answered nothing"
+    assert line in capfd.readouterr().err
+    with WorkStore.open(Path("output/r/work.duckdb")) as store:
+        assert store.servers() == {second}
+
+
+def test_jobs_keep_a_run_at_their_server(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With jobs going on at a server no word lets the run go elsewhere, and nothing changes."""
+    servers.first.looks = None
+    distill(backend="openai-batch", wait=False)
+    monkeypatch.setenv("LLM_API_BASE", servers.second.base_url)
+    with pytest.raises(UserError, match="job 00001 of this run is at"):
+        resume("r", None, Day(accept_other_server=True))
+    with pytest.raises(UserError, match=f"set LLM_API_BASE={servers.first.base_url}, or"):
+        cancel("r")
+    monkeypatch.delenv("LLM_API_BASE")
+    servers.first.looks = 1
+    outcome = resume("r")
+    assert outcome is not None
+    assert (outputs(), servers.billed()) == (["first", "first"], (2, 0))
+
+
+def test_answers_of_another_server_are_not_reused(
+    servers: Servers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run reuses answers of its own server; others' at the user's word, which stays known."""
+    first, second = servers.first.base_url, servers.second.base_url
+    distill("a")
+    monkeypatch.setenv("LLM_API_BASE", second)
+    with pytest.raises(UserError) as raised:
+        distill("b", reuse=["a"])
+    assert str(raised.value) == (
+        f"the answers of run a are from {first}, and this run asks {second}: "
+        "--accept-other-server reuses them all the same"
+    )
+    assert not Path("output/b").exists()
+    distill("b", reuse=["a"], accept_other_server=True)
+    assert (outputs("b"), servers.billed()) == (["first", "second", "first"], (2, 1))
+    with pytest.raises(UserError, match=f"the answers of run b are from {first}, and"):
+        distill("c", reuse=["b"])
+    monkeypatch.setenv("LLM_API_BASE", first)
+    distill("d", reuse=["a"])
+    assert servers.billed() == (2, 1)
+    with pytest.raises(UserError, match=f"the answers of run b are from {second}, and"):
+        resume("d", None, Day(reuse=["b"]))
+
+
+@pytest.mark.parametrize(
+    ("backend", "key", "address"),
+    [
+        ("openai-batch", KEY, "https://api.openai.com/v1"),
+        ("openai", KEY, "https://api.openai.com/v1"),
+        ("openai", "", "http://localhost:8000/v1"),
+        ("vllm", KEY, None),
+    ],
+)
+def test_addresses_without_a_setting(
+    monkeypatch: pytest.MonkeyPatch, backend: str, key: str, address: str | None
+) -> None:
+    """Without LLM_API_BASE a run asks OpenAI, live without a key a local server, or none at all."""
+    monkeypatch.setenv("LLM_API_KEY", key)
+    source = write_jsonl(Path("d.jsonl"), [{"prompt": "a"}])
+    spec = Wishes(dataset_name=str(source), backend=backend, model="m").spec(load_settings())
+    assert spec.base_url == address
+
+
+def test_local_answers_are_the_local_engines(servers: Servers) -> None:
+    """Answers of the local engine are not those of a server, whatever the model's name."""
+    source = write_jsonl(Path("d.jsonl"), [{"prompt": question} for question in QUESTIONS])
+    wishes = Wishes(dataset_name=str(source), backend="vllm", model="default", skip_generation=True)
+    start(wishes, None, "local", Day())
+    with pytest.raises(UserError, match="run local are from the local engine, and this run asks"):
+        distill("b", reuse=["local"])
+    assert servers.billed() == (0, 0)
+
+
+def test_by_the_command(servers: Servers, command: Command) -> None:
+    """The command's exit is 1 elsewhere, and 0 with --accept-other-server."""
+    source = write_jsonl(Path("d.jsonl"), [{"prompt": question} for question in QUESTIONS])
+    base = ("distill", "--dataset-name", source, "--sample-size", 0, "--model", "default")
+    assert command(*base, "--run", "r").returncode == 3
+    env = {"LLM_API_BASE": servers.second.base_url}
+    go_on = ("resume", "r", "--retry-failed")
+    assert [
+        command(*go_on, *flag, env=env).returncode for flag in ((), ("--accept-other-server",))
+    ] == [1, 0]
+    reuse = (*base, "--run", "b", "--reuse", "r")
+    done = [command(*reuse, *flag).returncode for flag in ((), ("--accept-other-server",))]
+    assert (done, servers.billed()) == ([1, 0], (2, 1))
