@@ -35,6 +35,7 @@ DAY_OPTIONS = frozenset(
         "max_cost",
         "price_in",
         "price_out",
+        "yes",
     }
 )
 
@@ -96,6 +97,7 @@ def distill(
     max_cost: opt.MaxCost = None,
     price_in: opt.PriceIn = None,
     price_out: opt.PriceOut = None,
+    yes: opt.Yes = False,
 ) -> None:
     """Sample a dataset and have the teacher answer it."""
     _start(Mode.DISTILL, locals())
@@ -138,6 +140,7 @@ def augment(
     max_cost: opt.MaxCost = None,
     price_in: opt.PriceIn = None,
     price_out: opt.PriceOut = None,
+    yes: opt.Yes = False,
 ) -> None:
     """Have the teacher write variants of high-quality samples, then answer all of them."""
     _start(Mode.AUGMENT, locals())
@@ -163,6 +166,7 @@ def resume(
     max_cost: opt.MaxCost = None,
     price_in: opt.PriceIn = None,
     price_out: opt.PriceOut = None,
+    yes: opt.Yes = False,
 ) -> None:
     """Go on with a run: the newest unfinished one, if none is named."""
     day = _pick(locals(), DAY_OPTIONS)

@@ -41,6 +41,7 @@ class Day:
     max_cost: str | None = None  # USD, as the user wrote it
     price_in: str | None = None  # USD per million tokens
     price_out: str | None = None
+    yes: bool = False
 
     def check(self, backend: str, model: str, base_url: str | None, *, generates: bool) -> None:
         """Raise UserError for what would fail later, before anything is made."""

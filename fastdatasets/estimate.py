@@ -25,6 +25,7 @@ from store.models import Left, Mode, Run
 COUNTED = 20_000  # prompts at most whose tokens are counted; beyond that a sample of so many
 COUNTED_QUICKLY = 2_000
 NOT_KNOWN = "not known"
+LEARNT = "as the results so far tell"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +68,11 @@ class Estimate:
             or self.later_answers
             or self.counted_prompts < self.unique_requests
         )
+
+    @property
+    def is_learnt(self) -> bool:
+        """Whether the run's own answers tell the length of others."""
+        return self.completion_basis == LEARNT
 
     @property
     def volume(self) -> Volume:
@@ -209,7 +215,7 @@ def _projected(total: int, of: int, onto: int) -> int:
 def _basis(learnt: int, with_old: int, answers: int, max_completion_tokens: int) -> str:
     """What the expected completion tokens are taken from."""
     if learnt:
-        return "as the results so far tell"
+        return LEARNT
     if max_completion_tokens == answers:
         return "the limit"
     if not with_old:

@@ -207,7 +207,7 @@ MaxTokensName = Annotated[
     str | None,
     typer.Option(
         help="What the server calls the limit of an answer: max_tokens or max_completion_tokens. "
-        "Default: by model and server.",
+        "Default: by the provider, else max_tokens.",
         rich_help_panel=BATCH,
     ),
 ]
@@ -245,6 +245,14 @@ MaxCost = Annotated[
     typer.Option(
         metavar="USD",
         help="The most that the whole run may cost; then it stops with exit 3.",
+        rich_help_panel=COST,
+    ),
+]
+Yes = Annotated[
+    bool,
+    typer.Option(
+        "--yes",
+        help="Send a run that is dearer than FASTDATASETS_CONFIRM_ABOVE without asking.",
         rich_help_panel=COST,
     ),
 ]

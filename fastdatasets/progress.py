@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Protocol, Self
 
@@ -37,6 +39,10 @@ class RunProgress(backends.Progress, Protocol):
         """Count for the last time, when the run's files are written."""
 
 
+# What is to be said at a look at the store, if anything.
+Remark = Callable[[WorkStore, Status], str | None]
+
+
 class ConsoleProgress:
     """Prints to stderr, and keeps progress.json for those who look from outside.
 
@@ -45,6 +51,7 @@ class ConsoleProgress:
     """
 
     def __init__(self, folder: RunFolder, max_attempts: int) -> None:
+        self.remark: Remark | None = None
         self._folder = folder
         self._max_attempts = max_attempts
         self._file = os.fdopen(os.dup(2), "w", encoding="utf-8", errors="replace")
@@ -78,6 +85,19 @@ class ConsoleProgress:
         """Print one line."""
         self._console.print(line, markup=False)
 
+    def confirm(self, question: str) -> bool:
+        """Ask on the terminal whether to go on; yes where there is nobody to ask."""
+        if sys.stdin is None or not (sys.stdin.isatty() and self._file.isatty()):
+            return True
+        if _is_in_background(sys.stdin.fileno()):
+            return True  # it would be stopped, not asked
+        self._bar.stop()
+        self._file.write(question)
+        self._file.flush()
+        answer = sys.stdin.readline()
+        self._bar.start()
+        return answer.strip().lower() in ("y", "yes")
+
     def look(self, store: WorkStore) -> None:
         """Count what is done, where enough time has passed since the last count."""
         if time.monotonic() >= self._next_look:
@@ -90,6 +110,8 @@ class ConsoleProgress:
         # 'done' is only said by finish: an unnamed resume takes a run for done by this file.
         self._folder.write_progress(replace(status, state=State.INCOMPLETE))
         self._show(status)
+        if self.remark is not None and (line := self.remark(store, status)):
+            self.say(line)
         took = time.monotonic() - began
         self._next_look = time.monotonic() + max(LOOK_SECONDS, SHARE * took)
         return status
@@ -119,3 +141,11 @@ class ConsoleProgress:
             left = f", {counts.pending / rate:.0f} s left" if rate else ""
             self.say(f"{counts.done} of {counts.total} answered, {text}{left}")
             self._next_line = time.monotonic() + LINE_SECONDS
+
+
+def _is_in_background(terminal: int) -> bool:
+    """Whether a shell has put this process into the background of its terminal."""
+    try:
+        return os.tcgetpgrp(terminal) != os.getpgrp()
+    except OSError:  # not the terminal that controls us
+        return False

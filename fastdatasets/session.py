@@ -11,11 +11,10 @@ import duckdb
 
 from backends import Backend
 from fastdatasets.address import settle_address
+from fastdatasets.costs import SecondEstimate, open_costs
 from fastdatasets.day import Day
-from fastdatasets.estimate import COUNTED_QUICKLY, Estimate, expected, one_line
 from fastdatasets.export import Exported, export, parse_formats
 from fastdatasets.pipeline import go_on
-from fastdatasets.prices import parse_price
 from fastdatasets.progress import ConsoleProgress
 from fastdatasets.reuse import EarlierRun, check_same_server, find_earlier
 from fastdatasets.runs import (
@@ -28,7 +27,6 @@ from fastdatasets.runs import (
     opened,
 )
 from fastdatasets.settings import Settings, load_settings
-from fastdatasets.tokens import counter_for
 from fastdatasets.wishes import Wishes, writable
 from store import RunFolder, Unfinished, UserError, WorkStore
 from store.models import ExportOptions, FailureKind, Mode, Run, Status
@@ -241,15 +239,16 @@ def _work(
 ) -> Outcome:
     _apply_limit(folder, store, progress)
     run = store.run()
-    is_new = store.sampling() is None
     price = day.price(run.backend, run.model, run.base_url, generates=not run.skip_generation)
     if price is not None:
         store.set_price(price)
+    if run.backend != "vllm":
+        progress.remark = SecondEstimate(day)
 
     def make_backend(run: Run) -> Backend:
         backend = day.backend(run, settings, folder)
-        if is_new and run.backend != "vllm" and store.has_pending(day.max_attempts):
-            progress.say(one_line(_expected(store, run, day), run.backend))
+        if run.backend != "vllm":
+            open_costs(folder, store, progress, day, settings)
         return backend
 
     try:
@@ -279,18 +278,6 @@ def _apply_limit(folder: RunFolder, store: WorkStore, progress: ConsoleProgress)
     progress.say(
         f"a changed limit makes other requests: {applied.asked} questions are asked with at most "
         f"{applied.max_tokens} tokens{kept}"
-    )
-
-
-def _expected(store: WorkStore, run: Run, day: Day) -> Estimate:
-    """What is left to buy, without what takes seconds to count."""
-    return expected(
-        store,
-        run,
-        counter_for(run.model, quick=True),
-        max_attempts=day.max_attempts,
-        prompts=COUNTED_QUICKLY,
-        price=parse_price(day.price_in, day.price_out),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from decimal import Decimal
 from pathlib import Path
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
@@ -33,6 +34,7 @@ class Settings(BaseSettings):
     hf_endpoint: str | None = None
     hf_token: SecretStr | None = None
 
+    fastdatasets_confirm_above: Decimal = Field(default=Decimal(25), ge=0)
     fastdatasets_output_dir: Path = Path("output")
     fastdatasets_timeout_seconds: float = Field(default=600.0, gt=0)
     fastdatasets_poll_seconds: float = Field(default=60.0, ge=0)

@@ -58,6 +58,7 @@ class Event(StrEnum):
     LIMIT_CHANGED = "limit_changed"  # from here on an answer may have so many tokens
     MOVED = "moved"  # from here on another server is asked
     OTHER_SERVERS = "other_servers"  # answers that they gave earlier runs may be taken
+    ESTIMATED = "estimated"  # it was said what its first answers tell of the rest
 
 
 class State(StrEnum):
@@ -265,6 +266,24 @@ class Left:
     completion_tokens: int
     max_completion_tokens: int
     answers_planned: int
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """Answers that are still to come, in flight included, and the tokens they should take.
+
+    learnt: of the requests, those whose answer's length the results tell.
+    """
+
+    requests: int
+    learnt: int
+    prompt_tokens: int
+    completion_tokens: int
+
+    @property
+    def is_learnt(self) -> bool:
+        """Whether the tokens are rather what the results tell than a guess."""
+        return 2 * self.learnt > self.requests
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,6 +29,14 @@ SELECT (detail ->> 'max_tokens')::BIGINT FROM events WHERE event = 'limit_change
 -- Where the run went on elsewhere, and whose answers it took over, in the order in which that happened.
 SELECT event, detail FROM events WHERE event IN ('moved', 'other_servers') ORDER BY rowid
 
+-- name: estimated
+SELECT count(*) > 0 FROM events WHERE event = 'estimated'
+
+-- name: has_sent
+-- Whether anything of the run went to a server, or was about to.
+SELECT EXISTS (FROM results WHERE NOT reused) OR EXISTS (FROM failures) OR EXISTS (FROM charges)
+       OR EXISTS (FROM job_events)
+
 -- name: insert_charge
 INSERT INTO charges VALUES ($cost, $reason, (now() AT TIME ZONE 'UTC'))
 
@@ -302,6 +310,20 @@ SELECT count(*),
        coalesce(sum(coalesce(max_tokens, 4096)), 0)::BIGINT,
        (SELECT count(*) FROM asks WHERE stage = 'answer')
 FROM pending_requests($max_attempts) JOIN expected_lengths USING (request_id)
+
+-- name: outlook
+-- Of the stage answer, which is asked last: requests whose answers are still to come, in flight included, those
+-- whose length the results tell, tokens of their prompts at the bytes a token has had so far, and of their answers.
+SELECT count(*), count(*) FILTER (WHERE is_learnt),
+       coalesce(sum(prompt_bytes) * any_value(tokens_a_byte), 0)::BIGINT,
+       coalesce(sum(tokens), 0)::BIGINT
+FROM expected_lengths
+SEMI JOIN (SELECT request_id FROM asks WHERE stage = 'answer') USING (request_id)
+SEMI JOIN (SELECT request_id FROM pending_requests($max_attempts)
+           UNION ALL
+           SELECT request_id FROM requests_in_jobs ANTI JOIN results USING (request_id)) USING (request_id)
+CROSS JOIN (SELECT coalesce(sum(prompt_tokens) / sum(strlen(messages)), 1 / 3) AS tokens_a_byte
+            FROM requests JOIN results USING (request_id) WHERE prompt_tokens IS NOT NULL)
 
 -- name: sample_prompts
 -- Prompts of what is pending. Ids are hashes: the smallest are a random choice, the same each time.

@@ -119,7 +119,7 @@ CREATE TABLE charges (
 
 -- What befell the run as a whole.
 CREATE TABLE events (
-    event  VARCHAR NOT NULL CHECK (event IN ('sampled', 'retry_failed', 'stopped', 'priced', 'limit_changed', 'moved', 'other_servers')),
+    event  VARCHAR NOT NULL CHECK (event IN ('sampled', 'retry_failed', 'stopped', 'priced', 'limit_changed', 'moved', 'other_servers', 'estimated')),
     happened_at TIMESTAMP NOT NULL,
     detail JSON NOT NULL
 );

@@ -28,6 +28,7 @@ from store.models import (
     Failure,
     FailureKind,
     Left,
+    Outlook,
     Request,
     Result,
     Row,
@@ -312,6 +313,10 @@ class WorkStore:
         """What is pending, and how long its answers are expected to be."""
         return Left(*self.database.row("left", max_attempts=max_attempts))
 
+    def outlook(self, max_attempts: int) -> Outlook:
+        """What the answers that are still to come should take, as the results so far tell."""
+        return Outlook(*self.database.row("outlook", max_attempts=max_attempts))
+
     def sample_prompts(self, max_attempts: int, prompts: int) -> Iterator[list[dict[str, Any]]]:
         """The messages of so many pending requests, chosen at random, the same each time."""
         reader = self.connection.cursor().execute(
@@ -398,6 +403,24 @@ class WorkStore:
         """Note what tokens cost from now on."""
         if current_price(self.database) != price:
             self._event(Event.PRICED, price)
+
+    def price(self) -> Price | None:
+        """What tokens cost now, None where that is not known."""
+        return current_price(self.database)
+
+    def has_sent(self) -> bool:
+        """Whether anything of the run went to a server, as far as is stored, or was about to."""
+        (sent,) = self.database.row("has_sent")
+        return bool(sent)
+
+    def is_estimated(self) -> bool:
+        """Whether note_estimate was called for this run."""
+        (estimated,) = self.database.row("estimated")
+        return bool(estimated)
+
+    def note_estimate(self) -> None:
+        """Note that the user was told what the run's answers tell of the rest."""
+        self._event(Event.ESTIMATED, {})
 
     def add_charge(self, cost: int, reason: Charge) -> None:
         """Note what live requests cost, or may cost, beside their results; picodollars."""

@@ -31,6 +31,7 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         if name.startswith(OURS) or name in NAMES:
             monkeypatch.delenv(name)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("FASTDATASETS_CONFIRM_ABOVE", "0")  # else it would ask under pytest -s
     monkeypatch.chdir(tmp_path)
 
 

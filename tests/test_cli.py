@@ -76,6 +76,14 @@ def test_underscores_and_hyphens(command: Command, tmp_path: Path) -> None:
         (["distill", "--bogus"], "No such option: --bogus (see --help)"),
         (["distill", "--dataset-name", "d.jsonl", "--formats", "xml"], "unknown format 'xml'"),
         (["distill", "--dataset-name", "d.jsonl", "--backend", "x"], "unknown backend 'x'"),
+        (
+            ["distill", "--dataset-name", "d.jsonl", "--sample-size", "-1"],
+            "--sample-size -1: 0 or more is expected; 0 means all rows",
+        ),
+        (
+            ["augment", "--high-quality-file", "d.jsonl", "--sample-size=-1"],
+            "--sample-size -1: 0 or more is expected; 0 means all rows",
+        ),
         (["distill", "--dataset-name", "d.jsonl", "--engine-arg", "x"], "KEY=VALUE is expected"),
         (["status"], "there is no run in output/ yet"),
         (["resume", "r"], "no run 'r', nor output/r; runs in output/: none"),
@@ -107,6 +115,21 @@ def test_bad_setting(command: Command) -> None:
         "fastdatasets: DEFAULT_SAMPLE_SIZE='many' in the environment or .env: Input should be a "
         "valid integer, unable to parse string as an integer\n",
     )
+
+
+def test_sample_size_below_0(command: Command, tmp_path: Path) -> None:
+    """A setting below 0 is the user's mistake where it would be used, and nowhere else."""
+    source = write_jsonl(tmp_path / "d.jsonl", [{"prompt": "a", "answer": "b"}])
+    base = ("--dataset-name", source, "--skip-generation", "--run")
+    env = {"DEFAULT_SAMPLE_SIZE": "-1"}
+    done = command("distill", *base, "r", env=env)
+    assert (done.returncode, done.stdout, done.stderr) == (
+        1,
+        "",
+        "fastdatasets: DEFAULT_SAMPLE_SIZE -1: 0 or more is expected; 0 means all rows\n",
+    )
+    assert not (tmp_path / "output").exists()
+    assert command("distill", *base, "r", "--sample-size", 0, env=env).returncode == 0
 
 
 def test_settings_of_the_guide(command: Command, tmp_path: Path) -> None:

@@ -15,6 +15,8 @@ import pytest
 
 import fastdatasets
 from fastdatasets.settings import Settings
+from fastdatasets.wishes import Wishes
+from store import UserError
 from tests.conftest import Command, write_jsonl
 from tests.llmserver import LLMServer
 
@@ -92,6 +94,24 @@ def test_old_command_lines(arguments: tuple[str, ...], rows: int, files: int) ->
     (distilled,) = Path("output").glob("*/distilled.json")
     assert re.fullmatch(r"\d{8}_\d{6}", distilled.parent.name)
     assert len(json.loads(distilled.read_text("utf-8"))) == rows
+
+
+def test_old_script_takes_no_sample_below_0(server: LLMServer) -> None:
+    """The script says that 0 means all rows, and asks nothing."""
+    make_datasets()
+    done = script(*OLD, "--sample_size", "-1")
+    assert (done.returncode, done.stderr, server.requests_log) == (
+        1,
+        "fastdatasets: --sample-size -1: 0 or more is expected; 0 means all rows\n",
+        [],
+    )
+
+
+def test_python_takes_no_sample_below_0() -> None:
+    """From Python the same is a UserError."""
+    source = write_jsonl(Path("d.jsonl"), [{"prompt": "a"}])
+    with pytest.raises(UserError, match="--sample-size -1: 0 or more is expected; 0 means all"):
+        fastdatasets.distill(Wishes(dataset_name=str(source), model="m", sample_size=-1))
 
 
 def test_generation_settings_reach_the_server(server: LLMServer) -> None:

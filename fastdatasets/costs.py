@@ -1,0 +1,96 @@
+"""What a run with a server says of its cost: before it asks, and when answers tell more."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+from fastdatasets.day import Day
+from fastdatasets.estimate import COUNTED_QUICKLY, Estimate, expected, one_line
+from fastdatasets.prices import parse_price, usd
+from fastdatasets.progress import ConsoleProgress
+from fastdatasets.settings import Settings
+from fastdatasets.tokens import counter_for
+from store import RunFolder, Unfinished, WorkStore
+from store.models import Status
+from store.money import Usage, dollars
+
+ANSWERS_TO_LEARN_FROM = 20  # as in the view expected_lengths
+
+
+def open_costs(
+    folder: RunFolder, store: WorkStore, progress: ConsoleProgress, day: Day, settings: Settings
+) -> None:
+    """Say what a run of which nothing was sent is about to buy; ask on a terminal where it is dear.
+
+    Raises Unfinished where the user does not want it.
+    """
+    if store.has_sent() or not store.has_pending(day.max_attempts):
+        return
+    run = store.run()
+    found = expected(
+        store,
+        run,
+        counter_for(run.model, quick=True),  # without what takes seconds
+        max_attempts=day.max_attempts,
+        prompts=COUNTED_QUICKLY,
+        price=parse_price(day.price_in, day.price_out),
+    )
+    progress.say(one_line(found, run.backend))
+    if found.is_learnt:
+        store.note_estimate()
+    cost, limit = _cost(found, run.backend, day), settings.fastdatasets_confirm_above
+    if day.yes or cost is None or not 0 < limit < cost:
+        return
+    if not progress.confirm(
+        f"{usd(cost)} are more than FASTDATASETS_CONFIRM_ABOVE ({limit:f}). Send it? [y/N] "
+    ):
+        raise Unfinished(
+            f"nothing was sent. 'fastdatasets resume {folder.path} --yes' sends it: with --max-cost "
+            "up to so many USD, with a smaller --max-output-tokens for less. A smaller "
+            "--sample-size makes another run"
+        )
+
+
+def _cost(found: Estimate, backend: str, day: Day) -> Decimal | None:
+    """USD that a run should cost; at most, where no answer's length is known; None: no price."""
+    offer = found.offer(backend)
+    cost = offer.max_cost if offer.expected_cost is None else offer.expected_cost
+    budget = day.budget()
+    return cost if cost is None or budget is None else min(cost, dollars(budget))
+
+
+class SecondEstimate:
+    """A line that is said once a run, when there are enough answers to tell what the rest costs."""
+
+    def __init__(self, day: Day) -> None:
+        self._day = day
+        self._is_over = False
+
+    def __call__(self, store: WorkStore, status: Status) -> str | None:
+        """Give the line where it is time for it; called at every look at the store."""
+        counts = status.requests
+        is_time = counts.done >= ANSWERS_TO_LEARN_FROM and counts.pending + counts.in_flight > 0
+        if self._is_over or not is_time or not store.has_sent():
+            return None
+        if store.is_estimated():
+            self._is_over = True
+            return None
+        outlook = store.outlook(self._day.max_attempts)
+        if not outlook.is_learnt:
+            return None
+        self._is_over = True
+        store.note_estimate()
+        line = (
+            f"{counts.done} answers tell: {outlook.requests} more will take about "
+            f"{outlook.prompt_tokens} prompt and {outlook.completion_tokens} completion tokens"
+        )
+        price, spent, budget = store.price(), status.cost.spent, self._day.budget()
+        if price is None or spent is None:
+            return line
+        usage = Usage(outlook.prompt_tokens, 0, outlook.completion_tokens)
+        total = spent + dollars(price.rates.cost(usage))
+        line += f"; {usd(spent)} spent, {usd(total)} expected in all"
+        if budget is None:
+            return line
+        fits = "within" if total <= dollars(budget) else "more than"
+        return f"{line}, {fits} --max-cost {Decimal(self._day.max_cost or 0):f}"
