@@ -45,8 +45,8 @@ def open_costs(
         f"{usd(cost)} are more than FASTDATASETS_CONFIRM_ABOVE ({limit:f}). Send it? [y/N] "
     ):
         raise Unfinished(
-            f"nothing was sent. 'fastdatasets resume {folder.path} --yes' sends it: with --max-cost "
-            "up to so many USD, with a smaller --max-output-tokens for less. A smaller "
+            f"nothing was sent. 'fastdatasets resume {folder.path} --yes' sends it: with "
+            "--max-cost up to so many USD, with a smaller --max-output-tokens for less. A smaller "
             "--sample-size makes another run"
         )
 
