@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from backends.batch_api import RemoteBatch
@@ -192,7 +193,7 @@ class Collecting:
             raise
         reach(KillPoint.DOWNLOADED)
         counts = Collected()
-        reader = LineReader(counts)
+        reader = LineReader(counts, partial(self._desk.journal.bounds, job))
 
         def read() -> Pages:
             for path, is_output in files:

@@ -1,25 +1,28 @@
 """Reading the lines of a batch's output and error files.
 
 msgspec decodes a line into just the fields that are kept, and lines end at a newline byte only:
-answers may hold U+2028. What msgspec refuses (lone surrogates, invalid UTF-8) is parsed again
-leniently, and what is no JSON at all is counted: no line is passed over in silence, as by a reader
-that skips errors.
+answers may hold U+2028. What msgspec refuses (lone surrogates, numbers out of range, deep nesting)
+is parsed again leniently, and what is no JSON at all is counted: no line is passed over in silence,
+as by a reader that skips errors.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from backends.completion import leniently, read_completion
+from backends.completion import read_completion
 from backends.errors import Trouble, Verdict, code_and_words, failure_of, verdict_of
+from backends.lenient_json import UNREADABLE, decode_leniently, leniently, whole_number
 from store.journal import Collected
 from store.models import Failure, FailureKind, Result
+from store.money import Bounds
 
 CHUNK_BYTES = 24 << 20  # of lines stored at a time
 
@@ -27,12 +30,11 @@ CHUNK_BYTES = 24 << 20  # of lines stored at a time
 UNATTEMPTED = {"batch_expired", "batch_cancelled", "batch_canceled"}
 
 _UUID = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
-_OURS = re.compile(rf"\A{_UUID}\Z")
 _ID_IN_BROKEN_LINE = re.compile(rf'"custom_id"\s*:\s*"({_UUID})"')
 
 
 class _Response(msgspec.Struct):
-    status_code: int | None = None
+    status_code: Any = None
     body: msgspec.Raw = msgspec.Raw(b"null")
 
 
@@ -42,20 +44,26 @@ class _Line(msgspec.Struct):
     error: Any = None
 
 
-_decode_line = msgspec.json.Decoder(_Line, strict=False).decode
+_decode_line = msgspec.json.Decoder(_Line).decode
 
 
-@dataclass(slots=True)
+@dataclass
 class LineReader:
     """Reads files of one batch; what only it sees is counted into counts.
 
+    load_bounds: gives what bounds the usage of the job's requests, by their ids; called once.
     stop: the first error that concerns every request; such lines use no attempt.
     """
 
     counts: Collected
+    load_bounds: Callable[[], Mapping[str, Bounds]]
     stop: str | None = None
     untried: list[str] = field(default_factory=list)  # ids of lines that say 'not attempted'
     broken_without_id: bool = False  # of the output file: some answer is lost in it
+
+    @cached_property
+    def _bounds(self) -> Mapping[str, Bounds]:
+        return self.load_bounds()
 
     def read(self, path: Path, *, is_output: bool) -> Iterator[tuple[list[Result], list[Failure]]]:
         """Results and failures, a few thousand lines at a time."""
@@ -83,35 +91,38 @@ class LineReader:
             return
         if outcome.usage is None:
             self.counts.untold += 1
+            self.counts.unsure += self._bounds[outcome.request_id].most
         else:
             self.counts.usage += outcome.usage
 
     def _outcome(self, raw: bytes, *, is_output: bool) -> Result | Failure | None:
         try:
             line = _decode_line(raw)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except UNREADABLE:
             try:
                 line = _decode_line(leniently(raw))
-            except (msgspec.MsgspecError, ValueError):
+            except UNREADABLE:
                 return self._broken(raw, is_output=is_output)
-        if not _OURS.match(line.custom_id):
+        bounds = self._bounds.get(line.custom_id)
+        if bounds is None:
             self.counts.foreign += 1
             return None
         if line.response is None:
             return self._without_response(line)
-        status = line.response.status_code
+        body = bytes(line.response.body)
+        status = whole_number(line.response.status_code)
         if status is None:  # left out by some servers beside a whole answer
-            status = 200 if b'"choices"' in bytes(line.response.body) else 0
+            status = 200 if b'"choices"' in body else 0
         if 200 <= status < 300:
-            return read_completion(line.custom_id, bytes(line.response.body))
-        return self._http_error(line, status, line.response.body)
+            return read_completion(line.custom_id, body, bounds)
+        return self._http_error(line, status, body)
 
     def _broken(self, raw: bytes, *, is_output: bool) -> Failure | None:
         """A line that is no JSON. In the output file it was an answer: not bought again."""
         self.counts.broken += 1
         found = _ID_IN_BROKEN_LINE.search(raw.decode("utf-8", "replace"))
-        if found is None:
-            self.broken_without_id = self.broken_without_id or is_output
+        if found is None or found[1] not in self._bounds:
+            self.broken_without_id = self.broken_without_id or (is_output and found is None)
             return None
         return Failure(
             found[1],
@@ -133,7 +144,7 @@ class LineReader:
             verdict = Verdict.UNKNOWN  # a time-out, a worker that died
         return self._failed(line.custom_id, Trouble(verdict, words, code=code))
 
-    def _http_error(self, line: _Line, status: int, body: msgspec.Raw) -> Failure | None:
+    def _http_error(self, line: _Line, status: int, body: bytes) -> Failure | None:
         code, words = code_and_words(_decoded(body))
         if not words:
             code, words = code_and_words(line.error)
@@ -152,8 +163,8 @@ class LineReader:
         return failure_of(request_id, trouble)
 
 
-def _decoded(body: msgspec.Raw) -> object:
+def _decoded(body: bytes) -> object:
     try:
-        return msgspec.json.decode(body)
-    except (msgspec.MsgspecError, RecursionError):
-        return bytes(body).decode("utf-8", "replace")
+        return decode_leniently(body)
+    except ValueError:
+        return body.decode("utf-8", "replace")

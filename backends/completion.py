@@ -1,57 +1,77 @@
-"""Reading a chat completion's body: the answer, its reasoning, its tokens, or why there is none."""
+"""Reading a chat completion's body: the answer, its reasoning, its usage, or why there is none.
+
+A body was paid for, so its text is kept whatever else a server put into it. What is usual is
+decoded at once into the fields that are kept; of anything else the usable fields are taken.
+"""
 
 from __future__ import annotations
 
-import json
-import re
 from typing import Any
 
 import msgspec
 
+from backends.lenient_json import UNREADABLE, decode_leniently, whole_number
 from backends.reasoning import split_think
 from store.models import Failure, FailureKind, Result
-from store.money import Usage
+from store.money import Bounds, Usage
 
-_SURROGATE = re.compile("[\ud800-\udfff]")
+
+class _Details(msgspec.Struct):
+    cached_tokens: int | None = None
+
+
+class _Usage(msgspec.Struct):
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    prompt_tokens_details: _Details | None = None
 
 
 class _Message(msgspec.Struct):
-    # What is beside the answer is taken as it comes: an odd field must not cost a paid answer.
-    content: str | list[Any] | None = None
-    reasoning: Any = None
-    reasoning_content: Any = None
-    refusal: Any = None
+    content: str | None = None
+    reasoning: str | None = None
+    reasoning_content: str | None = None
+    refusal: str | None = None
 
 
 class _Choice(msgspec.Struct):
     message: _Message
-    finish_reason: Any = None
+    finish_reason: str | None = None
 
 
 class _Completion(msgspec.Struct):
     choices: list[_Choice]
-    usage: Any = None
+    usage: _Usage | None = None
 
 
-_decode_completion = msgspec.json.Decoder(_Completion, strict=False).decode
+_decode_completion = msgspec.json.Decoder(_Completion).decode
 
 
-def read_completion(request_id: str, body: bytes) -> Result | Failure:
-    """A 2xx body was paid for: whatever is in it, it is never bought again by itself."""
+def read_completion(request_id: str, body: bytes, bounds: Bounds) -> Result | Failure:
+    """A 2xx body was paid for: whatever is in it, it is never bought again by itself.
+
+    A usage that bounds do not allow is taken for none.
+    """
     try:
-        completion = _completion(body)
-        choice = completion.choices[0]
-    except (msgspec.MsgspecError, ValueError, IndexError):
-        return _unusable(request_id, "the answer is no chat completion", body)
+        completion = _decode_completion(body)
+    except UNREADABLE:
+        completion = _picked(_decoded(body))
+    if not completion.choices:
+        return Failure(
+            request_id,
+            FailureKind.UNUSABLE,
+            "the answer is no chat completion",
+            retryable=False,
+            text=body.decode("utf-8", "replace"),
+            answered=True,
+            usage=_usage(completion, bounds, has_text=False),
+        )
+    choice = completion.choices[0]
     message = choice.message
-    usage = completion.usage if isinstance(completion.usage, dict) else {}
-    details = usage.get("prompt_tokens_details")
-    prompt_tokens = _int(usage.get("prompt_tokens"))
-    completion_tokens = _int(usage.get("completion_tokens"))
-    cached_tokens = _int(details.get("cached_tokens")) if isinstance(details, dict) else None
+    text, reasoning = message.content or "", message.reasoning or message.reasoning_content
+    usage = _usage(completion, bounds, has_text=bool(text or reasoning or message.refusal))
     refused = None
-    if message.content is None and _str(message.refusal):
-        refused = str(message.refusal), "refusal"
+    if message.content is None and message.refusal:
+        refused = message.refusal, "refusal"
     elif choice.finish_reason == "content_filter":
         refused = "a content filter cut the answer off", "content_filter"
     if refused is not None:
@@ -61,61 +81,76 @@ def read_completion(request_id: str, body: bytes) -> Result | Failure:
             refused[0],
             retryable=False,
             code=refused[1],
+            text=message.content,
             answered=True,
-            usage=Usage.told(prompt_tokens, cached_tokens, completion_tokens),
+            usage=usage,
         )
-    text = _text(message.content)
-    reasoning = _str(message.reasoning) or _str(message.reasoning_content)
-    if reasoning is None:
+    if not reasoning:
         reasoning, text = split_think(text)
+    finish_reason = choice.finish_reason or "stop"
+    if usage is None:
+        return Result(request_id, text, reasoning, finish_reason)
+    cached = usage.cached if _cached(completion.usage) is not None else None
     return Result(
-        request_id,
-        text,
-        reasoning,
-        _str(choice.finish_reason) or "stop",
-        prompt_tokens,
-        completion_tokens,
-        cached_tokens,
+        request_id, text, reasoning, finish_reason, usage.prompt, usage.completion, cached
     )
 
 
-def _str(value: object) -> str | None:
-    return value if isinstance(value, str) and value else None
+def _usage(completion: _Completion, bounds: Bounds, *, has_text: bool) -> Usage | None:
+    """What the server counted, None where it did not, or cannot have."""
+    told = completion.usage
+    if told is None:
+        return None
+    usage = Usage.told(told.prompt_tokens, _cached(told), told.completion_tokens)
+    return usage if usage and bounds.allow(usage, has_text=has_text) else None
 
 
-def _int(value: object) -> int | None:
-    return value if isinstance(value, int) else None
+def _cached(usage: _Usage | None) -> int | None:
+    details = usage.prompt_tokens_details if usage else None
+    return details.cached_tokens if details else None
 
 
-def _completion(body: bytes) -> _Completion:
+def _decoded(body: bytes) -> Any:
     try:
-        if body.lstrip().startswith(b'"'):  # some servers put the body in as a string
-            body = msgspec.json.decode(body, type=str).encode()
-        return _decode_completion(body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return _decode_completion(leniently(body))
+        return decode_leniently(body)
+    except ValueError:
+        return None
 
 
-def _text(content: str | list[Any] | None) -> str:
-    if isinstance(content, list):
-        parts = (part.get("text") for part in content if isinstance(part, dict))
-        return "".join(part for part in parts if isinstance(part, str))
-    return content or ""
-
-
-def _unusable(request_id: str, message: str, body: bytes) -> Failure:
-    return Failure(
-        request_id,
-        FailureKind.UNUSABLE,
-        message,
-        retryable=False,
-        text=body.decode("utf-8", "replace"),
-        answered=True,
+def _picked(body: Any) -> _Completion:
+    """The usable fields of an odd body; without choices where there is no message."""
+    usage = _dict(_dict(body).get("usage"))
+    details = _dict(usage.get("prompt_tokens_details"))
+    picked = _Completion(
+        [],
+        _Usage(
+            whole_number(usage.get("prompt_tokens")),
+            whole_number(usage.get("completion_tokens")),
+            _Details(whole_number(details.get("cached_tokens"))),
+        ),
     )
+    choices = _dict(body).get("choices")
+    choice = _dict(choices[0]) if isinstance(choices, list) and choices else {}
+    message = choice.get("message")
+    content = _dict(message).get("content")
+    if isinstance(message, dict) and (content is None or (content := _text(content)) is not None):
+        others = (message.get(name) for name in ("reasoning", "reasoning_content", "refusal"))
+        read = _Message(content, *map(_str, others))
+        picked.choices.append(_Choice(read, _str(choice.get("finish_reason"))))
+    return picked
 
 
-def leniently(raw: bytes) -> bytes:
-    """JSON with replacement characters for what no text can hold; raises ValueError."""
-    value = json.loads(raw.decode("utf-8", "replace"))
-    text = json.dumps(value, ensure_ascii=False)
-    return _SURROGATE.sub("\N{REPLACEMENT CHARACTER}", text).encode()
+def _dict(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _str(value: Any) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _text(content: Any) -> str | None:
+    """A message's text, given as such or in parts; None where it is neither."""
+    if isinstance(content, list):
+        parts = (_str(_dict(part).get("text")) for part in content)
+        return "".join(part for part in parts if part)
+    return _str(_dict(content).get("text")) if isinstance(content, dict) else _str(content)

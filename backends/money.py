@@ -6,12 +6,10 @@ import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import msgspec
-
 from store import Unfinished, WorkStore
 from store.journal import UNLIMITED
 from store.models import Failure, Request, Result
-from store.money import FREE, MOST_TOKENS, Charge, Rates, Usage, dollars
+from store.money import FREE, Charge, Rates, Usage, dollars
 
 IN_FLIGHT = 256  # requests at most whose fate a death may leave unknown, where the budget allows
 ROOM_SECONDS = 0.05  # between two looks for room
@@ -102,8 +100,7 @@ class Purse:
             raise out_of_money(self._max_cost, self._rates, max_attempts, self._store)
 
     def _worst(self, request: Request) -> int:
-        prompt = len(msgspec.json.encode(request.messages))
-        return self._rates.worst(prompt, int(request.params.get("max_tokens", MOST_TOKENS)))
+        return self._rates.cost(request.bounds.most)
 
 
 def out_of_money(max_cost: int, rates: Rates, max_attempts: int, store: WorkStore) -> Unfinished:

@@ -176,7 +176,7 @@ class _Crew:
                     return failure_of(request.request_id, trouble)
             else:
                 self._holds = 0
-                outcome = read_completion(request.request_id, body)
+                outcome = read_completion(request.request_id, body, request.bounds)
                 self._purse.answered(request, outcome)
                 self._found.append(outcome)
                 return None

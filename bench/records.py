@@ -24,6 +24,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -196,7 +197,7 @@ def our_collect(folder: Path, n: int) -> None:
         jobs = store.journal.jobs()
         for file in sorted((folder / "outputs").glob("*.jsonl")):
             job, counts = jobs[file.stem], Collected()
-            reader = LineReader(counts)
+            reader = LineReader(counts, partial(store.journal.bounds, job))
             plain = store.journal.collect_plain(job, "openai-batch", file, counts)
             pages = iter(()) if plain else reader.read(file, is_output=True)
             store.journal.collect(job, "batch", "openai-batch", pages, counts, list)

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from store.money import Rates, Usage
+from store.money import Bounds, Rates, Usage
 
 
 class JobEvent(StrEnum):
@@ -86,7 +86,8 @@ class Job:
     closed_as: str | None = None
     batches: dict[str, Batch] = field(default_factory=dict)
     usage: Usage = field(default_factory=Usage)  # billed by all its batches
-    untold: int = 0  # answers that were billed we do not know how much
+    unsure: Usage = field(default_factory=Usage)  # at most, of answers whose usage is not known
+    untold: int = 0  # lines that are missing or broken: billed we do not know how much
     answers: int = 0  # of all its batches
     failures: int = 0  # likewise: failed attempts
 
@@ -96,11 +97,16 @@ class Job:
         unsent = self.state in (JobState.PLANNED, JobState.UPLOADED, JobState.UNKNOWN)
         if unsent or (self.closed_as == "forgotten" and not self.batches):
             going += 1  # it is about to be sent, or may have been
-        return rates.worst(self.prompt_bytes, self.max_tokens) * going
+        return rates.cost(self._bounds.most) * going
 
     def untold_cost(self, rates: Rates) -> int:
         """Picodollars at most of answers that were billed we do not know how much."""
-        return rates.worst(self.prompt_bytes, self.max_tokens) * self.untold // self.requests
+        of_lines = rates.cost(self._bounds.most) * self.untold // self.requests
+        return rates.cost(self.unsure) + of_lines
+
+    @property
+    def _bounds(self) -> Bounds:
+        return Bounds(self.prompt_bytes, self.max_tokens, self.requests)
 
     @property
     def is_unsent(self) -> bool:
@@ -171,7 +177,8 @@ class Job:
                 self.usage += msgspec.convert(detail["usage"], Usage)
                 self.answers += detail["results"]
                 self.failures += detail["failures"] + detail["missing"]
-                self.untold += detail["untold"] + detail["broken"] + detail["missing"]
+                self.unsure += msgspec.convert(detail["unsure"], Usage)
+                self.untold += detail["broken"] + detail["missing"]
             case _:
                 pass
         states = {known.state for known in self.batches.values()}

@@ -16,7 +16,7 @@ import pyarrow as pa
 from store.errors import UserError
 from store.jobs import Job, JobEvent, JobState, fold
 from store.models import Failure, Result
-from store.money import FREE, Rates, Usage, rate_parameters
+from store.money import FREE, Bounds, Rates, Usage, rate_parameters
 from store.queries import QUERIES
 from store.rows import (
     BODY_SCHEMA,
@@ -58,8 +58,9 @@ class Collected:
     foreign: int = 0  # ids that are not the job's
     broken: int = 0  # lines that are not whole JSON
     missing: int = 0  # requests without any line
-    untold: int = 0  # answers without their usage
+    untold: int = 0  # answers without their usage, or with one that cannot be
     usage: Usage = field(default_factory=Usage)  # billed for all lines that tell, kept or not
+    unsure: Usage = field(default_factory=Usage)  # at most, billed for the answers without
 
 
 class _NotPlainError(Exception):
@@ -203,6 +204,11 @@ class Journal:
         """Whether the run has any answer yet."""
         return bool(self._db.row("any_result")[0])
 
+    def bounds(self, job: Job) -> dict[str, Bounds]:
+        """What bounds the usage of each of a job's requests, by its id."""
+        rows = self._db.rows("job_bounds", job_id=job.job_id)
+        return {request_id: Bounds(*bounds) for request_id, *bounds in rows}
+
     def collect(
         self,
         job: Job,
@@ -331,7 +337,6 @@ class Journal:
         if not results:
             return
         with self._db.incoming(each_once(table_of(results, RESULT_SCHEMA))):
-            (foreign,) = self._db.row("count_foreign", job_id=job.job_id)
             (stored,) = self._db.row(
                 "insert_job_results",
                 job_id=job.job_id,
@@ -339,17 +344,14 @@ class Journal:
                 **rate_parameters(job.rates),
             )
         counts.results += stored
-        counts.foreign += foreign
-        counts.duplicates += len(results) - foreign - stored
+        counts.duplicates += len(results) - stored
 
     def _insert_failures(self, job: Job, failures: Sequence[Failure], counts: Collected) -> None:
         if not failures:
             return
         with self._db.incoming(each_once(table_of(failures, FAILURE_SCHEMA))):
-            (foreign,) = self._db.row("count_foreign", job_id=job.job_id)
             (stored,) = self._db.row("insert_job_failures", job_id=job.job_id, round=job.round)
         counts.failures += stored
-        counts.foreign += foreign
 
     def _insert(
         self, job_id: str, event: JobEvent, batch_id: str | None, detail: dict[str, Any]

@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from store.money import Cost, Usage
+from store.money import MOST_TOKENS, Bounds, Cost, Usage
 
 
 class Mode(StrEnum):
@@ -184,6 +184,12 @@ class Request(msgspec.Struct, frozen=True, gc=False):
     request_id: str
     params: dict[str, Any]
     messages: list[dict[str, Any]]
+
+    @property
+    def bounds(self) -> Bounds:
+        """What bounds its usage."""
+        max_tokens = self.params.get("max_tokens") or MOST_TOKENS
+        return Bounds(len(msgspec.json.encode(self.messages)), int(max_tokens))
 
 
 class Result(msgspec.Struct, frozen=True, gc=False):

@@ -54,13 +54,37 @@ class Rates(msgspec.Struct, frozen=True):
         plain = usage.prompt - usage.cached
         return self.input * plain + self.cached * usage.cached + self.output * usage.completion
 
-    def worst(self, prompt_bytes: int, max_tokens: int) -> int:
-        """Picodollars at most: no token is less than a byte of the messages' JSON."""
-        return self.input * prompt_bytes + self.output * max_tokens
-
 
 FREE = Rates(0, 0, 0)
 MOST_TOKENS = 131_072  # of an answer whose request sets no limit; the macro limit_of has it too
+# Prompt tokens beyond one a byte: servers put a template, often a system prompt, around a prompt.
+# The macro most_prompt_tokens has it too.
+PROMPT_MARGIN = 512
+
+
+class Bounds(msgspec.Struct, frozen=True, gc=False):
+    """What bounds the usage of requests: bytes of their messages' JSON, limits of their answers."""
+
+    prompt_bytes: int
+    max_tokens: int
+    requests: int = 1
+
+    @property
+    def most(self) -> Usage:
+        """The most they can be billed: no token is less than a byte of the messages' JSON."""
+        return Usage(self.prompt_bytes + PROMPT_MARGIN * self.requests, 0, self.max_tokens)
+
+    def allow(self, usage: Usage, *, has_text: bool) -> bool:
+        """Whether a request can have had this usage; a text or reasoning takes a token at least.
+
+        The macro plausible_usage says the same.
+        """
+        most = self.most
+        return (
+            0 < usage.prompt <= most.prompt
+            and 0 <= usage.cached <= usage.prompt
+            and has_text <= usage.completion <= most.completion
+        )
 
 
 def dollars(picodollars: int) -> Decimal:

@@ -41,21 +41,20 @@ SELECT EXISTS (FROM results WHERE NOT reused) OR EXISTS (FROM failures) OR EXIST
 INSERT INTO charges VALUES ($cost, $reason, (now() AT TIME ZONE 'UTC'))
 
 -- name: dearest_request
-SELECT coalesce(max(strlen(messages) * $input + limit_of(params) * $output), 0)::BIGINT
+SELECT coalesce(max(worst_cost(strlen(messages), limit_of(params), $input, $output)), 0)
 FROM requests ANTI JOIN superseded_requests USING (request_id)
 
 -- name: spent_live
 -- Picodollars of results that came without a job, of all charges, and of those that are uncertain.
-SELECT (SELECT coalesce(sum(cost), 0)::BIGINT FROM results WHERE job_id IS NULL),
-       (SELECT coalesce(sum(cost), 0)::BIGINT FROM charges),
-       (SELECT coalesce(sum(cost), 0)::BIGINT FROM charges WHERE reason <> 'failed')
+SELECT (SELECT coalesce(sum(cost), 0) FROM results WHERE job_id IS NULL),
+       (SELECT coalesce(sum(cost), 0) FROM charges),
+       (SELECT coalesce(sum(cost), 0) FROM charges WHERE reason <> 'failed')
 
 -- name: bought_by_stage
 -- Answers by the stage that asked for them, their tokens and picodollars; repeated: what they would have
 -- cost if each ask of the same question had been paid for.
 SELECT stage, count(*), coalesce(sum(prompt_tokens), 0)::BIGINT, coalesce(sum(cached_tokens), 0)::BIGINT,
-       coalesce(sum(completion_tokens), 0)::BIGINT, sum(cost)::BIGINT,
-       coalesce(sum(cost * (asked - 1)), 0)::BIGINT AS repeated
+       coalesce(sum(completion_tokens), 0)::BIGINT, sum(cost), coalesce(sum(cost * (asked - 1)), 0) AS repeated
 FROM results
 JOIN (SELECT request_id, min(stage) AS stage, count(*) AS asked FROM asks GROUP BY request_id) USING (request_id)
 WHERE NOT reused
@@ -64,7 +63,7 @@ ORDER BY min(results.rowid)
 
 -- name: reused_cost
 -- Picodollars that reused answers would have cost.
-SELECT sum(cost_of(prompt_tokens, cached_tokens, completion_tokens, $input, $cached, $output))::BIGINT
+SELECT sum(cost_of(prompt_tokens, cached_tokens, completion_tokens, $input, $cached, $output))
 FROM results WHERE reused
 
 -- name: insert_event
@@ -477,7 +476,7 @@ SELECT max(place), count(*), coalesce(sum(tokens), 0)::BIGINT, coalesce(sum(prom
 FROM (
     SELECT place, tokens, prompt_bytes, max_tokens, row_number() OVER running AS requests,
            sum(bytes) OVER running AS running_bytes, sum(tokens) OVER running AS running_tokens,
-           sum(prompt_bytes * $input + max_tokens * $output) OVER running AS running_cost
+           sum(worst_cost(prompt_bytes, max_tokens, $input, $output)) OVER running AS running_cost
     FROM (FROM queue WHERE place >= $first AND place < $first + $max_requests)
     WINDOW running AS (ORDER BY place)
 )
@@ -487,7 +486,7 @@ WHERE (requests = 1 OR (running_bytes <= $max_bytes AND running_tokens <= $max_t
 -- name: insert_job_requests
 -- In the order of the job's lines.
 INSERT INTO job_requests
-SELECT $job_id, request_id FROM queue WHERE place BETWEEN $first AND $last ORDER BY place
+SELECT $job_id, request_id, prompt_bytes, max_tokens FROM queue WHERE place BETWEEN $first AND $last ORDER BY place
 
 -- name: job_span
 -- Between which rows of requests a job's are, and the different parameters they have.
@@ -517,12 +516,13 @@ ANTI JOIN results USING (request_id)
 
 -- name: insert_plain_results
 -- An output file all of whose lines are answers as they usually are. Fails at the first that is otherwise:
--- a text, its end and its tokens as what they should be, nothing refused, nothing reasoned, our request.
+-- a text, its end and a usage that can be, nothing refused, nothing reasoned, our request.
 INSERT INTO results
 SELECT request_id,
-       CASE WHEN ours AND status_code = 200 AND starts_with(content, '"') AND NOT regexp_matches(content, 'think(>|\\u003[eE])')
+       CASE WHEN status_code = 200 AND starts_with(content, '"') AND NOT regexp_matches(content, 'think(>|\\u003[eE])')
                  AND nothing_else AND finish_reason IN ('stop', 'length')
-                 AND prompt_tokens IS NOT NULL AND completion_tokens IS NOT NULL
+                 AND plausible_usage(prompt_tokens, cached_tokens, completion_tokens, content <> '""',
+                                     prompt_bytes, max_tokens)
             THEN content ->> '$' ELSE error('not plain') END,
        NULL, finish_reason, prompt_tokens, completion_tokens, cached_tokens, $backend,
        cost_of(prompt_tokens, cached_tokens, completion_tokens, $input, $cached, $output), $job_id,
@@ -532,7 +532,9 @@ FROM (
            choice.message.content, choice.finish_reason,
            coalesce(error, choice.message.refusal, choice.message.reasoning,
                     choice.message.reasoning_content) IS NULL AS nothing_else,
-           usage.prompt_tokens, usage.completion_tokens, usage.prompt_tokens_details.cached_tokens
+           plain_count(usage.prompt_tokens) AS prompt_tokens,
+           plain_count(usage.completion_tokens) AS completion_tokens,
+           plain_count(usage.prompt_tokens_details.cached_tokens) AS cached_tokens
     FROM (
         SELECT *, response.body.choices[1] AS choice, response.body.usage AS usage
         FROM read_json($path, format := 'newline_delimited', maximum_object_size := 4194304, columns := {
@@ -541,9 +543,13 @@ FROM (
                 choices STRUCT(
                     message STRUCT(content JSON, refusal JSON, reasoning JSON, reasoning_content JSON),
                     finish_reason VARCHAR)[],
-                usage STRUCT(prompt_tokens BIGINT, completion_tokens BIGINT,
-                             prompt_tokens_details STRUCT(cached_tokens BIGINT))))'})))
-LEFT JOIN (SELECT request_id, true AS ours FROM job_requests WHERE job_id = $job_id) USING (request_id)
+                usage STRUCT(prompt_tokens VARCHAR, completion_tokens VARCHAR,
+                             prompt_tokens_details STRUCT(cached_tokens VARCHAR))))'})))
+LEFT JOIN (SELECT request_id, prompt_bytes, max_tokens FROM job_requests WHERE job_id = $job_id) USING (request_id)
+
+-- name: job_bounds
+-- What bounds the usage of each of a job's requests.
+SELECT request_id::VARCHAR, prompt_bytes, max_tokens FROM job_requests WHERE job_id = $job_id
 
 -- name: count_answered
 -- How many requests of a job have a result.
@@ -561,11 +567,6 @@ SELECT request_id, kind, code, message, retryable, text,
        $round, $job_id, (now() AT TIME ZONE 'UTC')
 FROM (SELECT * REPLACE (request_id::UUID AS request_id) FROM incoming)
 SEMI JOIN (SELECT request_id FROM job_requests WHERE job_id = $job_id) USING (request_id)
-
--- name: count_foreign
-SELECT count(*)
-FROM (SELECT request_id::UUID AS request_id FROM incoming)
-ANTI JOIN (SELECT request_id FROM job_requests WHERE job_id = $job_id) USING (request_id)
 
 -- name: insert_missing
 -- Requests of a job of which its files say nothing; incoming: those of which they say 'untried'.

@@ -89,7 +89,7 @@ CREATE TABLE results (
     completion_tokens BIGINT,
     cached_tokens     BIGINT,
     backend           VARCHAR NOT NULL,
-    cost              BIGINT,             -- picodollars, at the price when it was bought; null: not known
+    cost              HUGEINT,            -- picodollars, at the price when it was bought; null: not known
     job_id            VARCHAR,
     happened_at       TIMESTAMP NOT NULL,
     reused            BOOLEAN NOT NULL    -- taken from an earlier run: it cost nothing in this one
@@ -112,7 +112,7 @@ CREATE TABLE failures (
 -- What live requests cost, or may have cost, beside the results: failed ones that were billed, and at most
 -- those of which no answer came. 'in flight' is what may be lost at any moment, taken back at an orderly end.
 CREATE TABLE charges (
-    cost        BIGINT NOT NULL,          -- picodollars
+    cost        HUGEINT NOT NULL,         -- picodollars
     reason      VARCHAR NOT NULL CHECK (reason IN ('failed', 'unanswered', 'in flight')),
     happened_at TIMESTAMP NOT NULL
 );
@@ -135,8 +135,10 @@ CREATE TABLE job_events (
 );
 
 CREATE TABLE job_requests (
-    job_id     VARCHAR NOT NULL,
-    request_id UUID NOT NULL
+    job_id       VARCHAR NOT NULL,
+    request_id   UUID NOT NULL,
+    prompt_bytes BIGINT NOT NULL,         -- of its messages; with max_tokens: what bounds its usage
+    max_tokens   BIGINT NOT NULL
 );
 
 -- Requests that went with a job that is not closed: not to be sent again. A twin opens it again.
@@ -259,8 +261,25 @@ WHERE refused OR attempts >= max_attempts;
 
 -- Picodollars of tokens at rates, null where those or the tokens are not known.
 CREATE MACRO cost_of(prompt_tokens, cached_tokens, completion_tokens, input, cached, output) AS
-    ((prompt_tokens - coalesce(cached_tokens, 0)) * input + coalesce(cached_tokens, 0) * cached
-     + completion_tokens * output)::BIGINT;
+    (prompt_tokens - coalesce(cached_tokens, 0))::HUGEINT * input + coalesce(cached_tokens, 0)::HUGEINT * cached
+    + completion_tokens::HUGEINT * output;
+
+-- The most tokens that a prompt of so many bytes can be billed; Bounds in store/money.py says why.
+CREATE MACRO most_prompt_tokens(prompt_bytes) AS prompt_bytes + 512;
+
+-- Picodollars that a request can cost at most.
+CREATE MACRO worst_cost(prompt_bytes, max_tokens, input, output) AS
+    cost_of(most_prompt_tokens(prompt_bytes), 0, max_tokens, input, 0, output);
+
+-- A count as it usually is in JSON; -1 where it is written otherwise.
+CREATE MACRO plain_count(value) AS CASE
+    WHEN value IS NULL THEN NULL WHEN regexp_full_match(value, '[0-9]{1,9}') THEN value::BIGINT ELSE -1 END;
+
+-- Whether a request can have had this usage; null where it has none, or no bounds.
+CREATE MACRO plausible_usage(prompt_tokens, cached_tokens, completion_tokens, has_text, prompt_bytes, max_tokens) AS
+    prompt_tokens BETWEEN 1 AND most_prompt_tokens(prompt_bytes)
+    AND coalesce(cached_tokens, 0) BETWEEN 0 AND prompt_tokens
+    AND completion_tokens BETWEEN has_text::INTEGER AND max_tokens;
 
 -- Requests that are wanted, without a result, with attempts left and in no job that is still going. position: the
 -- rowid, which is the order in which they were first asked.

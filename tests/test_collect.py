@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,7 @@ def lines_of(store: WorkStore) -> list[dict[str, Any]]:
                         }
                     ],
                     "usage": {
-                        "prompt_tokens": number,
+                        "prompt_tokens": number + 1,
                         "completion_tokens": 7,
                         "prompt_tokens_details": {"cached_tokens": number} if number else None,
                     },
@@ -88,7 +89,8 @@ def test_in_one_statement_as_line_by_line(tmp_path: Path, ascii_only: bool) -> N
     path.write_text("".join(lines))
     counts, expected = Collected(), Collected()
     assert at_once.journal.collect_plain(job, "b", path, counts)
-    pages = LineReader(expected).read(path, is_output=True)
+    reader = LineReader(expected, partial(by_line.journal.bounds, other))
+    pages = reader.read(path, is_output=True)
     by_line.journal.collect(other, "batch", "b", pages, expected, lambda: None)
     assert (stored(at_once), counts) == (stored(by_line), expected)
     assert [row[1] for row in stored(at_once)] == list(TEXTS)

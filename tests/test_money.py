@@ -34,9 +34,9 @@ from tests.llmserver import (
 )
 
 QUESTIONS = [f"Question {number}" for number in range(30)]
-PRICE: dict[str, Any] = {"price_in": "1000000", "price_out": "1000000"}  # a dollar a token
+PRICE: dict[str, Any] = {"price_in": "10000", "price_out": "1000000"}  # a cent, a dollar a token
 MAX_TOKENS = 40
-CAP = 1000  # dollars; all would cost 1,500
+CAP = 200  # dollars; all would cost 306, and a request at most 46
 POST, CHAT = "POST /batches", "POST /chat/completions"
 BACKENDS = ("openai-batch", "openai")
 
@@ -72,11 +72,11 @@ def distill(
     return start(wishes, None, "r", Day(**day))
 
 
-def billed(server: LLMServer) -> int:
-    """What the server bills, at a dollar a token."""
+def billed(server: LLMServer) -> Decimal:
+    """What the server bills, at PRICE."""
     server.settle()
     tokens = server.bill.tokens
-    return tokens.prompt_tokens + tokens.completion_tokens
+    return Decimal(tokens.prompt_tokens) / 100 + tokens.completion_tokens
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -90,7 +90,7 @@ def test_bill_is_the_servers(server: LLMServer, backend: str) -> None:
         tokens.prompt_tokens,
         tokens.cached_tokens,
         tokens.completion_tokens,
-        Decimal(billed(server)),
+        billed(server),
     )
     assert status.cost.stages == (answers,)
     assert (status.cost.spent, status.cost.estimate, status.cost.unsure) == (
@@ -105,7 +105,7 @@ def test_bill_is_the_servers(server: LLMServer, backend: str) -> None:
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_cap_stops_the_run_and_a_higher_one_goes_on(server: LLMServer, backend: str) -> None:
     """A cap buys what it can and says what is left; a resume with a higher one ends the run."""
-    with pytest.raises(Unfinished, match=r"--max-cost 1000 is reached: .* requests are pending"):
+    with pytest.raises(Unfinished, match=rf"--max-cost {CAP} is reached: .* requests are pending"):
         distill(backend, max_cost=str(CAP), **PRICE)
     assert CAP * 2 // 3 < billed(server) <= CAP
     outcome = resume("r", None, Day(max_cost="100000", **PRICE))
@@ -156,7 +156,7 @@ def test_cap_holds_through_kills(server: LLMServer, tmp_path: Path, backend: str
     server.latency = 0.05
     words = ("--sample-size", 0, "--model", "m", "--backend", backend, "--run", "r")
     limits = ("--max-output-tokens", MAX_TOKENS, "--max-cost", CAP)
-    prices = ("--price-in", 1000000, "--price-out", 1000000)
+    prices = ("--price-in", 10000, "--price-out", 1000000)
     command = ("distill", "--dataset-name", source, *words, *limits, *prices)
     for seconds in (1.2, 1.5, 1.8, 2.1, 2.4):
         process = start_command(*command)
@@ -240,7 +240,7 @@ def test_shared_beginnings_go_side_by_side(server: LLMServer) -> None:
 def test_same_questions_are_paid_once(server: LLMServer) -> None:
     """Records that ask the same are one request, and what that saved is told."""
     status = distill("openai-batch", questions=["a"] * 3, **PRICE).status
-    cost = Decimal(billed(server))
+    cost = billed(server)
     assert status.cost.saved is not None
     assert (status.cost.spent, status.cost.saved.dedup) == (cost, 2 * cost)
 
@@ -248,10 +248,10 @@ def test_same_questions_are_paid_once(server: LLMServer) -> None:
 def test_second_run_over_the_same_data_costs_nothing(server: LLMServer) -> None:
     """With --reuse the same data asks nothing, and what that saved is what it had cost."""
     distill("openai-batch", **PRICE)
-    spent = Decimal(billed(server))
+    spent = billed(server)
     Path("output/r").rename("output/earlier")
     second = distill("openai-batch", reuse=("earlier",), max_cost="0.01", **PRICE).status
-    assert (second.state.value, Decimal(billed(server))) == ("done", spent)
+    assert (second.state.value, billed(server)) == ("done", spent)
     assert second.cost.spent == 0
     assert second.cost.saved is not None
     assert second.cost.saved.reuse == spent
@@ -260,11 +260,11 @@ def test_second_run_over_the_same_data_costs_nothing(server: LLMServer) -> None:
 def test_reuse_is_told_on_the_bill(server: LLMServer) -> None:
     """A larger sample pays for what is new, and is told what the rest would have cost."""
     distill("openai-batch", questions=QUESTIONS[:20], **PRICE)
-    old = Decimal(billed(server))
+    old = billed(server)
     Path("output/r").rename("output/earlier")
     cost = distill("openai-batch", reuse=("earlier",), **PRICE).status.cost
     assert cost.saved is not None
-    assert (cost.spent, cost.saved.reuse) == (Decimal(billed(server)) - old, old)
+    assert (cost.spent, cost.saved.reuse) == (billed(server) - old, old)
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from .faults import (
 from .files import StoredFile
 from .gate import Logged
 from .linefaults import LineFault, LineKind, content_filter, rate_limited_line
-from .replies import Reply, default_answer, prompt_tokens, text_tokens
+from .replies import Reply, default_answer, prompt_tokens, text_tokens, verbatim
 from .server import LLMServer
 from .settings import Settings
 
@@ -59,4 +59,5 @@ __all__ = [
     "rate_limited_line",
     "text_tokens",
     "token_limit",
+    "verbatim",
 ]

@@ -63,7 +63,9 @@ class Execution:
     def run(self, output: Path, errors: Path) -> Tally:
         """Run all lines; a file without lines is removed, as the API does not show it."""
         with output.open("wb") as good, errors.open("wb") as bad:
-            for number, (custom_id, body) in enumerate(read_requests(self._job.input)):
+            for number, (custom_id, body) in enumerate(
+                read_requests(self._job.input, self._settings)
+            ):
                 if number < self._job.done:
                     self._run_line(number, custom_id, body, good, bad)
                 elif self._settings.list_unfinished:

@@ -176,7 +176,10 @@ class Gate:
         self, body: Json, status: int = 200, headers: dict[str, str] | None = None
     ) -> web.Response:
         named = {"x-request-id": f"req_{next(self._numbers)}", **(headers or {})}
-        return web.json_response(body, status=status, headers=named)
+        content = to_json_bytes(body)
+        return web.Response(
+            body=content, status=status, headers=named, content_type="application/json"
+        )
 
 
 async def not_found(call: Call) -> Result:

@@ -44,12 +44,19 @@ class Scan:
     errors: list[Json] = field(default_factory=list)
 
 
-def read_requests(path: Path) -> Iterator[tuple[str, Body]]:
+def read_requests(path: Path, settings: Settings) -> Iterator[tuple[str, Body]]:
     """The custom_id and body of each line of a valid input file."""
+    for raw in _lines(path, settings):
+        line = _decode(raw.decode())
+        yield line["custom_id"], line["body"]
+
+
+def _lines(path: Path, settings: Settings) -> Iterator[bytes]:
+    if settings.splitlines:
+        yield from map(str.encode, path.read_text("utf-8").splitlines())
+        return
     with path.open("rb") as lines:
-        for raw in lines:
-            line = _decode(raw.decode())
-            yield line["custom_id"], line["body"]
+        yield from lines
 
 
 def scan(path: Path, endpoint: str, settings: Settings) -> Scan:
@@ -60,16 +67,15 @@ def scan(path: Path, endpoint: str, settings: Settings) -> Scan:
         found.errors.append(batch_error("file_too_large", message))
         return found
     seen: set[str] = set()
-    with path.open("rb") as lines:
-        for number, raw in enumerate(lines, 1):
-            found.total = number
-            try:
-                _check_line(raw, endpoint, settings, seen, found)
-            except LineError as bad:
-                error = batch_error(bad.code, bad.message, line=number, param=bad.param)
-                found.errors.append(error)
-            if len(found.errors) >= MAX_ERRORS or number > settings.max_requests:
-                break
+    for number, raw in enumerate(_lines(path, settings), 1):
+        found.total = number
+        try:
+            _check_line(raw, endpoint, settings, seen, found)
+        except LineError as bad:
+            error = batch_error(bad.code, bad.message, line=number, param=bad.param)
+            found.errors.append(error)
+        if len(found.errors) >= MAX_ERRORS or number > settings.max_requests:
+            break
     found.errors += _count_errors(found, settings)
     return found
 

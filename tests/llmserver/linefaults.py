@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -11,7 +10,7 @@ from pathlib import Path
 
 from .bill import Body
 from .errors import Json, error_body
-from .replies import INVALID_BYTES_MARK, Reply, to_json_bytes
+from .replies import INVALID_BYTES_MARK, Reply, to_json, to_json_bytes, verbatim
 
 
 class LineKind(StrEnum):
@@ -28,6 +27,7 @@ class LineKind(StrEnum):
     LINE_SEPARATORS = "line_separators"  # raw U+2028, U+2029 and U+0085 in the content
     INVALID_UTF8 = "invalid_utf8"  # bytes FF FE in the content
     STRING_BODY = "string_body"  # response.body is a string of JSON
+    DEEP = "deep"  # arrays nested 20,000 deep beside what it says, in each of its objects
     BROKEN = "broken"  # the line is cut in half: its answer is lost
     # A whole, good line, and one more before or after it.
     BROKEN_COPY = "broken_copy"  # a cut copy of the line comes before it
@@ -57,6 +57,8 @@ NOT_RUN_MESSAGES = {
     "batch_cancelled": "This request was not executed because the batch was cancelled.",
     "request_timeout": "This request timed out.",
 }
+
+NESTED = verbatim("[" * 20_000 + "]" * 20_000)
 
 _ODD_TEXT = {
     LineKind.LONE_SURROGATE: "\ud800",
@@ -141,8 +143,10 @@ def written(line: Json, kinds: set[LineKind]) -> list[bytes]:
     if response is not None and LineKind.STATUS_ZERO in kinds:
         response.update(status_code=0, body=None)
     twin = to_json_bytes(_twin(line)) if LineKind.DUPLICATE in kinds else None
+    if LineKind.DEEP in kinds:
+        _nest(line)
     if response is not None and LineKind.STRING_BODY in kinds:
-        response["body"] = json.dumps(response["body"], ensure_ascii=False)
+        response["body"] = to_json(response["body"])
     raw = to_json_bytes(line)
     lines = [raw[: len(raw) // 2] if LineKind.BROKEN in kinds else raw]
     if LineKind.BROKEN_COPY in kinds:
@@ -152,6 +156,13 @@ def written(line: Json, kinds: set[LineKind]) -> list[bytes]:
     if twin is not None:
         lines.append(twin)
     return lines
+
+
+def _nest(value: Json) -> None:
+    for item in value.values():
+        if isinstance(item, dict):
+            _nest(item)
+    value["nested"] = NESTED
 
 
 def _twin(line: Json) -> Json:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -11,6 +12,9 @@ from .errors import Json, error_body
 
 # Stands in a content for bytes that are no UTF-8; a private character survives json.dumps.
 INVALID_BYTES_MARK = "\ue0ff"
+# Begins a string whose rest stands in the answer as JSON, as it is.
+_VERBATIM_MARK = "\ue0fe"
+_VERBATIM = re.compile(r'"(?:\ue0fe|\\ue0fe)((?:[^"\\]++|\\.)*+)"')
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +22,8 @@ class Reply:
     """One answer of the model, or its refusal when `status_code` is not 2xx.
 
     `message` adds fields to the assistant's message (`{"reasoning": …}`), `body` replaces the
-    whole response body, `headers` go with a refused live call (`{"Retry-After": "1"}`).
+    whole response body, `reported` the usage in it, not what is billed, `headers` go with a refused
+    live call (`{"Retry-After": "1"}`).
     """
 
     content: str | None = None
@@ -29,6 +34,7 @@ class Reply:
     usage: Usage | None = None
     message: Mapping[str, object] = field(default_factory=dict)
     body: Json | None = None
+    reported: Json | str | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -111,7 +117,7 @@ def response_body(body: Body, reply: Reply, usage: Usage, name: str, created: in
                 "finish_reason": reply.finish_reason,
             }
         ],
-        "usage": usage.of_completion(),
+        "usage": usage.of_completion() if reply.reported is None else reply.reported,
         "service_tier": "default",
         "system_fingerprint": None,
     }
@@ -125,11 +131,24 @@ def _refusal(reply: Reply) -> Json:
     return error_body(f"The model refused with status {reply.status_code}.", type="server_error")
 
 
+def verbatim(text: str) -> str:
+    """A value that the server writes as this JSON: what json.dumps would not, or not so."""
+    return _VERBATIM_MARK + text
+
+
+def to_json(value: Json, *, ensure_ascii: bool = False) -> str:
+    """JSON with its verbatim parts as they are."""
+    text = json.dumps(value, ensure_ascii=ensure_ascii)
+    if _VERBATIM_MARK not in text and "\\ue0fe" not in text:
+        return text
+    return _VERBATIM.sub(lambda found: str(json.loads(f'"{found[1]}"')), text)
+
+
 def to_json_bytes(value: Json) -> bytes:
     """JSON in raw UTF-8, as OpenAI writes it; escaped where a lone surrogate forbids that."""
     try:
-        line = json.dumps(value, ensure_ascii=False).encode()
+        line = to_json(value).encode()
     except UnicodeEncodeError:
-        line = json.dumps(value).encode()
+        line = to_json(value, ensure_ascii=True).encode()
         return line.replace(json.dumps(INVALID_BYTES_MARK)[1:-1].encode(), b"\xff\xfe")
     return line.replace(INVALID_BYTES_MARK.encode(), b"\xff\xfe")

@@ -80,6 +80,8 @@ class Settings:
     """Endpoints that a batch may name."""
     completion_windows: Collection[str] = ("24h",)
     """Completion windows that a batch may name."""
+    splitlines: bool = False
+    """Read input files with str.splitlines(), as some servers do: U+2028 ends a line, too."""
     max_requests: int = 50_000
     """Requests in one batch."""
     max_bytes: int = 200_000_000

@@ -140,6 +140,15 @@ def test_a_body_is_a_string(server: LLMServer, client: OpenAI) -> None:
     assert contents(lines) == {name: answer_of(n) for n, name in enumerate(IDS)}
 
 
+def test_a_line_is_nested_deep(server: LLMServer, client: OpenAI) -> None:
+    """In each of its objects; without that it is what it was."""
+    server.line_faults.append(LineFault(LineKind.DEEP, second))
+    line = raw(client, run(server, client).output_file_id).split(b"\n")[1]
+    nested = b', "nested": ' + b"[" * 20_000 + b"]" * 20_000
+    assert line.count(nested) == 1 + 1 + 1 + 1 + 2  # line, response, body, usage, its details
+    assert contents([json.loads(line.replace(nested, b""))]) == {"r-1": answer_of(1)}
+
+
 @pytest.mark.parametrize(
     ("kind", "good"), [(LineKind.BROKEN, [0, 2, 3]), (LineKind.BROKEN_COPY, [0, 1, 2, 3])]
 )

@@ -24,13 +24,31 @@ from openai import (
 )
 from openai.types.chat import completion_create_params as chat_params
 
-from . import Fault, Kind, LLMServer, Reply, Usage, http_date, prompt_tokens, rate_limited
+from . import Fault, Kind, LLMServer, Reply, Usage, http_date, prompt_tokens, rate_limited, verbatim
 from .bill import Body
-from .driver import ask, body_of, client_of, submit
+from .driver import ask, body_of, client_of, jsonl, line_of, raw, run, submit
 from .errors import Json
 from .settings import CHAT_PARAMETERS
 
 CHAT = "POST /chat/completions"
+
+
+@pytest.mark.parametrize("live", [True, False])
+def test_a_reply_reports_another_usage_than_it_bills(live: bool) -> None:
+    """And holds JSON that no json.dumps would write."""
+    odd = verbatim('{"prompt_tokens": 1e400, "text": "\\"", "prompt_tokens": [5]}')
+    reply = Reply("x", usage=Usage(7, 8), reported=odd)
+    with LLMServer(answer=lambda _: reply) as server, client_of(server) as client:
+        if live:
+            made = client.chat.completions.with_raw_response.create(
+                model="m", messages=[{"role": "user", "content": "?"}]
+            )
+            content = made.content
+        else:
+            content = raw(client, run(server, client, jsonl([line_of(0)])).output_file_id)
+        told = b'"usage": {"prompt_tokens": 1e400, "text": "\\"", "prompt_tokens": [5]}, "'
+        assert told in content
+        assert server.bill.tokens == Usage(7, 8)
 
 
 def test_answers_are_a_function_of_the_body() -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 from openai import AuthenticationError, BadRequestError, NotFoundError, OpenAI
 
-from . import LLMServer
+from . import LLMServer, canonical
 from .driver import body_of, client_of, create, jsonl, line_of, parsed, raw, run, upload
 
 Lines = Callable[[], bytes]
@@ -64,6 +65,17 @@ def test_a_bad_input_file_fails_the_batch(
         assert batch.request_counts is not None
         assert batch.request_counts.total == server.bill.total == 0
         assert (batch.output_file_id, batch.error_file_id) == (None, None)
+
+
+@pytest.mark.parametrize("character", "\u2028\u2029\u0085")
+def test_a_server_that_splits_lines_elsewhere_too(character: str) -> None:
+    """A raw line separator of Unicode ends a line; escaped it is a character as any other."""
+    line = line_of(0, body=body_of(f"a{character}b"))
+    written = json.dumps(line, ensure_ascii=False).encode() + b"\n"
+    with LLMServer(splitlines=True) as server, client_of(server) as client:
+        assert run(server, client, written).status == "failed"
+        assert run(server, client, jsonl([line])).status == "completed"
+        assert server.bill.executions == {canonical(line["body"]): 1}
 
 
 def test_a_model_that_does_not_exist_fails_the_batch() -> None:
