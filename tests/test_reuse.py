@@ -288,3 +288,36 @@ def test_through_the_command_line(command: Command) -> None:
     files = ["output/a/distilled.json  (2 rows)", "output/a/distilled-sharegpt.json  (1 rows)"]
     done = command("export", "a", "--drop-truncated", "--formats", "sharegpt")
     assert (done.returncode, done.stdout.splitlines()) == (0, files)
+
+
+def test_refused_retry_by_the_command(command: Command) -> None:
+    """A retry that the server refuses is told with its reason; the run is done, and stays so."""
+
+    def teacher(body: dict[str, Any]) -> Reply:
+        if body["max_tokens"] > 10:
+            return Reply(status_code=400, error={"message": "10 at most", "code": "invalid"})
+        cut_off = "long" in body["messages"][-1]["content"]
+        return Reply("An answer", finish_reason="length" if cut_off else "stop")
+
+    told = (
+        "1 answers that were cut off stay: asking again with a higher limit failed for good (400: "
+        "10 at most); --retry-failed tries it once more"
+    )
+    write_jsonl(Path("d.jsonl"), [{"prompt": "short"}, {"prompt": "long"}])
+    with LLMServer(answer=teacher) as server:
+        env = {"LLM_API_KEY": "sk-test", "LLM_API_BASE": server.base_url, "LLM_MODEL": "m"}
+        base = ("distill", "--dataset-name", "d.jsonl", "--sample-size", 0)
+        assert command(*base, "--max-output-tokens", 10, "--run", "r", env=env).returncode == 0
+        refused = []
+        for flag in ("--retry-truncated", "--retry-truncated", "--retry-failed"):
+            done = command("resume", "r", flag, env=env)
+            assert (done.returncode, told in done.stderr.splitlines()) == (0, True)
+            refused.append(sum(call.status == 400 for call in server.requests_log))
+        assert (refused, server.bill.total) == ([1, 1, 2], 2)
+    lines = command("status", "r").stdout.splitlines()
+    assert lines[1].startswith("  done as of ")
+    assert lines[2:] == [
+        "  2 records, 2 requests: 2 done, 0 pending, 0 failed, 0 in flight",
+        lines[3],
+        f"  {told}",
+    ]
