@@ -153,7 +153,9 @@ def test_augment_uses_the_limit_in_both_stages(server: LLMServer) -> None:
         asked[prompt] += 1
         if asked[prompt] == 1:
             return Reply("No list.")
-        return Reply('["Another one"]') if body["max_tokens"] <= 20 else small_context(20)(body)
+        if body["max_tokens"] > 20:
+            return small_context(20)(body)  # type: ignore[no-any-return]
+        return Reply(f'["Question of {len(prompt)} characters"]')
 
     server.answer = teacher
     wishes = wishes_for(["Describe it", "Paint it"], "openai", mode=Mode.AUGMENT, num_aug=1)
@@ -164,7 +166,8 @@ def test_augment_uses_the_limit_in_both_stages(server: LLMServer) -> None:
     with duckdb.connect(STORE, read_only=True) as db:
         asks = "SELECT stage, sample, version, count(*) FROM asks GROUP BY ALL ORDER BY ALL"
         assert db.execute(asks).fetchall() == [
-            ("answer", 0, 0, 4), ("answer", 0, 1, 2), ("vary", 0, 0, 2), ("vary", 1, 0, 2), ("vary", 1, 1, 2),
+            ("answer", 0, 0, 4), ("answer", 0, 1, 2),
+            ("vary", 0, 0, 2), ("vary", 1, 0, 2), ("vary", 1, 1, 2),
         ]  # fmt: skip
         kept = "SELECT sample, count(*), sum(kept) FROM derivations GROUP BY ALL ORDER BY ALL"
         assert db.execute(kept).fetchall() == [(0, 2, 0), (1, 2, 2)]
