@@ -14,6 +14,7 @@ CANDIDATES: dict[str, tuple[str, ...]] = {
     "output": ("output", "content", "response", "answer", "completion", "target"),
     "reasoning": ("reasoning_content", "reasoning", "rationale", "explanation", "thinking"),
 }
+MOST_NAMES = 20  # in a message
 CHAT = ("messages", "conversations")
 
 # Datasets whose columns the guide maps by hand.
@@ -43,14 +44,18 @@ class ColumnMapping:
     reasoning: str | None
     chat: str | None = None
 
-    def describe(self) -> str:
-        """One line: 'instruction ← question, output ← answer'."""
+    def describe(self, names: Sequence[str]) -> str:
+        """One line: 'instruction ← question, output ← answer; not used: id'.
+
+        names: of all the columns there are.
+        """
         roles = asdict(self)
         named = [f"{role} ← {name}" for role, name in roles.items() if name and role != "chat"]
         if self.chat:
             taken = [role for role in ("instruction", "output") if roles[role] is None]
             named.append(f"{', '.join(taken)} and system ← turns of {self.chat}")
-        return ", ".join(named)
+        unused = [name for name in names if name not in self.columns()]
+        return ", ".join(named) + (f"; not used: {some(unused)}" if unused else "")
 
     def columns(self) -> list[str]:
         """The columns that are used, each once."""
@@ -92,6 +97,12 @@ def map_columns(
         f"no column can be the instruction: the dataset has {', '.join(names)}. "
         "Name one with --instruction-col"
     )
+
+
+def some(names: Sequence[str]) -> str:
+    """Names for a message: all of them, or the first and how many there are."""
+    more = f", … ({len(names)})" if len(names) > MOST_NAMES else ""
+    return ", ".join(names[:MOST_NAMES]) + more
 
 
 def _first(candidates: Sequence[str], names: Sequence[str]) -> str | None:

@@ -5,19 +5,21 @@ from __future__ import annotations
 import logging
 import re
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pyarrow as pa
+
 from fastdatasets.arrow import SLICE_ROWS, ArrowRows, rows_of_files
+from fastdatasets.columns import some
 from store import UserError
 
 if TYPE_CHECKING:
     from datasets import DatasetBuilder
 
 LOOKUP_SECONDS = 10  # for the Hub to say whether it has a dataset
-MOST_NAMES = 20  # of configurations or splits in a message
 
 
 def is_hub_name(source: str) -> bool:
@@ -69,6 +71,7 @@ def hub_rows(name: str, *, config: str | None, split: str, say: Callable[[str], 
             f"{name} is taken from the cache: the Hub at {_address()} cannot be reached: "
             f"{unreachable}"
         )
+    pa.default_memory_pool().release_unused()  # of what was converted: hundreds of MB
     table = dataset.data.table
     if "[" in split:  # such as train[:10%]: a part of the files
         return ArrowRows(
@@ -122,12 +125,12 @@ def _builder(name: str, config: str | None) -> DatasetBuilder:
         configs = datasets.get_dataset_config_names(name)
         if config is None and len(configs) > 1:
             raise UserError(
-                f"dataset {name!r} has several configurations: {_some(configs)}. "
+                f"dataset {name!r} has several configurations: {some(configs)}. "
                 "Name one with --config-name"
             ) from None
         if config is not None and config not in configs:
             raise UserError(
-                f"dataset {name!r} has no configuration {config!r}: it has {_some(configs)}"
+                f"dataset {name!r} has no configuration {config!r}: it has {some(configs)}"
             ) from None
         raise
 
@@ -138,7 +141,7 @@ def _check_split(builder: DatasetBuilder, name: str, split: str) -> None:
     for part in split.split("+"):
         asked = part.partition("[")[0].strip()
         if there and asked not in (*there, "all"):
-            raise UserError(f"dataset {name!r} has no split {asked!r}: it has {_some(there)}")
+            raise UserError(f"dataset {name!r} has no split {asked!r}: it has {some(there)}")
 
 
 def _load_error(name: str, error: Exception) -> UserError:
@@ -176,12 +179,6 @@ def _reason(error: BaseException) -> str:
     """What an error says, in a line."""
     text = re.sub(r"\s+", " ", str(error)).strip() or type(error).__name__
     return text if len(text) <= 300 else f"{text[:299]}…"
-
-
-def _some(names: Iterable[str]) -> str:
-    shown = list(names)
-    more = f", … ({len(shown)})" if len(shown) > MOST_NAMES else ""
-    return ", ".join(shown[:MOST_NAMES]) + more
 
 
 @contextmanager

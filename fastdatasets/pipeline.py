@@ -78,7 +78,7 @@ def sample(store: WorkStore, run: Run, say: Callable[[str], None]) -> None:
         return
     say(f"sampling {run.source}")
     try:
-        mapping = open_source(
+        mapping, names = open_source(
             store.connection,
             run.source,
             config=run.config,
@@ -89,7 +89,7 @@ def sample(store: WorkStore, run: Run, say: Callable[[str], None]) -> None:
         for role, name in run.columns.items():
             if name is not None and name not in mapping.as_dict().values():
                 say(f"there is no column {name!r} for the {role}; adapting")
-        say(f"columns: {mapping.describe()}")
+        say(f"columns: {mapping.describe(names)}")
         sampling = store.sample(
             run.sample_size, run.seed, mapping.as_dict(), need_instruction=run.mode is Mode.AUGMENT
         )

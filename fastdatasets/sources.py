@@ -51,21 +51,22 @@ def open_source(
     split: str,
     columns: Mapping[str, str | None],
     say: Callable[[str], None],
-) -> ColumnMapping:
+) -> tuple[ColumnMapping, list[str]]:
     """Make the dataset the relation source_rows of the connection: instruction, input, output,
-    reasoning (strings, '' for null) and system (may be null), in the source's order.
+    reasoning (strings, '' for null) and system (may be null), in the source's order. Gives which
+    column plays which role, and the names of all there are.
 
     Raises UserError where there is no such dataset or file, where it cannot be read, or where no
     column can be the instruction.
     """
     rows, labels = _open_rows(connection, source, config=config, split=split, say=say)
-    names = rows.schema.names if isinstance(rows, ArrowRows) else rows.columns
+    names = list(rows.schema.names if isinstance(rows, ArrowRows) else rows.columns)
     mapping = map_columns(names, columns, source)
     if isinstance(rows, ArrowRows):
         rows = connection.from_arrow(rows.select(mapping.columns()))
     # Registered, not created: a database file refuses a view on what lives in this process only.
     connection.register("source_rows", _project(connection, rows, mapping, labels))
-    return mapping
+    return mapping, names
 
 
 def close_source(connection: duckdb.DuckDBPyConnection) -> None:

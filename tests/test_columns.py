@@ -75,3 +75,14 @@ def test_no_instruction() -> None:
     assert str(raised.value) == (
         "no column can be the instruction: the dataset has a, b. Name one with --instruction-col"
     )
+
+
+def test_what_is_not_used_is_said() -> None:
+    """The line about columns names what plays no role, and of many the first twenty."""
+    mapping = ColumnMapping("question", None, "answer", None)
+    used = "instruction ← question, output ← answer"
+    assert mapping.describe(["question", "answer"]) == used
+    assert mapping.describe(["id", "question", "body", "answer"]) == f"{used}; not used: id, body"
+    names = [f"c{number}" for number in range(21)]
+    shown = ", ".join(names[:20])
+    assert mapping.describe(["question", *names]) == f"{used}; not used: {shown}, … (21)"

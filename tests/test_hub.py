@@ -128,7 +128,7 @@ def test_configuration_and_split(command: Command, hub: Hub, tmp_path: Path) -> 
     assert (done.returncode, distilled("instruction", "output")) == (0, pairs(ROWS))
     assert done.stderr.splitlines()[1:] == [
         "sampling owner/configured",
-        "columns: instruction ← question, output ← answer",
+        "columns: instruction ← question, output ← answer; not used: image",
         "sampled 5 of 5 rows",
     ]
 
@@ -151,12 +151,13 @@ def test_splits(
     [
         (
             [S1K, "--sample_size", "100", "--formats", "alpaca,sharegpt"],
-            "instruction ← question",
+            "instruction ← question; not used: solution, cot_type, image",
             [(f"Question {n}", "", "An answer") for n in range(5)],
         ),
         (
             [SPECIAL],
-            "instruction ← input, output ← content, reasoning ← reasoning_content",
+            "instruction ← input, output ← content, reasoning ← reasoning_content; not used: "
+            "repo_name, score",
             [("一加一等于几", "", "An answer"), ("二加二等于几", "", "An answer")],
         ),
     ],
