@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from store.errors import Busy, FastDatasetsError, RequestRefused, Unfinished, UserError
+from store.errors import Busy, DiskFull, FastDatasetsError, RequestRefused, Unfinished, UserError
 from store.folder import RunFolder
 
 if TYPE_CHECKING:
@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Busy",
+    "DiskFull",
     "FastDatasetsError",
     "RequestRefused",
     "RunFolder",

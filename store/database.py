@@ -13,12 +13,15 @@ from typing import Any, TypeVar
 import duckdb
 import pyarrow as pa
 
-from store.errors import UserError
+from store.errors import DiskFull, UserError
 from store.queries import QUERIES
 
 MEMORY_LIMIT = "400MB"  # beyond it DuckDB spills to the run's folder
 TEXTS = 4096  # of them at a time where many are read
 RETRY_SECONDS = 0.2  # between two tries for a file that another process has open
+
+# What the kernel says where a file cannot grow; DuckDB has it at the end of a message of its own.
+_FULL = re.compile(r"No space left on device|File too large|[Qq]uota exceeded")
 
 OnWait = Callable[[str], None]
 T = TypeVar("T")
@@ -46,7 +49,17 @@ class Database:
         self._path = path
         self._read_only = read_only
         self._on_wait = on_wait
-        self.connection = self._connect(wait_seconds)
+        self._invalidated = False
+        self._connection = self._connect(wait_seconds)
+
+    @property
+    def connection(self) -> duckdb.DuckDBPyConnection:
+        """The open connection, a new one where DuckDB gave up the old; raises DiskFull."""
+        if self._invalidated:
+            self._connection.close()
+            self._connection = self._connect(float("inf"))
+            self._invalidated = False
+        return self._connection
 
     def _connect(self, wait_seconds: float) -> duckdb.DuckDBPyConnection:
         def connect() -> duckdb.DuckDBPyConnection:
@@ -64,7 +77,7 @@ class Database:
 
     def close(self) -> None:
         """Give the file free."""
-        self.connection.close()
+        self._connection.close()
 
     @contextmanager
     def released(self) -> Iterator[None]:
@@ -72,9 +85,9 @@ class Database:
 
         After an exception it stays free: a Ctrl-C does not wait for somebody else's look.
         """
-        self.connection.close()
+        self._connection.close()
         yield
-        self.connection = self._connect(float("inf"))
+        self._connection = self._connect(float("inf"))
 
     @contextmanager
     def attached(self, path: Path, wait_seconds: float) -> Iterator[None]:
@@ -90,15 +103,32 @@ class Database:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """All of the block's statements take effect, or none."""
-        self.connection.execute("BEGIN")
+        """All of the block's statements take effect, or none; raises DiskFull."""
+        with self._disk_full_told():
+            self.connection.execute("BEGIN")
+            try:
+                yield
+            except BaseException:
+                with suppress(duckdb.Error):  # an interrupted statement may have ended it already
+                    self._connection.execute("ROLLBACK")
+                raise
+            self.connection.execute("COMMIT")
+
+    @contextmanager
+    def _disk_full_told(self) -> Iterator[None]:
+        """Raise DiskFull where statements of the block found no room on the disk.
+
+        Not where they took effect all the same: after a commit DuckDB moves what is in its log to
+        the file. Where there is no room for that it gives up the connection, and says so.
+        """
         try:
             yield
-        except BaseException:
-            with suppress(duckdb.Error):  # an interrupted statement may have ended it already
-                self.connection.execute("ROLLBACK")
-            raise
-        self.connection.execute("COMMIT")
+        except duckdb.Error as error:
+            self._invalidated = isinstance(error, duckdb.FatalException)
+            if (full := _disk_full(self._path, error)) is None:
+                raise
+            if not str(error).startswith("FATAL Error: Transaction COMMIT succeeded"):
+                raise full from None
 
     @contextmanager
     def few_threads(self) -> Iterator[None]:
@@ -111,8 +141,9 @@ class Database:
                 self.connection.execute("RESET threads")
 
     def run(self, name: str, **parameters: Any) -> None:
-        """Run a statement of queries.sql."""
-        self.connection.execute(QUERIES[name], parameters)
+        """Run a statement of queries.sql; raises DiskFull."""
+        with self._disk_full_told():
+            self.connection.execute(QUERIES[name], parameters)
 
     def row(self, name: str, **parameters: Any) -> tuple[Any, ...]:
         """The one row a statement gives."""
@@ -158,6 +189,8 @@ def _when_free(
         except duckdb.IOException as error:
             holder = _holder(error)
             if holder is None:
+                if (full := _disk_full(path, error)) is not None:
+                    raise full from None
                 reason = str(error).splitlines()[0]
                 raise UserError(f"{path} is not a work store: {reason}") from None
             if time.monotonic() >= deadline:
@@ -169,6 +202,12 @@ def _when_free(
         except duckdb.Error as error:
             reason = str(error).splitlines()[0]
             raise UserError(f"{path} cannot be opened: {reason}") from None
+
+
+def _disk_full(path: Path, error: duckdb.Error) -> DiskFull | None:
+    """What to raise where an error says that the disk is full."""
+    reason = _FULL.search(str(error))
+    return None if reason is None else DiskFull(f"the disk is full ({path}: {reason[0]})")
 
 
 def _holder(error: duckdb.IOException) -> str | None:

@@ -3,7 +3,8 @@
 FastDatasetsError
 ├── UserError        tell the user what to mend, and stop: exit 1
 ├── Unfinished       something is left for a later resume: exit 3
-│   └── Busy         another command is working on the run
+│   ├── Busy         another command is working on the run
+│   └── DiskFull     nothing of a transaction is stored: make room, and try again
 └── RequestRefused   give up this request, count it, and go on
 
 It stands in the lowest room so that all three can raise and catch it.
@@ -28,6 +29,10 @@ class Unfinished(FastDatasetsError):
 
 class Busy(Unfinished):
     """Another command is working on the run."""
+
+
+class DiskFull(Unfinished):
+    """The disk has no room for what was to be stored, and nothing of that is."""
 
 
 class RequestRefused(FastDatasetsError):
