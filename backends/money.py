@@ -3,114 +3,160 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import suppress
 
+from backends.stopping import Stop
 from store import Unfinished, WorkStore
 from store.journal import UNLIMITED
 from store.models import Failure, Request, Result
-from store.money import FREE, Charge, Rates, Usage, dollars
+from store.money import FREE, Billed, Charge, Rates, Usage, dollars
 
-IN_FLIGHT = 256  # requests at most whose fate a death may leave unknown, where the budget allows
-ROOM_SECONDS = 0.05  # between two looks for room
+ROOM_SECONDS = 0.25  # at most between two looks for room
 
 
 class Purse:
     """What live requests may cost at most, so that a budget holds whatever dies.
 
-    Before anything is sent the store has a charge for all that may be in flight or not stored yet,
-    and no more than that ever is. An orderly end takes it back; after a kill -9 it stays, since it
-    may have been billed. Without a budget it only notes what was billed beside the results.
+    Before anything is sent the store has a charge, the reserve, for all that may be in flight or
+    not stored yet, and no more than that ever is. An orderly end takes it back, in the transaction
+    that stores the last answers; after a kill -9 it stays, since it may have been billed. Without
+    a budget it only notes what was billed beside the results.
     """
 
-    def __init__(self, rates: Rates | None, max_cost: int | None, store: WorkStore) -> None:
-        self._rates = rates or FREE
+    def __init__(
+        self,
+        rates: Rates | None,
+        max_cost: int | None,
+        store: WorkStore,
+        max_attempts: int,
+        concurrency: int,
+    ) -> None:
+        self.rates = rates
+        self._known = rates or FREE
         self._max_cost = UNLIMITED if max_cost is None else max_cost
         self._store = store
-        self._limit = UNLIMITED  # of what is in flight or not stored yet
+        self._max_attempts = max_attempts
+        # What is answered and not stored yet needs room too: half as much again measured as fast
+        # as no budget at all, since an answer's own cost is known and is a fraction of its worst.
+        self._reserved_requests = concurrency + (concurrency + 1) // 2
+        self._reserve = UNLIMITED  # of what is in flight or not stored yet
         self._spent = 0
         self._in_flight = 0  # at most
-        self._unsettled = 0  # at most: answered, and not stored yet
-        self._charges = dict.fromkeys((Charge.FAILED, Charge.UNANSWERED), 0)
+        self._in_flight_usage = Usage()
+        self._unstored = 0  # at most: answered, and not stored yet
+        self._charges: dict[Charge, Usage] = {}
+        self._taken_back = 0
         self._empty = False
+        self._room = asyncio.Event()
 
-    @contextmanager
-    def opened(self) -> Iterator[None]:
-        """Charge beforehand what may be in flight, and take it back at the end."""
+    def open(self, want_stored: Callable[[], None]) -> None:
+        """Charge beforehand what may be in flight; want_stored is called where that is all used."""
+        self._want_stored = want_stored
+        self._empty = False
         if self._max_cost != UNLIMITED:
-            self._spent = self._store.spent(self._rates)
-            dearest = self._store.dearest_request(self._rates)
-            self._limit = max(0, min(self._max_cost - self._spent, IN_FLIGHT * dearest))
-            self._store.add_charge(self._limit, Charge.IN_FLIGHT)
-        try:
-            yield
-        finally:
-            self._charges[Charge.UNANSWERED] += self._in_flight  # given up, and may be billed
-            self.settle()
-            if self._max_cost != UNLIMITED:
-                self._store.add_charge(-self._limit, Charge.IN_FLIGHT)
+            self._spent = self._store.spent(self._known)
+            dearest = self._store.dearest_pending(
+                self._known, self._max_attempts, self._reserved_requests
+            )
+            self._reserve = max(0, min(self._max_cost - self._spent, dearest))
+            self._store.add_charge(Billed(Charge.IN_FLIGHT, Usage(), self._reserve))
 
-    async def hold(self, request: Request) -> bool:
+    def close(self) -> None:
+        """Let what is in flight be given up, and the reserve be taken back with the next flush."""
+        self._charge(Charge.UNANSWERED, self._in_flight_usage)
+        self._in_flight, self._in_flight_usage = 0, Usage()
+        if self._max_cost != UNLIMITED:
+            self._taken_back = self._reserve
+
+    async def hold(self, request: Request, stop: Stop) -> bool:
         """Wait until the budget allows a request, and hold its cost; gives whether it ever does."""
-        worst = self._worst(request)
-        while (
-            self._spent + self._in_flight + worst > self._max_cost
-            or self._in_flight + self._unsettled + worst > self._limit
-        ):
-            if not (self._in_flight or self._unsettled):
+        usage = request.bounds.most
+        worst = self._known.cost(usage)
+        while not stop.no_more:
+            fits = self._in_flight + self._unstored + worst <= self._reserve
+            if fits and self._spent + self._in_flight + worst <= self._max_cost:
+                self._in_flight += worst
+                self._in_flight_usage += usage
+                return True
+            if not (self._in_flight or self._unstored):
                 self._empty = True
                 return False
-            await asyncio.sleep(ROOM_SECONDS)
-        self._in_flight += worst
-        return True
+            if self._unstored and not fits:
+                self._want_stored()
+            self._room.clear()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._room.wait(), ROOM_SECONDS)
+        return False
 
     def answered(self, request: Request, outcome: Result | Failure) -> None:
         """Let an answer cost what it did, and no more."""
-        usage = outcome.usage
-        if usage is None:
+        if outcome.usage is None:
             self.unanswered(request, may_be_billed=True)
             return
-        worst, cost = self._worst(request), self._rates.cost(usage)
-        self._in_flight -= worst
-        self._unsettled += worst
+        self._release(request)
+        cost = self._known.cost(outcome.usage)
+        self._unstored += cost
         self._spent += cost
         if isinstance(outcome, Failure):
-            self._charges[Charge.FAILED] += cost
+            self._charge(Charge.FAILED, outcome.usage)
 
     def unanswered(self, request: Request, *, may_be_billed: bool) -> None:
         """Let a call without an answer, or without its usage, cost what it can at most."""
-        worst = self._worst(request)
-        self._in_flight -= worst
+        usage = self._release(request)
         if may_be_billed:
-            self._unsettled += worst
+            worst = self._known.cost(usage)
+            self._unstored += worst
             self._spent += worst
-            self._charges[Charge.UNANSWERED] += worst
+            self._charge(Charge.UNANSWERED, usage)
 
-    def settle(self) -> None:
-        """Note charges; what was answered before is stored by now."""
-        for reason, cost in self._charges.items():
-            if cost:
-                self._store.add_charge(cost, reason)
-            self._charges[reason] = 0
-        self._unsettled = 0
+    def charges(self) -> list[Billed]:
+        """What is to be stored beside the outcomes that came."""
+        found = [
+            Billed(reason, usage, None if self.rates is None else self.rates.cost(usage))
+            for reason, usage in self._charges.items()
+        ]
+        if self._taken_back:
+            found.append(Billed(Charge.IN_FLIGHT, Usage(), -self._taken_back))
+        return found
 
-    def raise_if_empty(self, max_attempts: int) -> None:
+    def stored(self) -> None:
+        """All that came is stored, and the charges with it."""
+        self._charges.clear()
+        self._taken_back = self._unstored = 0
+        self._room.set()
+
+    def raise_if_empty(self) -> None:
         """Raise Unfinished where the budget did not allow a request."""
         if self._empty:
-            raise out_of_money(self._max_cost, self._rates, max_attempts, self._store)
+            raise out_of_money(self._max_cost, self._known, self._max_attempts, self._store)
 
-    def _worst(self, request: Request) -> int:
-        return self._rates.cost(request.bounds.most)
+    def _charge(self, reason: Charge, usage: Usage) -> None:
+        if usage != Usage():
+            self._charges[reason] = self._charges.get(reason, Usage()) + usage
+
+    def _release(self, request: Request) -> Usage:
+        usage = request.bounds.most
+        self._in_flight -= self._known.cost(usage)
+        self._in_flight_usage -= usage
+        self._room.set()
+        return usage
 
 
 def out_of_money(max_cost: int, rates: Rates, max_attempts: int, store: WorkStore) -> Unfinished:
     """What to tell of requests that the budget, in picodollars, does not allow."""
-    spent = store.spent(rates)
+    spent, in_flight = store.spent(rates), store.in_flight_at_kills()
     left = store.left(max_attempts)
     cost = rates.cost(Usage(left.prompt_tokens, 0, left.completion_tokens))
+    unsure = (
+        f" ({dollars(in_flight):.4f} of them perhaps, for requests that were in flight when a "
+        "command was killed)"
+        if in_flight
+        else ""
+    )
     return Unfinished(
         f"--max-cost {dollars(max_cost).normalize():f} is reached: {dollars(spent):.4f} USD are "
-        "spent, and the next request could cost more than what is left. "
+        f"spent{unsure}, and the next request could cost more than what is left. "
         f"{left.requests} requests are pending, about {dollars(cost):.4f} USD more; resume "
         f"with a higher --max-cost, as {2 * dollars(spent + cost):.2f}"
     )

@@ -1,8 +1,9 @@
 """Live chat completions against any OpenAI-compatible server, many at once.
 
 Workers pull requests one by one, so that as many as allowed are in flight while anything is
-pending. What is the server's condition rather than a request's fault (a rate limit, no connection)
-holds all of them for a while and uses no attempt.
+pending. What is the server's condition rather than a request's fault (429, 503, no connection)
+holds all of them for a while and uses no attempt. Once a request was sent, all but an answer is an
+attempt of it: it may have been executed.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
-import httpx2
 import openai
 
 from backends.base import Backend, Outcomes, Progress
@@ -24,6 +24,7 @@ from backends.errors import CALL_ERRORS, Trouble, Verdict, failure_of, trouble_o
 from backends.first_failures import stop_if_all_failed_alike, stopped
 from backends.money import Purse
 from backends.providers import Dialect
+from backends.stopping import Stop
 from backends.stream import stream
 from store import Unfinished, WorkStore
 from store.models import Failure, Request, Result
@@ -31,6 +32,7 @@ from store.money import Rates
 
 FLUSH_SECONDS = 0.5  # each answer was paid for: a kill costs those of half a second
 TICK_SECONDS = 0.25  # between two looks at what came in
+GRACE_SECONDS = 2.0  # for answers that are about to come when the work is stopped
 FIRST_BACKOFF = 1.0  # seconds; doubled at each failure in a row
 PATIENCE = 8  # holds in a row without a success in between, after which the run is left for later
 
@@ -55,13 +57,18 @@ class OpenAILive(Backend):
 
     def __init__(self, options: LiveOptions) -> None:
         self._options = options
+        self._grace = min(GRACE_SECONDS, options.max_wait_seconds)
 
     def work(self, store: WorkStore, progress: Progress) -> None:
         """Answer all that is pending; raises Unfinished where server or budget do not let us."""
         options = self._options
 
-        def answers(requests: Iterator[Request]) -> Iterator[Outcomes]:
-            return self._answers(requests, store)
+        purse = Purse(
+            options.rates, options.max_cost, store, options.max_attempts, options.concurrency
+        )
+
+        def answers(requests: Iterator[Request], stop: Stop) -> Iterator[Outcomes]:
+            return self._answers(requests, stop, purse)
 
         # Under a budget what came in is stored at every tick, so that little is ever in doubt.
         flush = FLUSH_SECONDS if options.max_cost is None else 0.0
@@ -72,42 +79,47 @@ class OpenAILive(Backend):
             progress,
             options.max_attempts,
             flush,
-            rates=options.rates,
+            purse=purse,
             after_failures=lambda: stop_if_all_failed_alike(
                 store, options.max_attempts, options.base_url
             ),
+            longest_wait=options.max_wait_seconds,
         )
 
-    def _answers(self, requests: Iterator[Request], store: WorkStore) -> Iterator[Outcomes]:
+    def _answers(self, requests: Iterator[Request], stop: Stop, purse: Purse) -> Iterator[Outcomes]:
         """Run the workers in slices, giving what came in after each."""
-        purse = Purse(self._options.rates, self._options.max_cost, store)
-        with asyncio.Runner() as runner, purse.opened():
-            crew = _Crew(self._options, requests, purse)
+        with asyncio.Runner() as runner:
+            crew = _Crew(self._options, requests, stop, purse)
+            purse.open(crew.look)
             runner.run(crew.start())
             try:
-                while not runner.run(crew.run_for(TICK_SECONDS)):
+                while runner.run(crew.run_for(TICK_SECONDS)) and not stop.soon:
                     yield crew.take()
-                    purse.settle()  # what was taken is stored by now
-                yield crew.take()
-                purse.settle()
-                crew.raise_if_stopped()
             finally:
-                runner.run(crew.stop())
-        purse.raise_if_empty(self._options.max_attempts)
+                runner.run(crew.stop(self._grace if stop.soon else 0.0))
+            purse.close()
+            yield crew.take()
+            crew.raise_if_stopped()
+        purse.raise_if_empty()
 
 
 class _Crew:
     """The workers, what they found, and what holds them all."""
 
-    def __init__(self, options: LiveOptions, requests: Iterator[Request], purse: Purse) -> None:
+    def __init__(
+        self, options: LiveOptions, requests: Iterator[Request], stop: Stop, purse: Purse
+    ) -> None:
         self._options = options
+        self._stop = stop
         self._purse = purse
         self._requests = requests
         self._found: list[Result | Failure] = []
-        self._stopped: Unfinished | None = None
+        self._refusal: Unfinished | None = None
         self._held_until = 0.0
         self._holds = 0
         self._workers: list[asyncio.Task[None]] = []
+        self._in_flight = 0
+        self._look = asyncio.Event()
 
     async def start(self) -> None:
         """Open the client and start the workers."""
@@ -121,16 +133,25 @@ class _Crew:
         self._workers = [
             asyncio.create_task(self._work()) for _ in range(self._options.concurrency)
         ]
+        for worker in self._workers:
+            worker.add_done_callback(self._ended)
+
+    def look(self) -> None:
+        """End the slice that is running: there is something to do outside."""
+        self._look.set()
 
     async def run_for(self, seconds: float) -> bool:
-        """Let the workers work; gives whether they are all done."""
-        done, running = await asyncio.wait(self._workers, timeout=seconds)
-        for task in done:
-            task.result()  # a defect of ours is not to be passed over
-        return not running
+        """Let the workers work for so long at most; gives whether there is more to do for them."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._look.wait(), seconds)
+        self._look.clear()
+        return any(not worker.done() for worker in self._workers) and self._defect() is None
 
-    async def stop(self) -> None:
-        """Give up what is in flight and close the connections."""
+    async def stop(self, grace_seconds: float) -> None:
+        """Give up what is in flight, after a moment for what is about to come, and disconnect."""
+        deadline = time.monotonic() + grace_seconds
+        while self._in_flight and time.monotonic() < deadline:
+            await self.run_for(deadline - time.monotonic())
         for worker in self._workers:
             worker.cancel()
         await asyncio.gather(*self._workers, return_exceptions=True)
@@ -143,35 +164,50 @@ class _Crew:
 
     def raise_if_stopped(self) -> None:
         """Raise what made the workers stop, if anything did."""
-        if self._stopped is not None:
-            raise self._stopped
+        if (defect := self._defect()) is not None:
+            raise defect
+        if self._refusal is not None:
+            raise self._refusal
+
+    def _ended(self, worker: asyncio.Task[None]) -> None:
+        if all(one.done() for one in self._workers) or _defect_of(worker) is not None:
+            self._look.set()
+
+    def _defect(self) -> BaseException | None:
+        """What a worker died of: a defect of ours, which is not to be passed over."""
+        return next(filter(None, map(_defect_of, self._workers)), None)
 
     async def _work(self) -> None:
-        while self._stopped is None and (request := next(self._requests, None)) is not None:
-            for attempt in range(self._options.max_attempts):
-                failure = await self._try(request)
-                if failure is None:
-                    break
+        while (request := next(self._requests, None)) is not None:
+            attempts = request.attempts
+            while (failure := await self._try(request)) is not None:
                 self._found.append(failure)
-                if not failure.retryable or attempt + 1 == self._options.max_attempts:
+                attempts += 1
+                if not failure.retryable or attempts >= self._options.max_attempts:
                     break
-                await asyncio.sleep(self._backoff(attempt))
+                await asyncio.sleep(self._backoff(attempts - 1))
 
     async def _try(self, request: Request) -> Failure | None:
-        """Ask until there is an answer or a failure of the request itself; None: it is answered."""
-        while self._stopped is None:
+        """Ask until there is an answer or a failed attempt.
+
+        None: it is answered, or nothing more is to be asked. What is no attempt ends too: by a
+        request that is answered, or after PATIENCE holds of all workers without one.
+        """
+        while not self._stop.no_more:
             await asyncio.sleep(max(0.0, self._held_until - time.monotonic()))
-            if not await self._purse.hold(request):
+            if not await self._purse.hold(request, self._stop):
                 return None
+            sent_at = time.monotonic()
             try:
+                self._in_flight += 1
                 body = await self._ask(request)
             except CALL_ERRORS as error:
                 trouble = trouble_of(error, self._options.api_key)
-                self._purse.unanswered(request, may_be_billed=_may_be_billed(error))
+                self._purse.unanswered(request, may_be_billed=_may_be_billed(error, trouble))
                 if trouble.verdict is Verdict.STOP:
-                    self._stop(f"the server refuses every request: {trouble}")
-                elif _is_outage(error, trouble):
-                    self._hold(trouble, error)
+                    self._refuse(f"the server refuses every request: {trouble}")
+                elif trouble.verdict is Verdict.UNREACHABLE or trouble.status in (429, 503):
+                    self._hold(trouble, error, sent_at)
                 else:
                     return failure_of(request.request_id, trouble)
             else:
@@ -180,6 +216,10 @@ class _Crew:
                 self._purse.answered(request, outcome)
                 self._found.append(outcome)
                 return None
+            finally:
+                self._in_flight -= 1
+                if self._stop.soon and not self._in_flight:
+                    self.look()
         return None
 
     async def _ask(self, request: Request) -> bytes:
@@ -191,35 +231,36 @@ class _Crew:
             )
             return answer.content
 
-    def _hold(self, trouble: Trouble, error: Exception) -> None:
+    def _hold(self, trouble: Trouble, error: Exception, sent_at: float) -> None:
         """Let all workers wait, as long as the server says or a little longer each time."""
-        if time.monotonic() < self._held_until:
-            return  # another worker met the same
+        if sent_at < self._held_until:
+            return  # sent before they waited: another worker met the same
         self._holds += 1
         if self._holds > PATIENCE:
-            self._stop(f"the server does not let us in: {trouble}")
-        seconds = _retry_after(error) or self._backoff(self._holds - 1)
+            self._refuse(f"the server does not let us in: {trouble}")
+        # Its word is good for once: a server that always says 'in 5 ms' is not asked for ever so.
+        least = self._backoff(self._holds - 2) if self._holds > 1 else 0.0
+        asked = _retry_after(error)
+        seconds = self._backoff(self._holds - 1) if asked is None else max(asked, least)
         self._held_until = time.monotonic() + min(seconds, self._options.max_wait_seconds)
 
     def _backoff(self, failures: int) -> float:
         return min(FIRST_BACKOFF * 2.0**failures, self._options.max_wait_seconds)
 
-    def _stop(self, reason: str) -> None:
-        self._stopped = self._stopped or stopped(reason, self._options.base_url)
+    def _refuse(self, reason: str) -> None:
+        self._refusal = self._refusal or stopped(reason, self._options.base_url)
+        self._stop.end(soon=True)
 
 
-def _may_be_billed(error: Exception) -> bool:
+def _defect_of(worker: asyncio.Task[None]) -> BaseException | None:
+    return worker.exception() if worker.done() and not worker.cancelled() else None
+
+
+def _may_be_billed(error: Exception, trouble: Trouble) -> bool:
     """Whether a server may have answered a call that failed: all but refusals and closed doors."""
     if isinstance(error, openai.APIStatusError):
         return error.status_code >= 500 or error.status_code in (408, 409)
-    return not isinstance(error.__cause__, httpx2.ConnectError | httpx2.ConnectTimeout)
-
-
-def _is_outage(error: Exception, trouble: Trouble) -> bool:
-    """Whether a failed call says more of the server's condition than of the request."""
-    timed_out = isinstance(error, openai.APITimeoutError)
-    unreachable = isinstance(error, openai.APIConnectionError) and not timed_out
-    return unreachable or trouble.status in (429, 503)
+    return trouble.verdict is not Verdict.UNREACHABLE
 
 
 def _retry_after(error: Exception) -> float | None:

@@ -12,6 +12,7 @@ from backends.doubts import Doubts
 from backends.engine_process import COMMAND, EngineProcess
 from backends.engine_wire import EngineDied, Finished, Load, Refused, Stepped
 from backends.first_failures import stop_if_all_failed_alike
+from backends.stopping import Stop
 from backends.stream import stream
 from store import Unfinished, UserError, WorkStore
 from store.models import AskOrder, Failure, FailureKind, Request, Result
@@ -54,8 +55,8 @@ class VllmBackend(Backend):
         if self._engine is None:
             self._compiled = store.expected_tokens() >= COMPILED_FROM_TOKENS
 
-        def answers(requests: Iterator[Request]) -> Iterator[Outcomes]:
-            return self._answers(requests, progress)
+        def answers(requests: Iterator[Request], stop: Stop) -> Iterator[Outcomes]:
+            return self._answers(requests, stop, progress)
 
         stream(
             "vllm",
@@ -77,15 +78,18 @@ class VllmBackend(Backend):
             self._engine.close()
             self._engine = None
 
-    def _answers(self, requests: Iterator[Request], progress: Progress) -> Iterator[Outcomes]:
+    def _answers(
+        self, requests: Iterator[Request], stop: Stop, progress: Progress
+    ) -> Iterator[Outcomes]:
         in_flight: dict[str, Request] = {}
         done = False
         try:
-            while not done:
+            while not (done or stop.soon):
                 try:
-                    engine = self._engine = self._engine or self._load(progress)
-                    yield from self._converse(engine, requests, in_flight)
-                    done = True
+                    with stop.at_once():  # it takes a minute
+                        engine = self._engine = self._engine or self._load(progress)
+                    yield from self._converse(engine, requests, stop, in_flight)
+                    done = not in_flight
                 except EngineDied as death:
                     self.close()
                     set_aside = self._doubts.engine_died(in_flight.values(), str(death))
@@ -123,7 +127,11 @@ class VllmBackend(Backend):
         return engine
 
     def _converse(
-        self, engine: EngineProcess, requests: Iterator[Request], in_flight: dict[str, Request]
+        self,
+        engine: EngineProcess,
+        requests: Iterator[Request],
+        stop: Stop,
+        in_flight: dict[str, Request],
     ) -> Iterator[Outcomes]:
         """Keep the engine in requests and give what comes back, until there are no more."""
         # Twice what the engine itself holds: it does not run dry while answers are being stored.
@@ -135,10 +143,11 @@ class VllmBackend(Backend):
                 asked.append(request)
             if asked:
                 engine.ask(asked)
+            last = stop.soon
             if not in_flight:
                 return
             outcomes: list[Result | Failure] = []
-            for reply in engine.replies(LOOK_SECONDS):
+            for reply in engine.replies(0 if last else LOOK_SECONDS):
                 if isinstance(reply, Refused):
                     outcomes.append(
                         Failure(
@@ -157,6 +166,8 @@ class VllmBackend(Backend):
                 del in_flight[outcome.request_id]
                 self._deaths_in_a_row = 0
             yield outcomes
+            if last:
+                return
 
     def _before_restart(self, death: EngineDied, progress: Progress) -> None:
         """Say what happened; raises Unfinished where starting again has been of no use."""

@@ -323,12 +323,19 @@ def _print_files(files: Sequence[object]) -> None:
         print(file)
 
 
+def _end_in_good_order_at_signals() -> None:
+    """Let SIGTERM and SIGHUP do what a Ctrl-C does, unless they are ignored, as nohup has it."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler)
+
+
 def main() -> None:
     """Run the command line; the one place that turns errors into exit codes."""
     # Rows are made by the hundred thousand and have no cycles: looking for some as often as Python
     # does takes an eighth of the time.
     gc.set_threshold(100_000, 20, 100)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # flush and leave, as at a Ctrl-C
+    _end_in_good_order_at_signals()
     try:
         code = app(standalone_mode=False)
     except FastDatasetsError as error:

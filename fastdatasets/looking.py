@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 
 from fastdatasets.session import describe_refused, find_or_newest
@@ -50,19 +51,32 @@ def _bill(cost: Cost) -> list[str]:
     line = f"  {cost.spent:.4f} USD spent ({cost.price})"
     if cost.estimate is not None and cost.estimate != cost.spent:
         line += f", about {cost.estimate:.4f} USD in all"
-    if cost.unsure:
-        line += f"; at most {cost.unsure:.4f} USD more were billed for answers that never came"
     saved = [
         f"{amount:.4f} USD by {how}"
         for how in ("batch", "dedup", "reuse")
         if cost.saved is not None and (amount := getattr(cost.saved, how))
     ]
-    lines = [line, *([f"  saved: {', '.join(saved)}"] if saved else [])]
+    lines = [line, *_unsure(cost), *([f"  saved: {', '.join(saved)}"] if saved else [])]
     if len(cost.stages) > 1:
         lines += [f"  stage {one.name}: {_bought(one)}" for one in cost.stages]
     if len(cost.jobs) > 1:
         lines += [f"  job {one.name}: {_bought(one)}" for one in cost.jobs[-JOBS_SHOWN:]]
     return lines
+
+
+def _unsure(cost: Cost) -> list[str]:
+    """What may have been billed besides, and counts under --max-cost as if it had been."""
+    in_flight = cost.in_flight or Decimal(0)
+    never_came = (cost.unsure or Decimal(0)) - in_flight
+    doubts = (
+        (never_came, "answers that never came"),
+        (in_flight, "requests that were in flight when a command was killed, or are now"),
+    )
+    return [
+        f"  at most {amount:.4f} USD more may have been billed for {what}"
+        for amount, what in doubts
+        if amount
+    ]
 
 
 def _bought(one: Bought) -> str:

@@ -6,8 +6,10 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
-from typing import Protocol, Self
+from io import BufferedWriter, FileIO, TextIOWrapper
+from typing import TYPE_CHECKING, Protocol, Self
 
 from rich.console import Console
 from rich.progress import (
@@ -23,6 +25,9 @@ from rich.progress import (
 import backends
 from store import RunFolder, WorkStore
 from store.models import State, Status
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 LOOK_SECONDS = 1.0
 LINE_SECONDS = 10.0  # between two plain lines
@@ -43,6 +48,20 @@ class RunProgress(backends.Progress, Protocol):
 Remark = Callable[[WorkStore, Status], str | None]
 
 
+class _Stderr(FileIO):
+    """A file that takes what nobody can read any more: its terminal is gone, or its disk full.
+
+    Answers that were paid for are stored all the same.
+    """
+
+    def write(self, text: ReadableBuffer, /) -> int:
+        """Write, or not."""
+        try:
+            return super().write(text)
+        except OSError:
+            return memoryview(text).nbytes
+
+
 class ConsoleProgress:
     """Prints to stderr, and keeps progress.json for those who look from outside.
 
@@ -54,7 +73,9 @@ class ConsoleProgress:
         self.remark: Remark | None = None
         self._folder = folder
         self._max_attempts = max_attempts
-        self._file = os.fdopen(os.dup(2), "w", encoding="utf-8", errors="replace")
+        self._file = TextIOWrapper(
+            BufferedWriter(_Stderr(os.dup(2), "w")), encoding="utf-8", errors="replace"
+        )
         self._console = Console(file=self._file, highlight=False, soft_wrap=True)
         self._bar = Progress(
             TextColumn("{task.description}"),
@@ -108,7 +129,8 @@ class ConsoleProgress:
         began = time.monotonic()
         status = store.status(self._folder.name, self._max_attempts)
         # 'done' is only said by finish: an unnamed resume takes a run for done by this file.
-        self._folder.write_progress(replace(status, state=State.INCOMPLETE))
+        with suppress(OSError):  # a full disk, which the next flush tells of
+            self._folder.write_progress(replace(status, state=State.INCOMPLETE))
         self._show(status)
         if self.remark is not None and (line := self.remark(store, status)):
             self.say(line)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from store.jobs import Job, JobState
-from store.money import FREE, Bought, Cost, Price, Saved, Usage, dollars, rate_parameters
+from store.money import Bought, Cost, Price, Rates, Saved, Usage, dollars, rate_parameters
 
 if TYPE_CHECKING:
     from store.database import Database
@@ -26,14 +26,15 @@ def bill(database: Database, journal: Journal, done: int, left: int) -> Cost:
     price = current_price(database)
     if price is None:
         return Cost("USD", None, None)
-    stages = database.rows("bought_by_stage")
+    rates = rate_parameters(price.rates)
+    stages = database.rows("bought_by_stage", **rates)
     repeated = sum(row[6] for row in stages)
-    answers, charges, unsure_charges = database.row("spent_live")
+    answers, failed, unanswered, in_flight = map(int, database.row("spent_live", **rates))
     jobs = list(journal.jobs().values())
-    billed = sum((job.rates or FREE).cost(job.usage) for job in jobs)
-    unsure = int(unsure_charges) + sum(_unsure(job) for job in jobs)
-    spent = int(answers) + int(charges) - int(unsure_charges) + billed
-    (reused,) = database.row("reused_cost", **rate_parameters(price.rates))
+    billed = sum((job.rates or price.rates).cost(job.usage) for job in jobs)
+    untold = sum(_unsure(job, job.rates or price.rates) for job in jobs)
+    spent = answers + failed + billed
+    (reused,) = database.row("reused_cost", **rates)
     usual = Usage(
         sum(job.usage.prompt for job in jobs),
         sum(job.usage.cached for job in jobs),
@@ -43,7 +44,7 @@ def bill(database: Database, journal: Journal, done: int, left: int) -> Cost:
         "USD",
         dollars(spent),
         dollars(spent + (spent * left // done if done else 0)) if done or not left else None,
-        dollars(unsure),
+        dollars(unanswered + in_flight + untold),
         Saved(
             None if price.live is None else dollars(price.live.cost(usual) - billed),
             dollars(repeated),
@@ -58,17 +59,17 @@ def bill(database: Database, journal: Journal, done: int, left: int) -> Cost:
                 job.usage.prompt,
                 job.usage.cached,
                 job.usage.completion,
-                None if job.rates is None else job.rates.cost(job.usage),
+                (job.rates or price.rates).cost(job.usage),
             )
             for job in jobs
             if job.usage != Usage()
         ),
+        dollars(in_flight),
     )
 
 
-def _unsure(job: Job) -> int:
+def _unsure(job: Job, rates: Rates) -> int:
     """Picodollars at most of what a job was billed and did not deliver, as far as we know."""
-    rates = job.rates or FREE
     given_up = job.at_risk(rates) if job.state is JobState.CLOSED else 0
     return job.untold_cost(rates) + given_up
 

@@ -179,11 +179,15 @@ class Ask(msgspec.Struct, frozen=True, gc=False):
 
 
 class Request(msgspec.Struct, frozen=True, gc=False):
-    """One question to the teacher, in the terms of OpenAI's chat completions."""
+    """One question to the teacher, in the terms of OpenAI's chat completions.
+
+    attempts: those that failed so far, in the current round.
+    """
 
     request_id: str
     params: dict[str, Any]
     messages: list[dict[str, Any]]
+    attempts: int = 0
 
     @property
     def bounds(self) -> Bounds:

@@ -38,6 +38,13 @@ class Usage(msgspec.Struct, frozen=True):
             self.completion + other.completion,
         )
 
+    def __sub__(self, other: Usage) -> Usage:
+        return Usage(
+            self.prompt - other.prompt,
+            self.cached - other.cached,
+            self.completion - other.completion,
+        )
+
 
 class Rates(msgspec.Struct, frozen=True):
     """What tokens cost, in picodollars (USD / 10^12) each: whole numbers, so that sums are exact.
@@ -53,6 +60,14 @@ class Rates(msgspec.Struct, frozen=True):
         """Picodollars of what a server counted."""
         plain = usage.prompt - usage.cached
         return self.input * plain + self.cached * usage.cached + self.output * usage.completion
+
+
+class Billed(msgspec.Struct, frozen=True):
+    """What was billed, or may have been, beside results; cost in picodollars, None: not known."""
+
+    reason: Charge
+    usage: Usage
+    cost: int | None
 
 
 FREE = Rates(0, 0, 0)
@@ -131,7 +146,8 @@ class Cost:
     """Money; None: not known. spent is by the server's own counts.
 
     estimate: what the run comes to, if what is left costs as much each. unsure: at most what was
-    billed besides, of requests whose answers or counts never came. price: where it is from.
+    billed besides, of requests whose answers or counts never came; in_flight: so much of it for
+    those that were in flight when a command was killed, or are now. price: where it is from.
     """
 
     currency: str
@@ -142,3 +158,4 @@ class Cost:
     price: str | None = None
     stages: tuple[Bought, ...] = ()
     jobs: tuple[Bought, ...] = ()
+    in_flight: Decimal | None = None

@@ -38,24 +38,37 @@ SELECT EXISTS (FROM results WHERE NOT reused) OR EXISTS (FROM failures) OR EXIST
        OR EXISTS (FROM job_events)
 
 -- name: insert_charge
-INSERT INTO charges VALUES ($cost, $reason, (now() AT TIME ZONE 'UTC'))
+INSERT INTO charges
+VALUES ($cost, $prompt, $cached, $completion, $reason, (now() AT TIME ZONE 'UTC'))
 
--- name: dearest_request
-SELECT coalesce(max(worst_cost(strlen(messages), limit_of(params), $input, $output)), 0)
-FROM requests ANTI JOIN superseded_requests USING (request_id)
+-- name: dearest_pending
+-- Picodollars that so many pending requests can cost at most.
+SELECT coalesce(sum(cost), 0)
+FROM (SELECT worst_cost(strlen(messages), limit_of(params), $input, $output) AS cost
+      FROM pending_requests($max_attempts) JOIN requests USING (request_id)
+      ORDER BY cost DESC
+      LIMIT $requests)
 
 -- name: spent_live
--- Picodollars of results that came without a job, of all charges, and of those that are uncertain.
-SELECT (SELECT coalesce(sum(cost), 0) FROM results WHERE job_id IS NULL),
-       (SELECT coalesce(sum(cost), 0) FROM charges),
-       (SELECT coalesce(sum(cost), 0) FROM charges WHERE reason <> 'failed')
+-- Picodollars of results that came without a job, of billed failures, of what may have been billed for answers
+-- that never came, and of what was in flight at a death or is now. What was bought while no price was known
+-- is priced at the rates given.
+SELECT (SELECT coalesce(sum(coalesce(cost, cost_of(prompt_tokens, cached_tokens, completion_tokens, $input, $cached, $output))), 0)
+        FROM results WHERE job_id IS NULL),
+       coalesce(sum(picodollars) FILTER (WHERE reason = 'failed'), 0),
+       coalesce(sum(picodollars) FILTER (WHERE reason = 'unanswered'), 0),
+       coalesce(sum(picodollars) FILTER (WHERE reason = 'in flight'), 0)
+FROM (SELECT reason, coalesce(cost, cost_of(prompt_tokens, cached_tokens, completion_tokens, $input, $cached, $output)) AS picodollars
+      FROM charges)
 
 -- name: bought_by_stage
 -- Answers by the stage that asked for them, their tokens and picodollars; repeated: what they would have
--- cost if each ask of the same question had been paid for.
+-- cost if each ask of the same question had been paid for. Without a known cost: at the rates given.
 SELECT stage, count(*), coalesce(sum(prompt_tokens), 0)::BIGINT, coalesce(sum(cached_tokens), 0)::BIGINT,
-       coalesce(sum(completion_tokens), 0)::BIGINT, sum(cost), coalesce(sum(cost * (asked - 1)), 0) AS repeated
-FROM results
+       coalesce(sum(completion_tokens), 0)::BIGINT, sum(picodollars),
+       coalesce(sum(picodollars * (asked - 1)), 0) AS repeated
+FROM (SELECT *, rowid, coalesce(cost, cost_of(prompt_tokens, cached_tokens, completion_tokens, $input, $cached, $output)) AS picodollars
+      FROM results) AS results
 JOIN (SELECT request_id, min(stage) AS stage, count(*) AS asked FROM asks GROUP BY request_id) USING (request_id)
 WHERE NOT reused
 GROUP BY stage
@@ -338,10 +351,12 @@ SELECT sum(completion_tokens) FILTER (WHERE happened_at > first)
 FROM results, (SELECT min(happened_at) AS first FROM results)
 
 -- name: requests_by_rowid
--- In the order of $rowids.
-SELECT request_id::VARCHAR, params, messages
+-- In the order of $rowids, with the attempts that each has used in the current round.
+SELECT request_id::VARCHAR, params, messages, coalesce(attempts, 0)
 FROM (SELECT unnest($rowids) AS position, generate_subscripts($rowids, 1) AS place)
 JOIN (SELECT *, rowid AS position FROM requests) USING (position)
+LEFT JOIN (SELECT request_id, count(*) AS attempts
+           FROM failures WHERE round = current_round() GROUP BY request_id) USING (request_id)
 ORDER BY place
 
 -- name: failed_alike

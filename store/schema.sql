@@ -112,7 +112,10 @@ CREATE TABLE failures (
 -- What live requests cost, or may have cost, beside the results: failed ones that were billed, and at most
 -- those of which no answer came. 'in flight' is what may be lost at any moment, taken back at an orderly end.
 CREATE TABLE charges (
-    cost        HUGEINT NOT NULL,         -- picodollars
+    cost        HUGEINT,                  -- picodollars, at the price when it was noted; null: not known
+    prompt_tokens     BIGINT NOT NULL,    -- 0 all three where it is 'in flight'
+    cached_tokens     BIGINT NOT NULL,
+    completion_tokens BIGINT NOT NULL,
     reason      VARCHAR NOT NULL CHECK (reason IN ('failed', 'unanswered', 'in flight')),
     happened_at TIMESTAMP NOT NULL
 );

@@ -39,7 +39,7 @@ from store.models import (
     Tokens,
     VariedAnswer,
 )
-from store.money import Charge, Price, Rates, rate_parameters
+from store.money import FREE, Billed, Price, Rates, rate_parameters
 from store.queries import QUERIES, SCHEMA
 from store.rows import (
     ASK_SCHEMA,
@@ -345,9 +345,12 @@ class WorkStore:
             given.update(half)
             for start in range(0, len(half), PAGE):
                 rows = self.database.rows("requests_by_rowid", rowids=half[start : start + PAGE])
-                for request_id, params, messages in rows:
+                for request_id, params, messages, attempts in rows:
                     yield Request(
-                        request_id, msgspec.json.decode(params), msgspec.json.decode(messages)
+                        request_id,
+                        msgspec.json.decode(params),
+                        msgspec.json.decode(messages),
+                        attempts,
                     )
 
     def pending_rows(self, max_attempts: int, order: AskOrder) -> list[int]:
@@ -384,10 +387,12 @@ class WorkStore:
         results: Sequence[Result],
         failures: Sequence[Failure],
         rates: Rates | None = None,
+        charges: Sequence[Billed] = (),
     ) -> None:
-        """Store answers and failed attempts in one transaction; the first success wins.
+        """Store answers, failed attempts and charges in one transaction; the first success wins.
 
-        rates: what the answers cost; None where that is not known, or nothing.
+        rates: what the answers cost; None where that is not known, or nothing. Raises DiskFull
+        where there is no room for them.
         """
         with self.database.transaction():
             if results:
@@ -398,6 +403,8 @@ class WorkStore:
                 rows = table_of(failures, FAILURE_SCHEMA)
                 with self.database.incoming(rows):
                     self.database.run("insert_failures")
+            for charge in charges:
+                self.add_charge(charge)
 
     def set_price(self, price: Price) -> None:
         """Note what tokens cost from now on."""
@@ -422,20 +429,39 @@ class WorkStore:
         """Note that the user was told what the run's answers tell of the rest."""
         self._event(Event.ESTIMATED, {})
 
-    def add_charge(self, cost: int, reason: Charge) -> None:
-        """Note what live requests cost, or may cost, beside their results; picodollars."""
-        self.database.run("insert_charge", cost=cost, reason=reason)
+    def add_charge(self, charge: Billed) -> None:
+        """Note what live requests cost, or may cost, beside their results."""
+        self.database.run(
+            "insert_charge",
+            cost=charge.cost,
+            reason=charge.reason,
+            **msgspec.structs.asdict(charge.usage),
+        )
 
     def spent(self, rates: Rates) -> int:
-        """Picodollars that the run may have cost so far, and at most what is in flight."""
-        results, charges, _ = self.database.row("spent_live")
-        return int(results) + int(charges) + self.journal.committed(rates)
+        """Picodollars that the run may have cost so far, and at most what is in flight.
 
-    def dearest_request(self, rates: Rates) -> int:
-        """Picodollars that a request of the run can cost at most."""
-        parameters = rate_parameters(rates)
-        del parameters["cached"]
-        (cost,) = self.database.row("dearest_request", **parameters)
+        rates: of what was bought while no price was known.
+        """
+        live = self.database.row("spent_live", **rate_parameters(rates))
+        return sum(map(int, live)) + self.journal.committed(rates)
+
+    def in_flight_at_kills(self) -> int:
+        """Picodollars at most of live requests that were in flight when a command was killed.
+
+        While a command works: and of those that are in flight.
+        """
+        return int(self.database.row("spent_live", **rate_parameters(FREE))[3])
+
+    def dearest_pending(self, rates: Rates, max_attempts: int, requests: int) -> int:
+        """Picodollars that so many pending requests, or all if they are fewer, cost at most."""
+        (cost,) = self.database.row(
+            "dearest_pending",
+            max_attempts=max_attempts,
+            requests=requests,
+            input=rates.input,
+            output=rates.output,
+        )
         return int(cost)
 
     def retry_failed(self) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from backends import Backend, Outcomes, Progress
+from backends.stopping import Stop
 from backends.stream import stream
 from store import WorkStore
 from store.models import Failure, FailureKind, Request, Result, Status
@@ -30,7 +31,7 @@ class ScriptedBackend(Backend):
         """Answer all that is pending."""
         stream("scripted", self, store, progress, self.max_attempts)
 
-    def __call__(self, requests: Iterator[Request]) -> Iterator[Outcomes]:
+    def __call__(self, requests: Iterator[Request], _stop: Stop) -> Iterator[Outcomes]:
         """One outcome at a time."""
         order = list(requests)
         for number, request in enumerate(reversed(order) if self.reverse else order):

@@ -180,6 +180,7 @@ def test_status_and_export_of_a_done_run(command: Command, tmp_path: Path) -> No
             "price": None,
             "stages": [],
             "jobs": [],
+            "in_flight": None,
         },
     }
     resumed = command("resume")

@@ -125,13 +125,51 @@ def test_failures_for_good(server: LLMServer) -> None:
     check_done(without=("Question 3", "Question 5"))
 
 
+def test_dropped_after_it_was_sent(server: LLMServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection that drops after a request was sent is an attempt of it, and of it alone."""
+    monkeypatch.setenv("MAX_LLM_CONCURRENCY", "2")
+
+    def dropping(body: dict[str, Any]) -> str | Reply:
+        return Reply("lost", drop=True) if "Question 3" in str(body) else answer(body)
+
+    server.answer = dropping
+    outcome = distill(max_attempts=3)
+    assert (outcome.status.requests.done, outcome.status.requests.failed) == (19, 1)
+    assert [server.bill.executions[body] for body in server.bill.twice()] == [3]
+    assert server.bill.total == 19 + 3
+    check_done(without=("Question 3",))
+
+
+def test_attempts_are_counted_once(server: LLMServer) -> None:
+    """A resume goes on with the attempts that were used before."""
+    broken = Reply(status_code=500, error={"message": "Oh no.", "code": None})
+    server.answer = lambda body: broken if "Question 5" in str(body) else answer(body)
+    distill(max_attempts=1)
+    assert resume("r", None, Day(max_attempts=3)) is not None
+    assert [call.status for call in server.requests_log].count(500) == 3
+    assert resume("r", None, Day(max_attempts=3)) is not None
+    assert [call.status for call in server.requests_log].count(500) == 3
+
+
+def test_server_that_is_not_there(server: LLMServer) -> None:
+    """Where no connection comes about nothing was sent: no attempt, and after a while an end."""
+    server.stop()
+    with pytest.raises(Unfinished, match="the server does not let us in: APIConnectionError: All"):
+        distill(max_attempts=1)
+    server.start()
+    outcome = resume("r", None, Day(max_attempts=1))
+    assert outcome is not None
+    assert outcome.status.state == "done"
+    check_done()
+
+
 @pytest.mark.parametrize(
     ("fault", "message"),
     [
         (forbidden(CHAT), "the first 20 requests all failed alike: 403: You have insufficient"),
         (insufficient_quota(CHAT), "the server refuses every request: 429: You exceeded"),
         (rate_limited(CHAT, times=None), "the server does not let us in: 429: Rate limit"),
-        (Fault(CHAT, Kind.DROP_BEFORE, None), "the server does not let us in: APIConnectionError"),
+        (Fault(CHAT, Kind.DROP_BEFORE, None), "the first 20 requests all failed alike: APICon"),
     ],
 )
 def test_what_concerns_every_request(server: LLMServer, fault: Fault, message: str) -> None:

@@ -14,6 +14,7 @@ import pytest
 from backends.openai_live import LiveOptions, OpenAILive
 from backends.providers import Dialect
 from fastdatasets.day import Day
+from fastdatasets.looking import look
 from fastdatasets.session import Outcome, resume, start
 from fastdatasets.wishes import Wishes
 from store import Unfinished, UserError, WorkStore
@@ -31,6 +32,7 @@ from tests.llmserver import (
     Usage,
     content_filter,
     expired,
+    insufficient_quota,
 )
 
 QUESTIONS = [f"Question {number}" for number in range(30)]
@@ -112,6 +114,37 @@ def test_cap_stops_the_run_and_a_higher_one_goes_on(server: LLMServer, backend: 
     assert outcome is not None
     assert (outcome.status.state, server.bill.twice()) == ("done", [])
     assert outcome.status.cost.spent == billed(server)
+
+
+def test_cap_counts_what_was_bought_without_a_price(server: LLMServer) -> None:
+    """Answers of a time when no price was known count at today's, under the cap and on the bill."""
+    server.faults.append(insufficient_quota(CHAT, times=None))
+    server.faults[0].after = 12
+    with pytest.raises(Unfinished, match="the server refuses every request"):
+        distill("openai")
+    server.faults.clear()
+    earlier = billed(server)
+    with pytest.raises(Unfinished, match="--max-cost 1000 is reached"):
+        resume("r", None, Day(max_cost=str(CAP), **PRICE))
+    assert 0 < earlier < billed(server) <= CAP
+    cost = look("r").status.cost
+    assert (cost.spent, cost.unsure) == (Decimal(billed(server)), Decimal(0))
+    assert [stage.cost for stage in cost.stages] == [billed(server)]
+
+
+def test_cap_counts_what_came_without_usage_or_price(server: LLMServer) -> None:
+    """Where a server told no tokens either, such answers count at their dearest."""
+    server.faults += [Fault(CHAT, Kind.NO_USAGE, None), insufficient_quota(CHAT, times=None)]
+    server.faults[1].after = 12
+    with pytest.raises(Unfinished, match="the server refuses every request"):
+        distill("openai")
+    server.faults.clear()
+    with pytest.raises(Unfinished, match="--max-cost 2000 is reached"):
+        resume("r", None, Day(max_cost=str(2 * CAP), **PRICE))
+    cost = look("r").status.cost
+    assert cost.spent is not None
+    assert cost.unsure is not None
+    assert cost.spent < billed(server) < cost.spent + cost.unsure <= 2 * CAP
 
 
 FAULTS: dict[str, tuple[str, Any]] = {

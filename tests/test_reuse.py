@@ -14,6 +14,7 @@ import duckdb
 import pytest
 
 from backends import Backend, Outcomes, Progress
+from backends.stopping import Stop
 from backends.stream import stream
 from fastdatasets.pipeline import go_on
 from fastdatasets.prompts import default_templates
@@ -41,7 +42,7 @@ class Limited(Backend):
         """Answer all that is pending."""
         stream("limited", self, store, progress, 1)
 
-    def __call__(self, requests: Iterator[Request]) -> Iterator[Outcomes]:
+    def __call__(self, requests: Iterator[Request], _stop: Stop) -> Iterator[Outcomes]:
         """One outcome at a time."""
         for request in requests:
             prompt, limit = request.messages[-1]["content"], request.params["max_tokens"]

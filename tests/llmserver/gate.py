@@ -53,6 +53,11 @@ class Call:
         """The id in the path."""
         return self.request.match_info["id"]
 
+    def drop(self) -> None:
+        """Close the connection, so that the answer goes nowhere."""
+        if self.request.transport is not None:
+            self.request.transport.abort()
+
     async def wait(self) -> None:
         """The fault's delay: after the body has come, since aiohttp forgets what it has of it
         when the client gives up.

@@ -23,7 +23,8 @@ class Reply:
 
     `message` adds fields to the assistant's message (`{"reasoning": …}`), `body` replaces the
     whole response body, `reported` the usage in it, not what is billed, `headers` go with a refused
-    live call (`{"Retry-After": "1"}`).
+    live call (`{"Retry-After": "1"}`). With `drop` a live call is executed and billed, and its
+    connection closed without an answer.
     """
 
     content: str | None = None
@@ -36,6 +37,7 @@ class Reply:
     body: Json | None = None
     reported: Json | str | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
+    drop: bool = False
 
     @property
     def billable(self) -> bool:

@@ -116,6 +116,8 @@ class Api:
         if not reply.billable:
             raise ApiError.of(reply.status_code, response, reply.headers)
         self._bill.charge(body, usage, live=True)
+        if reply.drop:
+            call.drop()
         return response
 
     async def models(self, _call: Call) -> Result:

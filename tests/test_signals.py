@@ -1,0 +1,147 @@
+"""Ctrl-C, SIGTERM and SIGHUP while answers come in: everything that came is stored, and counted."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Callable
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fastdatasets.day import Day
+from fastdatasets.looking import look, to_text
+from fastdatasets.session import resume
+from store import Unfinished
+from tests.conftest import start as start_command
+from tests.conftest import write_jsonl
+from tests.llmserver import Fault, Kind, LLMServer
+from tests.test_live import CHAT, QUESTIONS, answer, check_done, prompt_of
+from tests.test_live import server as server  # noqa: PLC0414 - a fixture
+from tests.test_money import CAP, MAX_TOKENS, PRICE, billed
+from tests.test_money import distill as distill_priced
+
+QUOTED = len('[{"content":"","role":"user"}]') + 2  # bytes around a prompt; two newlines escaped
+
+
+def at_call(number: int, act: Callable[[], object]) -> Callable[[dict[str, Any]], str]:
+    """The model, which acts before it answers its so-manieth call."""
+    calls = 0
+
+    def model(body: dict[str, Any]) -> str:
+        nonlocal calls
+        calls += 1
+        if calls == number:
+            act()
+        return answer(body)
+
+    return model
+
+
+def start_distill(*options: object) -> subprocess.Popen[str]:
+    """The command over the questions."""
+    source = write_jsonl(Path("d.jsonl"), [{"prompt": question} for question in QUESTIONS])
+    words = ("--dataset-name", source, "--sample-size", 0, "--model", "m", "--run", "r")
+    return start_command("distill", *words, *options)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_signal_loses_nothing(
+    server: LLMServer, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    """A signal stores what came and what is about to come; nothing is asked for twice."""
+    monkeypatch.setenv("FASTDATASETS_POLL_SECONDS", "5")
+    monkeypatch.setenv("MAX_LLM_CONCURRENCY", "7")
+    server.latency = 0.1
+    process = start_distill()
+    server.answer = at_call(9, lambda: process.send_signal(number))
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "go on with: fastdatasets resume" in err
+    assert look("r").status.requests.done == server.bill.total
+    assert 9 <= server.bill.total < len(QUESTIONS)
+    assert resume("r", None, Day()) is not None
+    assert server.bill.twice() == []
+    check_done()
+
+
+def test_signal_that_is_ignored(server: LLMServer) -> None:
+    """Under nohup, which has SIGHUP ignored, a terminal that closes ends nothing."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        process = start_distill()
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    server.answer = at_call(9, lambda: process.send_signal(signal.SIGHUP))
+    process.communicate(timeout=60)
+    assert process.returncode == 0
+    check_done()
+
+
+def interrupt() -> None:
+    """Ctrl-C."""
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_cap_holds_through_signals(server: LLMServer) -> None:
+    """Interrupted again and again, the run never costs more than its cap, nor loses an answer."""
+    server.latency = 0.02
+    for _ in range(5):
+        server.answer = at_call(3, interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            distill_priced("openai", max_cost=str(CAP), **PRICE)
+    server.answer = answer
+    with pytest.raises(Unfinished, match="--max-cost 1000 is reached"):
+        distill_priced("openai", max_cost=str(CAP), **PRICE)
+    cost = look("r").status.cost
+    assert cost.spent is not None
+    assert cost.unsure is not None
+    assert cost.in_flight == 0
+    assert cost.spent <= billed(server) <= cost.spent + cost.unsure <= CAP
+
+
+def test_what_is_in_flight_counts(server: LLMServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Requests that are given up at a signal count at their dearest: they may be billed."""
+    monkeypatch.setenv("MAX_LLM_CONCURRENCY", "1")
+    server.answer = at_call(1, interrupt)
+    server.faults.append(Fault(CHAT, Kind.HANG_AFTER))
+    with pytest.raises(KeyboardInterrupt):
+        distill_priced("openai", questions=["a", "b"], max_cost=str(CAP), **PRICE)
+    cost = look("r").status.cost
+    dearest = QUOTED + len(prompt_of("a")) + MAX_TOKENS
+    assert (cost.spent, cost.unsure, cost.in_flight) == (
+        Decimal(0),
+        Decimal(dearest),
+        Decimal(0),
+    )
+    assert (
+        f"at most {dearest}.0000 USD more may have been billed for answers that never came"
+        in to_text(look("r"))
+    )
+
+
+def test_kill_leaves_what_could_be_in_flight(
+    server: LLMServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a kill -9 so much is in doubt as could be in flight, under its name."""
+    monkeypatch.setenv("MAX_LLM_CONCURRENCY", "2")
+    prices = ("--price-in", 1000000, "--price-out", 1000000)
+    limits = ("--max-output-tokens", MAX_TOKENS, "--max-cost", 10 * CAP)
+    process = start_distill(*prices, *limits)
+    server.answer = at_call(9, process.kill)
+    process.communicate(timeout=60)
+    dearest = QUOTED + len(prompt_of(QUESTIONS[-1])) + MAX_TOKENS
+    view = look("r")
+    assert view.status.cost.in_flight == view.status.cost.unsure == 3 * dearest
+    assert (
+        f"at most {3 * dearest}.0000 USD more may have been billed for requests that were in "
+        "flight when a command was killed"
+    ) in to_text(view)
+    with pytest.raises(
+        Unfinished, match=r"[(]\d+.0000 of them perhaps, for requests that were in flight when"
+    ):
+        resume("r", None, Day(max_cost=str(CAP), **PRICE))
+    assert billed(server) <= CAP
