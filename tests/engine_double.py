@@ -4,7 +4,8 @@
 
 A request whose prompt says 'poison' kills it (SIGKILL) once everything it was asked has been read;
 one that says 'starve' ends it as a lack of memory does, unless it was given less than all of the
-memory. One that says 'refuse CODE' is refused with that code. Each start and each request is a line
+memory. One that says 'refuse CODE' is refused with that code; one that says 'interrupt' is a Ctrl-C
+for the command. Each start and each request is a line
 of the journal.
 """
 
@@ -37,6 +38,8 @@ def main() -> None:
         note(f"ask {prompt}")
         if "poison" in prompt:
             os.kill(os.getpid(), signal.SIGKILL)
+        if "interrupt" in prompt:
+            os.kill(os.getppid(), signal.SIGINT)
         if "starve" in prompt and load.memory_share == 1:
             send(sys.stdout.buffer, [Died("CUDA out of memory", True, True)])
             os._exit(1)

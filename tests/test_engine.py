@@ -92,6 +92,17 @@ def test_prompts_that_are_too_long_fail_alone(store: WorkStore, tmp_path: Path) 
     )
 
 
+def test_ctrl_c(store: WorkStore, tmp_path: Path) -> None:  # noqa: F811
+    """A Ctrl-C stores all that the engine had answered, and what it had not is pending."""
+    ask(store, ["a", "b", "c, interrupt"])
+    engine = backend(tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        engine.work(store, SilentProgress())
+    engine.close()
+    assert {"Answer to a", "Answer to b"} <= texts(store)
+    assert store.failure_reasons() == []
+
+
 def test_lack_of_memory(store: WorkStore, tmp_path: Path) -> None:  # noqa: F811
     """After running out of memory the engine is started again with less, and goes on."""
     ask(store, ["a", "starve", "b"])
