@@ -20,13 +20,11 @@ from store import DiskFull, Unfinished, WorkStore
 from store.models import Failure, FailureKind
 from tests.llmserver import LLMServer
 from tests.test_live import server as server  # noqa: PLC0414 - a fixture
-from tests.test_money import CAP, MAX_TOKENS, PRICE, billed
-from tests.test_signals import at_call, start_distill
+from tests.test_money import CAP, PRICE, billed
+from tests.test_signals import LIMITS, at_call, start_distill
 from tests.test_store import store as store  # noqa: PLC0414 - a fixture
 
 WAL = Path("output/r/work.duckdb.wal")
-LIMITS = ("--max-output-tokens", MAX_TOKENS, "--max-cost", CAP)
-PRICES = ("--price-in", 1000000, "--price-out", 1000000)
 
 
 def limit_files(process: subprocess.Popen[str], size: int) -> None:
@@ -59,14 +57,14 @@ def test_room_is_made(server: LLMServer, monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_room_is_not_made(server: LLMServer) -> None:
     """A disk that stays full ends the run, which says what is lost; its cost still counts."""
-    process = start_distill(*LIMITS, *PRICES)
+    process = start_distill(*LIMITS, "--max-cost", CAP)
     server.answer = at_call(5, lambda: fill(process))
     _, err = process.communicate(timeout=60)
     done = look("r").status.requests.done
     assert process.returncode == 3
     lost = f"{server.bill.total - done} answers could not be stored and are lost, though they were"
     assert lost in err
-    with pytest.raises(Unfinished, match="--max-cost 1000 is reached"):
+    with pytest.raises(Unfinished, match="--max-cost 200 is reached"):
         resume("r", None, Day(max_cost=str(CAP), **PRICE))
     assert billed(server) <= CAP
 
