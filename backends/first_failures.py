@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from store import WorkStore
 
 ENOUGH = 20  # requests that failed for good, and not one answer so far
-# Of a prompt that alone is longer than a local model's context: the longest prompts are asked first,
-# so many may fail for it before the first is answered.
+# Of a prompt that alone is longer than a local model's context: the longest prompts are asked
+# first, so many may fail for it before the first is answered.
 TOO_LONG = "prompt_too_long"
 
 _LENGTH = re.compile(
