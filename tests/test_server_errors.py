@@ -176,6 +176,16 @@ def test_custom_headers_in_the_environment(server: LLMServer, command: Command) 
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("tail", ["/", "/chat/completions", "/chat/completions/", "/batches"])
+def test_address_of_a_call(
+    server: LLMServer, monkeypatch: pytest.MonkeyPatch, backend: str, tail: str
+) -> None:
+    """An address with a call's path at its end is taken for that of the server."""
+    monkeypatch.setenv("LLM_API_BASE", server.base_url + tail)
+    assert distill(backend).status.requests.done == 7
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_address_without_its_path(server: LLMServer, command: Command, backend: str) -> None:
     """Without /v1 the run stops after a few 404s, says what an address looks like, and goes on."""
     write_jsonl(Path("d.jsonl"), [{"prompt": f"Question {n}."} for n in range(50)])
