@@ -32,8 +32,14 @@ if TYPE_CHECKING:
     from store.database import Database
 
 
-UNLIMITED = 1 << 62  # tokens, picodollars; fits the store's BIGINT
+UNLIMITED = 1 << 100  # tokens, picodollars; fits a HUGEINT
 PLAIN_BYTES = 128 << 20  # of a file that is stored in one transaction, whose memory it takes
+
+
+# U+007F to U+009F, U+2028 and U+2029 in UTF-8: some servers take them for ends of lines, or refuse
+# them. JSON has them in its strings only. What they begin with tells fast that there is none.
+_FRAGILE = re.compile(rb"\x7f|\xc2[\x80-\x9f]|\xe2\x80[\xa8\xa9]")
+_FRAGILE_BYTES = (b"\x7f", b"\xc2", b"\xe2\x80\xa8", b"\xe2\x80\xa9")
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +192,8 @@ class Journal:
             job_file(folder, job_id).open("wb") as file,
         ):
             lines = {"job_id": job_id, "endpoint": endpoint, "first": first, "last": last}
-            for _, data in self._db.texts(QUERIES["job_lines"], **lines):
+            for _, texts in self._db.texts(QUERIES["job_lines"], **lines):
+                data = _escaped(bytes(texts))
                 digest.update(data)
                 file.write(data)
         return digest.hexdigest()
@@ -363,6 +370,13 @@ class Journal:
             batch_id=batch_id,
             detail=msgspec.json.encode(detail).decode(),
         )
+
+
+def _escaped(lines: bytes) -> bytes:
+    """Lines of JSON with escapes for characters that some servers misread when they stand raw."""
+    if not any(part in lines for part in _FRAGILE_BYTES):
+        return lines
+    return _FRAGILE.sub(lambda found: b"\\u%04x" % ord(found[0].decode()), lines)
 
 
 def job_file(folder: Path, job_id: str) -> Path:

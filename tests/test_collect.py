@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ from fastdatasets.wishes import Wishes
 from store import WorkStore
 from store.jobs import Job
 from store.journal import Caps, Collected
-from store.models import Ask, AskOrder
+from store.models import Ask, AskOrder, Request
+from store.money import MOST_TOKENS, PROMPT_MARGIN, Bounds, Usage
 
 TEXTS = (
     "plain",
@@ -30,13 +32,16 @@ TEXTS = (
 )
 
 
+PARAMS = '{"max_tokens":40}'
+
+
 def a_job(folder: Path) -> tuple[WorkStore, Job]:
     """A store with one planned job, a request for each of TEXTS."""
     folder.mkdir()
     (folder / "d.jsonl").write_text('{"prompt": "a"}\n')
     run = Wishes(dataset_name=str(folder / "d.jsonl")).spec(load_settings()).run()
     store = WorkStore.create(folder / "work.duckdb", run)
-    store.add_asks("answer", [Ask(n, 0, 0, "{}", f"[{n}]") for n in range(len(TEXTS))])
+    store.add_asks("answer", [Ask(n, 0, 0, PARAMS, f"[{n}]") for n in range(len(TEXTS))])
     store.journal.line_up(store.pending_rows(3, AskOrder.PREFIX))
     job = store.journal.plan(folder, Caps(100, 1 << 20, 1 << 20), "http://127.0.0.1", "/v1", dict)
     assert job is not None
@@ -107,6 +112,25 @@ ODD: dict[str, Any] = {
     "a surrogate": lambda line: message(line).update(content="\ud800"),
     "a content filter": lambda line: choice(line).update(finish_reason="content_filter"),
     "no usage": lambda line: line["response"]["body"].pop("usage"),
+    "a usage of nothing": lambda line: usage(line).update(prompt_tokens=0, completion_tokens=0),
+    "no completion tokens for a text": lambda line: usage(line).update(completion_tokens=0),
+    "negative prompt tokens": lambda line: usage(line).update(prompt_tokens=-1),
+    "prompt tokens beyond its bytes": lambda line: usage(line).update(prompt_tokens=516),
+    "completion tokens beyond the limit": lambda line: usage(line).update(completion_tokens=41),
+    "cached tokens beside": lambda line: usage(line).update(
+        prompt_tokens_details={"cached_tokens": 5}
+    ),
+    "negative cached tokens": lambda line: usage(line).update(
+        prompt_tokens_details={"cached_tokens": -1}
+    ),
+    "a count with a fraction": lambda line: usage(line).update(completion_tokens=6.7),
+    "a whole float as count": lambda line: usage(line).update(completion_tokens=7.0),
+    "a bool as count": lambda line: usage(line).update(completion_tokens=True),
+    "a count out of range": lambda line: usage(line).update(completion_tokens=10**30),
+    "cached tokens that are none": lambda line: usage(line).update(
+        prompt_tokens_details={"cached_tokens": "few"}
+    ),
+    "a text of 40 MB": lambda line: message(line).update(content="x" * 40_000_000),
     "no choices": lambda line: line["response"]["body"].update(choices=[]),
     "no body": lambda line: line["response"].pop("body"),
     "no response": lambda line: line.update(response=None),
@@ -115,6 +139,12 @@ ODD: dict[str, Any] = {
     "another's id": lambda line: line.update(custom_id="12345678-1234-1234-1234-123456789012"),
     "no id": lambda line: line.update(custom_id="x"),
 }
+
+
+def usage(line: dict[str, Any]) -> dict[str, Any]:
+    """The usage of a line."""
+    found: dict[str, Any] = line["response"]["body"]["usage"]
+    return found
 
 
 def choice(line: dict[str, Any]) -> dict[str, Any]:
@@ -140,6 +170,66 @@ def test_odd_line_is_left_to_the_reader(tmp_path: Path, odd: str) -> None:
     counts = Collected()
     assert not store.journal.collect_plain(job, "b", path, counts)
     assert (stored(store), counts) == ([], Collected())
+
+
+def test_both_ways_allow_the_same_usage(tmp_path: Path) -> None:
+    """The one statement and the reader of lines have one meaning of what a usage can be."""
+    store, job = a_job(tmp_path / "a")
+    (bounds,) = set(store.journal.bounds(job).values())
+    assert (bounds, bounds.most) == (Bounds(3, 40), Usage(3 + PROMPT_MARGIN, 0, 40))
+    numbers = (-1, 0, 1, 3, 40, 41, 515, 516, 2**63 - 1)
+    for prompt, cached, completion in product(numbers, (None, *numbers), numbers):
+        for has_text in (True, False):
+            (allowed,) = store.connection.execute(
+                "SELECT plausible_usage($prompt, $cached, $completion, $has_text, 3, 40)",
+                {
+                    "prompt": prompt,
+                    "cached": cached,
+                    "completion": completion,
+                    "has_text": has_text,
+                },
+            ).fetchall()[0]
+            usage = Usage(prompt, cached or 0, completion)
+            assert allowed == bounds.allow(usage, has_text=has_text), usage
+
+
+def test_limit_of_a_request_without_one(tmp_path: Path) -> None:
+    """It is the same in the store and outside."""
+    store, _ = a_job(tmp_path / "a")
+    found = store.connection.execute("SELECT limit_of('{}'), most_prompt_tokens(0)").fetchall()
+    assert found == [(MOST_TOKENS, PROMPT_MARGIN)]
+    assert Request("", {}, []).bounds == Bounds(len("[]"), MOST_TOKENS)
+
+
+def test_usage_that_cannot_be_is_unsure(tmp_path: Path) -> None:
+    """Its answer is stored without counts, and charged what it can cost at most."""
+    store, job = a_job(tmp_path / "a")
+    lines = lines_of(store)
+    usage(lines[3]).update(completion_tokens=0)
+    path = tmp_path / "output.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in [*lines, *lines[3:4]]))
+    counts = Collected()
+    reader = LineReader(counts, partial(store.journal.bounds, job))
+    store.journal.collect(job, "x", "b", reader.read(path, is_output=True), counts, lambda: None)
+    unsure = Usage(3 + PROMPT_MARGIN, 0, 40)
+    assert (counts.results, counts.duplicates, counts.untold) == (len(TEXTS), 1, 2)
+    assert counts.unsure == job.unsure == unsure + unsure
+    assert counts.usage == Usage(45 - 4, 36 - 3, 7 * 8)
+    assert stored(store)[-1][1:7] == (TEXTS[3], None, "length", None, None, None)
+
+
+def test_lines_of_others_are_not_billed(tmp_path: Path) -> None:
+    """Ids that are not the job's are counted, whatever they say and however broken they are."""
+    store, job = a_job(tmp_path / "a")
+    other = {**lines_of(store)[1], "custom_id": "12345678-1234-1234-1234-123456789012"}
+    failed = {**other, "response": {"status_code": 500, "body": {}}}
+    written = [json.dumps(other), json.dumps(failed), json.dumps({**other, "custom_id": "x"})]
+    path = tmp_path / "output.jsonl"
+    path.write_text("\n".join([*written, json.dumps(other)[:-9]]))
+    counts = Collected()
+    reader = LineReader(counts, partial(store.journal.bounds, job))
+    assert list(reader.read(path, is_output=True)) == [([], [])]
+    assert counts == Collected(foreign=3, broken=1)
 
 
 @pytest.mark.parametrize("tail", ["{", "twice"])

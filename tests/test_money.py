@@ -9,6 +9,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from backends.openai_live import LiveOptions, OpenAILive
@@ -18,7 +19,8 @@ from fastdatasets.looking import look
 from fastdatasets.session import Outcome, resume, start
 from fastdatasets.wishes import Wishes
 from store import Unfinished, UserError, WorkStore
-from store.money import Bought, Price, Rates
+from store.models import Tokens
+from store.money import PROMPT_MARGIN, Bought, Price, Rates
 from tests.conftest import Command, write_jsonl
 from tests.conftest import start as start_command
 from tests.doubles import SilentProgress
@@ -33,6 +35,7 @@ from tests.llmserver import (
     content_filter,
     expired,
     insufficient_quota,
+    verbatim,
 )
 
 QUESTIONS = [f"Question {number}" for number in range(30)]
@@ -179,6 +182,96 @@ def test_cap_holds_through_faults(server: LLMServer, name: str) -> None:
     again = resume("r", None, Day(max_cost=str(5 * CAP), **PRICE))
     assert again is not None
     assert billed(server) <= 5 * CAP
+
+
+IMPOSSIBLE: dict[str, dict[str, Any] | str] = {
+    "nothing": {"prompt_tokens": 0, "completion_tokens": 0},
+    "no completion tokens": {"prompt_tokens": 20, "completion_tokens": 0},
+    "no count of completion tokens": {"prompt_tokens": 20},
+    "no prompt tokens": {"prompt_tokens": 0, "completion_tokens": 10},
+    "negative prompt": {"prompt_tokens": -20, "completion_tokens": 10},
+    "negative completion": {"prompt_tokens": 20, "completion_tokens": -10},
+    "cached beside": {
+        "prompt_tokens": 20,
+        "completion_tokens": 10,
+        "prompt_tokens_details": {"cached_tokens": 60},
+    },
+    "negative cached": {
+        "prompt_tokens": 20,
+        "completion_tokens": 10,
+        "prompt_tokens_details": {"cached_tokens": -60},
+    },
+    "prompt beyond its bytes": {"prompt_tokens": 5000, "completion_tokens": 10},
+    "completion beyond its limit": {"prompt_tokens": 20, "completion_tokens": MAX_TOKENS + 1},
+    "10^14": {"prompt_tokens": 20, "completion_tokens": 10**14},
+    "1e400": verbatim('{"prompt_tokens": 20, "completion_tokens": 1e400}'),
+}
+
+
+def reporting(usage: dict[str, Any] | str) -> Reply:
+    """An answer that costs what others do, and whose usage says otherwise."""
+    return Reply("An answer", usage=Usage(22, 10), reported=usage)
+
+
+def worst(server: LLMServer) -> Decimal:
+    """What the requests that the server has executed can cost at most."""
+    prompts = [json.loads(body)["messages"] for body in server.bill.executions]
+    tokens = [len(msgspec.json.encode(prompt)) + PROMPT_MARGIN for prompt in prompts]
+    return sum((Decimal(prompt) / 100 + MAX_TOKENS for prompt in tokens), Decimal(0))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("name", IMPOSSIBLE)
+def test_usage_that_cannot_be_is_unsure(server: LLMServer, name: str, backend: str) -> None:
+    """Its tokens count for nothing, and the request for what it can cost at most."""
+    server.answer = lambda _: reporting(IMPOSSIBLE[name])
+    status = distill(backend, questions=["a"], **PRICE).status
+    assert (status.cost.spent, status.cost.unsure) == (Decimal(0), worst(server))
+    assert (status.requests.done, status.tokens) == (1, Tokens(0, 0))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("name", ["nothing", "negative prompt", "cached beside", "10^14"])
+def test_cap_holds_where_the_usage_cannot_be(server: LLMServer, name: str, backend: str) -> None:
+    """What a server reports does not let it bill more than the cap."""
+    server.answer = lambda _: reporting(IMPOSSIBLE[name])
+    with pytest.raises(Unfinished, match="--max-cost 200 is reached"):
+        distill(backend, max_cost=str(CAP), **PRICE)
+    assert 0 < billed(server) <= worst(server) <= CAP
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_filtered_answers_are_billed_as_told(server: LLMServer, backend: str) -> None:
+    """Without a text it may be that there are no completion tokens; with one it cannot."""
+    server.answer = lambda body: Reply(
+        "So" if "first" in body["messages"][-1]["content"] else None,
+        finish_reason="content_filter",
+        usage=Usage(22, 0),
+    )
+    cost = distill(backend, questions=["The first", "Another"], **PRICE).status.cost
+    assert cost.spent == Decimal("0.22")
+    assert cost.unsure is not None
+    assert MAX_TOKENS < cost.unsure < 2 * MAX_TOKENS
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_hidden_system_prompt(server: LLMServer, backend: str) -> None:
+    """A server that puts 500 tokens around each prompt is believed, and kept below the cap."""
+    server.answer = lambda _: Reply("An answer", usage=Usage(522, 10))
+    with pytest.raises(Unfinished):
+        distill(backend, max_cost=str(CAP), **PRICE)
+    with WorkStore.open(Path("output/r/work.duckdb"), read_only=True) as store:
+        found = store.connection.execute("SELECT DISTINCT prompt_tokens FROM results").fetchall()
+    assert found == [(522,)]
+    assert CAP * 2 // 3 < billed(server) <= CAP
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_price_beyond_reason(server: LLMServer, backend: str) -> None:
+    """Amounts that 64 bits do not hold are exact, too."""
+    cost = distill(backend, questions=["a", "b"], price_in="1e13", price_out="1e13").status.cost
+    tokens = server.bill.tokens
+    assert cost.spent == (tokens.prompt_tokens + tokens.completion_tokens) * 10**7
 
 
 @pytest.mark.slow

@@ -1,0 +1,75 @@
+"""The characters of a job's file that servers split lines at, or refuse."""
+
+from __future__ import annotations
+
+import json
+import unicodedata
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fastdatasets.day import Day
+from fastdatasets.session import start
+from fastdatasets.wishes import Wishes
+from store import Unfinished
+from tests.conftest import write_jsonl
+from tests.llmserver import Fault, Kind, LLMServer
+
+FRAGILE = "\u2028\u2029" + "".join(map(chr, range(0x7F, 0xA0)))
+QUESTIONS = [
+    *(f"What is {character} here?" for character in FRAGILE),
+    FRAGILE,
+    "a façade, a\u00a0space, “quotes”, 汉字 and 😀",
+    "plain",
+]
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A server that reads files with str.splitlines(), and settings under which nothing waits."""
+    with LLMServer(
+        splitlines=True, answer=lambda body: f"To: {body['messages'][-1]['content']}"
+    ) as server:
+        monkeypatch.setenv("LLM_API_KEY", "sk-test")
+        monkeypatch.setenv("LLM_API_BASE", server.base_url)
+        monkeypatch.setenv("FASTDATASETS_POLL_SECONDS", "0")
+        monkeypatch.setenv("SYSTEM_PROMPT", f"Be{FRAGILE}brief")
+        yield server
+
+
+def wishes(backend: str) -> Wishes:
+    """A run whose questions, model and system prompt hold such characters."""
+    source = write_jsonl(Path("d.jsonl"), [{"prompt": question} for question in QUESTIONS])
+    return Wishes(dataset_name=str(source), sample_size=0, model=f"m{FRAGILE}", backend=backend)
+
+
+def answered(run: str) -> list[tuple[str, str]]:
+    """The questions and answers of a run's export."""
+    rows = json.loads(Path(f"output/{run}/distilled.json").read_text())
+    return [(row["instruction"], row["output"]) for row in rows]
+
+
+def test_server_that_splits_lines_elsewhere_too(server: LLMServer) -> None:
+    """A batch goes through whole, with the answers and the request bodies of live calls."""
+    start(wishes("openai-batch"), None, "batch", Day()).raise_if_left()
+    bodies = set(server.bill.executions)
+    start(wishes("openai"), None, "live", Day()).raise_if_left()
+    assert server.bill.executions == dict.fromkeys(bodies, 2)
+    assert answered("batch") == answered("live")
+    assert [question for question, _ in answered("batch")] == QUESTIONS
+    assert all(question in answer for question, answer in answered("batch"))
+
+
+def test_file_has_them_escaped(server: LLMServer) -> None:
+    """No control character but the newline stands raw in a job's file; nothing else changes."""
+    server.faults.append(Fault("POST /files", Kind.REFUSE, None, status=401))
+    with pytest.raises(Unfinished):
+        start(wishes("openai-batch"), None, "r", Day())
+    (file,) = Path("output/r/jobs").glob("*.jsonl")
+    text = file.read_bytes().decode()
+    controls = {one for one in text if unicodedata.category(one) in ("Cc", "Zl", "Zp")}
+    assert controls == {"\n"}
+    prompts = [json.loads(line)["body"]["messages"][-1]["content"] for line in text.splitlines()]
+    assert all(question in prompt for question, prompt in zip(QUESTIONS, prompts, strict=True))
+    assert "façade, a\u00a0space, “quotes”, 汉字 and 😀" in text
