@@ -21,7 +21,14 @@ _LENGTH = re.compile(
     r"|too long|too many tokens",
     re.IGNORECASE,
 )
-_TOKENS_NAME = re.compile(r"use '?(max_(?:completion_)?tokens)", re.IGNORECASE)
+# The name of the limit that a server wants, or the one it does not know.
+_WANTED_NAME = re.compile(r"use '?(max_(?:completion_)?tokens)", re.IGNORECASE)
+_UNKNOWN_NAME = re.compile(
+    r"(?:unrecogni[sz]ed|unknown|unsupported|unexpected|extra|not permitted|not allowed)"
+    r".*\b(max_(?:completion_)?tokens)",
+    re.IGNORECASE,
+)
+OTHER_NAME = {"max_tokens": "max_completion_tokens", "max_completion_tokens": "max_tokens"}
 
 
 def stop_if_all_failed_alike(store: WorkStore, max_attempts: int, server: str) -> None:
@@ -51,8 +58,10 @@ def stopped(reason: str, server: str, code: str = "") -> Unfinished:
 
 def advice(code: str, message: str, server: str) -> str:
     """What to change before a resume, by the server's words."""
-    if wanted := _TOKENS_NAME.search(message):
-        return f"Resume with --max-tokens-name {wanted[1]}"
+    if wanted := _WANTED_NAME.search(message):
+        return f"Resume with --max-tokens-name {wanted[1].lower()}"
+    if unknown := _UNKNOWN_NAME.search(message):
+        return f"Resume with --max-tokens-name {OTHER_NAME[unknown[1].lower()]}"
     if code == "404" or "404: " in message:
         return (
             f"Check the address {server} (LLM_API_BASE, which ends in /v1 for most servers: "

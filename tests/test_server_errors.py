@@ -119,6 +119,11 @@ ALIKE: dict[str, tuple[int, Any, str]] = {
         error("'max_tokens' is not supported. Use 'max_completion_tokens' instead."),
         "Resume with --max-tokens-name max_completion_tokens",
     ),
+    "a name it does not know": (
+        400,
+        error("Unrecognized request argument supplied: max_tokens"),
+        "Resume with --max-tokens-name max_completion_tokens",
+    ),
 }
 
 
