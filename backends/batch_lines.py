@@ -145,7 +145,7 @@ class LineReader:
         return self._failed(line.custom_id, Trouble(verdict, words, code=code))
 
     def _http_error(self, line: _Line, status: int, body: bytes) -> Failure | None:
-        code, words = code_and_words(_decoded(body))
+        code, words = code_and_words(decode_leniently(body))
         if not words:
             code, words = code_and_words(line.error)
         words = words or "no message"
@@ -161,10 +161,3 @@ class LineReader:
             self.untried.append(request_id)
             return None
         return failure_of(request_id, trouble)
-
-
-def _decoded(body: bytes) -> object:
-    try:
-        return decode_leniently(body)
-    except ValueError:
-        return body.decode("utf-8", "replace")

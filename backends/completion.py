@@ -54,7 +54,7 @@ def read_completion(request_id: str, body: bytes, bounds: Bounds) -> Result | Fa
     try:
         completion = _decode_completion(body)
     except UNREADABLE:
-        completion = _picked(_decoded(body))
+        completion = _picked(decode_leniently(body))
     if not completion.choices:
         return Failure(
             request_id,
@@ -108,13 +108,6 @@ def _usage(completion: _Completion, bounds: Bounds, *, has_text: bool) -> Usage 
 def _cached(usage: _Usage | None) -> int | None:
     details = usage.prompt_tokens_details if usage else None
     return details.cached_tokens if details else None
-
-
-def _decoded(body: bytes) -> Any:
-    try:
-        return decode_leniently(body)
-    except ValueError:
-        return None
 
 
 def _picked(body: Any) -> _Completion:

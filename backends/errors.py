@@ -16,6 +16,7 @@ from typing import Any
 import httpx2
 import openai
 
+from backends.lenient_json import decode_leniently
 from store import FastDatasetsError
 from store.models import Failure, FailureKind
 
@@ -79,7 +80,7 @@ class Trouble(FastDatasetsError):
 def trouble_of(error: Exception, api_key: str) -> Trouble:
     """What an error of the client means; the key, should a server echo it, is taken out."""
     if isinstance(error, openai.APIStatusError):
-        code, words = code_and_words(error.body)
+        code, words = code_and_words(decode_leniently(error.response.content))
         message = words.replace(api_key, "***") or "no reason given"
         verdict = verdict_of(error.status_code, code, message)
         return Trouble(verdict, message, error.status_code, code)

@@ -38,14 +38,12 @@ def leniently(raw: bytes) -> bytes:
 
 
 def decode_leniently(raw: bytes) -> Any:
-    """The value of JSON, or of the JSON in a string, as some servers send a body.
-
-    Raises ValueError where it is no JSON.
-    """
-    value = msgspec.json.decode(leniently(raw))
-    if isinstance(value, str):
-        with suppress(ValueError):
-            return msgspec.json.decode(leniently(value.encode()))
+    """The value of JSON, or of the JSON in a string, as some servers send a body; else the text."""
+    value: Any = raw.decode("utf-8", "replace")
+    for _ in range(2):
+        if isinstance(value, str):
+            with suppress(ValueError):
+                value = msgspec.json.decode(leniently(value.encode()))
     return value
 
 

@@ -17,7 +17,7 @@ from backends.completion import read_completion
 from fastdatasets.day import Day
 from fastdatasets.session import start
 from fastdatasets.wishes import Wishes
-from store import WorkStore
+from store import Unfinished, WorkStore
 from store.journal import Collected
 from store.models import Failure, FailureKind, Result
 from store.money import Bounds, Usage
@@ -301,3 +301,20 @@ def test_a_line_that_is_nested_deep(server: LLMServer) -> None:
     server.line_faults += [LineFault(LineKind.DEEP), error]
     assert len(texts("openai-batch")) == 2
     assert (server.bill.total, server.bill.twice()) == (2, [])
+
+
+@pytest.mark.parametrize("backend", ["openai", "openai-batch"])
+@pytest.mark.parametrize(
+    "message", [r'"a \ud800"', f'"a {chr(0xFFFD)}", "nested": {DEEP}'], ids=["surrogate", "deep"]
+)
+def test_an_odd_error_is_one_requests_own(server: LLMServer, message: str, backend: str) -> None:
+    """Half a character in a refusal's words, or deep nesting beside them, stop nothing."""
+    error = {"message": verbatim(message), "code": verbatim(r'"\ud800"')}
+    refusal = Reply(status_code=400, error=error)
+    server.answer = lambda body: refusal if "first" in body["messages"][-1]["content"] else "no"
+    with pytest.raises(Unfinished, match="failed for good"):
+        texts(backend)
+    with WorkStore.open(Path("output/r/work.duckdb"), read_only=True) as store:
+        found = store.connection.execute("SELECT code, message FROM failures").fetchall()
+    assert found == [("\ufffd", "400: a \ufffd")]
+    assert server.bill.total == 1
