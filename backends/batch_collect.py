@@ -13,7 +13,7 @@ from backends.batch_desk import Desk
 from backends.batch_lines import LineReader
 from backends.batch_submit import refuse_for_limit
 from backends.errors import STOP_CODES, Trouble, Verdict
-from backends.first_failures import stop_if_all_failed_alike
+from backends.first_failures import all_failed_alike
 from backends.killpoints import KillPoint, reach
 from store.jobs import Batch, BatchState, Job, JobEvent, JobState
 from store.journal import Collected
@@ -154,7 +154,11 @@ class Collecting:
         if stop and job.round == self._desk.journal.current_round():
             self.stop = self.stop or f"job {job.job_id}: {stop}"
         options = self._desk.options
-        stop_if_all_failed_alike(self._desk.store, options.max_attempts, options.base_url)
+        store = self._desk.store
+        alike = all_failed_alike(store, options.max_attempts, options.base_url)
+        if alike is not None:
+            store.stop(str(alike))
+            raise alike
 
     def _ended_outside(self, job: Job) -> str | None:
         """Why to stop where a batch was cancelled by somebody else."""

@@ -31,21 +31,20 @@ _UNKNOWN_NAME = re.compile(
 OTHER_NAME = {"max_tokens": "max_completion_tokens", "max_completion_tokens": "max_tokens"}
 
 
-def stop_if_all_failed_alike(store: WorkStore, max_attempts: int, server: str) -> None:
-    """Raise Unfinished where no request was answered and the first of them failed in one way.
+def all_failed_alike(store: WorkStore, max_attempts: int, server: str) -> Unfinished | None:
+    """Why to end a run of which no request was answered and the first of them failed in one way.
 
-    What is wrong with all of them is found on the first twenty, or on all where the run has fewer;
-    they use no attempt. Answers that cost and could not be kept (filtered, unusable) show that the
-    server works.
+    What is wrong with all of them is found on the first twenty, or on all where the run has fewer.
+    They use no attempt: whoever ends the run calls store.stop once no more failures will come.
+    Answers that cost and could not be kept (filtered, unusable) show that the server works.
     """
     alike = store.failed_alike(max_attempts, ENOUGH)
     if alike is None or alike.kind not in (FailureKind.REFUSED, FailureKind.SERVER):
-        return
+        return None
     if alike.code == TOO_LONG:
-        return
+        return None
     reason = f"the first {alike.requests} requests all failed alike: {alike.message}"
-    store.stop(reason)
-    raise stopped(reason, server, alike.code)
+    return stopped(reason, server, alike.code)
 
 
 def stopped(reason: str, server: str, code: str = "") -> Unfinished:

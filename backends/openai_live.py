@@ -21,7 +21,7 @@ from backends.base import Backend, Outcomes, Progress
 from backends.client import make_async_client
 from backends.completion import read_completion
 from backends.errors import CALL_ERRORS, Trouble, Verdict, failure_of, trouble_of
-from backends.first_failures import stop_if_all_failed_alike, stopped
+from backends.first_failures import all_failed_alike, stopped
 from backends.money import Purse
 from backends.providers import Dialect
 from backends.stopping import Stop
@@ -80,9 +80,7 @@ class OpenAILive(Backend):
             options.max_attempts,
             flush,
             purse=purse,
-            after_failures=lambda: stop_if_all_failed_alike(
-                store, options.max_attempts, options.base_url
-            ),
+            why_end=lambda: all_failed_alike(store, options.max_attempts, options.base_url),
             longest_wait=options.max_wait_seconds,
         )
 

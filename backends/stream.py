@@ -21,6 +21,9 @@ STORE_WAIT_SECONDS = 60.0
 LOOK_SECONDS = 0.25  # between two looks for a signal while waiting
 
 
+WhyEnd = Callable[[], Unfinished | None]
+
+
 class Answers(Protocol):
     """The verb of an engine: take requests as it has room for them, give outcomes as they come.
 
@@ -42,15 +45,15 @@ def stream(
     flush_seconds: float = FLUSH_SECONDS,
     order: AskOrder = AskOrder.PREFIX,
     purse: Purse | None = None,
-    after_failures: Callable[[], None] = lambda: None,
+    why_end: WhyEnd = lambda: None,
     longest_wait: float = STORE_WAIT_SECONDS,
 ) -> None:
     """Answer all that is pending, retryable failures up to max_attempts included.
 
-    purse: what the answers cost; None: nothing. after_failures is called whenever failed attempts
-    were stored, and may raise Unfinished to end the run. At a signal everything that came is stored
-    before KeyboardInterrupt is raised. Raises DiskFull where there is no room for what came, after
-    having waited for some; longest_wait: seconds between two tries.
+    purse: what the answers cost; None: nothing. why_end is asked whenever failed attempts were
+    stored, and gives why the run is to end: then no attempt is used. At a signal everything that
+    came is stored before KeyboardInterrupt is raised. Raises DiskFull where there is no room for
+    what came, after having waited for some; longest_wait: seconds between two tries.
     """
     unstored = _Unstored(name, store, progress, purse, flush_seconds, longest_wait)
     with noting_signals() as stop:
@@ -60,14 +63,14 @@ def stream(
             if first is None:
                 return
             stop.go_on()
-            _drain(answers, chain([first], requests), unstored, after_failures, stop)
+            _drain(answers, chain([first], requests), unstored, why_end, stop)
 
 
 def _drain(
     answers: Answers,
     requests: Iterator[Request],
     unstored: _Unstored,
-    after_failures: Callable[[], None],
+    why_end: WhyEnd,
     stop: Stop,
 ) -> None:
     reason: Unfinished | None = None
@@ -79,16 +82,15 @@ def _drain(
             if not unstored.flush():
                 stop.end(soon=False)  # what is in flight is paid for, and kept in memory too
             elif failed and reason is None:
-                try:
-                    after_failures()
-                except Unfinished as error:
-                    reason = error
+                reason = why_end()
+                if reason is not None:
                     stop.end(soon=True)
     finally:  # a dying engine and a second Ctrl-C included: what was bought is kept
         unstored.flush_at_last(stop)
+    reason = reason or why_end()
     if reason is not None:
+        unstored.store.stop(str(reason))
         raise reason
-    after_failures()
 
 
 def _until(requests: Iterator[Request], stop: Stop) -> Iterator[Request]:
@@ -110,7 +112,7 @@ class _Unstored:
         longest_wait: float,
     ) -> None:
         self._name = name
-        self._store = store
+        self.store = store
         self._progress = progress
         self._purse = purse
         self._flush_seconds = flush_seconds
@@ -143,7 +145,7 @@ class _Unstored:
         if self._results or self._failures or charges:
             rates = None if self._purse is None else self._purse.rates
             try:
-                self._store.add_outcomes(self._name, self._results, self._failures, rates, charges)
+                self.store.add_outcomes(self._name, self._results, self._failures, rates, charges)
             except DiskFull as full:
                 self._say_full(full)
                 return False
@@ -154,7 +156,7 @@ class _Unstored:
             self._purse.stored()
         self._due_at = time.monotonic() + self._flush_seconds
         with suppress(DiskFull):  # of looking; for what came the next flush waits
-            self._progress.look(self._store)
+            self._progress.look(self.store)
         return True
 
     def flush_at_last(self, stop: Stop) -> None:

@@ -11,7 +11,7 @@ from backends.base import Backend, Outcomes, Progress
 from backends.doubts import Doubts
 from backends.engine_process import COMMAND, EngineProcess
 from backends.engine_wire import EngineDied, Finished, Load, Refused, Stepped
-from backends.first_failures import stop_if_all_failed_alike
+from backends.first_failures import all_failed_alike
 from backends.stopping import Stop
 from backends.stream import stream
 from store import Unfinished, UserError, WorkStore
@@ -65,7 +65,7 @@ class VllmBackend(Backend):
             progress,
             self._options.max_attempts,
             order=AskOrder.LONGEST_FIRST,
-            after_failures=lambda: stop_if_all_failed_alike(
+            why_end=lambda: all_failed_alike(
                 store, self._options.max_attempts, f"the model {self._options.model}"
             ),
         )
