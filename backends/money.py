@@ -37,23 +37,23 @@ class Purse:
         self._max_cost = UNLIMITED if max_cost is None else max_cost
         self._store = store
         self._max_attempts = max_attempts
-        # What is answered and not stored yet needs room too: half as much again measured as fast
-        # as no budget at all, since an answer's own cost is known and is a fraction of its worst.
-        self._reserved_requests = concurrency + (concurrency + 1) // 2
+        # What is answered and not stored yet needs room too. A quarter more measured as fast as no
+        # budget at all: of an answer the cost is known, and where the room is used it is stored.
+        self._reserved_requests = concurrency + (concurrency + 3) // 4
         self._reserve = UNLIMITED  # of what is in flight or not stored yet
         self._spent = 0
         self._in_flight = 0  # at most
         self._in_flight_usage = Usage()
         self._unstored = 0  # at most: answered, and not stored yet
         self._charges: dict[Charge, Usage] = {}
-        self._taken_back = 0
+        self._closed = False
         self._empty = False
         self._room = asyncio.Event()
 
     def open(self, want_stored: Callable[[], None]) -> None:
         """Charge beforehand what may be in flight; want_stored is called where that is all used."""
         self._want_stored = want_stored
-        self._empty = False
+        self._closed = self._empty = False
         if self._max_cost != UNLIMITED:
             self._spent = self._store.spent(self._known)
             dearest = self._store.dearest_pending(
@@ -66,8 +66,7 @@ class Purse:
         """Let what is in flight be given up, and the reserve be taken back with the next flush."""
         self._charge(Charge.UNANSWERED, self._in_flight_usage)
         self._in_flight, self._in_flight_usage = 0, Usage()
-        if self._max_cost != UNLIMITED:
-            self._taken_back = self._reserve
+        self._closed = True
 
     async def hold(self, request: Request, stop: Stop) -> bool:
         """Wait until the budget allows a request, and hold its cost; gives whether it ever does."""
@@ -116,20 +115,32 @@ class Purse:
             Billed(reason, usage, None if self.rates is None else self.rates.cost(usage))
             for reason, usage in self._charges.items()
         ]
-        if self._taken_back:
-            found.append(Billed(Charge.IN_FLIGHT, Usage(), -self._taken_back))
+        if unneeded := self._unneeded():
+            found.append(Billed(Charge.IN_FLIGHT, Usage(), -unneeded))
         return found
 
     def stored(self) -> None:
         """All that came is stored, and the charges with it."""
         self._charges.clear()
-        self._taken_back = self._unstored = 0
+        self._reserve -= self._unneeded()
+        self._unstored = 0
         self._room.set()
 
     def raise_if_empty(self) -> None:
         """Raise Unfinished where the budget did not allow a request."""
         if self._empty:
             raise out_of_money(self._max_cost, self._known, self._max_attempts, self._store)
+
+    def _unneeded(self) -> int:
+        """What of the reserve is not needed any more once all that came is stored.
+
+        All of it at the end; before, what the budget no longer allows to be in flight.
+        """
+        if self._max_cost == UNLIMITED:
+            return 0
+        if self._closed:
+            return self._reserve
+        return max(0, self._reserve - max(0, self._max_cost - self._spent))
 
     def _charge(self, reason: Charge, usage: Usage) -> None:
         if usage != Usage():
