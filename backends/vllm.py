@@ -147,7 +147,7 @@ class VllmBackend(Backend):
             if not in_flight:
                 return
             outcomes: list[Result | Failure] = []
-            for reply in engine.replies(0 if last else LOOK_SECONDS):
+            for reply in engine.replies(LOOK_SECONDS):
                 if isinstance(reply, Refused):
                     outcomes.append(
                         Failure(
