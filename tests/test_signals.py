@@ -154,3 +154,21 @@ def test_kill_leaves_what_could_be_in_flight(
     ):
         resume("r", None, Day(max_cost=str(CAP), **PRICE))
     assert billed(server) == before
+
+
+def test_closed_terminal_of_a_batch_run(server: LLMServer) -> None:
+    """At a SIGHUP everything is left at the server, and a resume collects it."""
+    server.looks = None
+    process = start_distill("--backend", "openai-batch")
+    assert process.stderr is not None
+    while "at the server" not in process.stderr.readline():
+        assert process.poll() is None
+    process.send_signal(signal.SIGHUP)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "go on with: fastdatasets resume" in err
+    assert look("r").status.requests.in_flight == len(QUESTIONS)
+    server.looks = 1
+    assert resume("r", None, Day()) is not None
+    assert server.bill.twice() == []
+    check_done()
