@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -17,6 +19,7 @@ from backends.errors import CALL_ERRORS, Trouble, Verdict, trouble_of
 T = TypeVar("T")
 
 PAGE = 100  # batches of a listing's page: the most OpenAI gives
+TAIL_BYTES = 1 << 16  # of a file, read first in search of its last line
 FILE_SECONDS = 900.0  # a file of 200 MB over a slow line
 # What is said of one prompt where it is said of a chat completion.
 OF_A_CALL = {
@@ -32,24 +35,35 @@ class RemoteBatch:
     """A batch as a server shows it; whatever it leaves out or writes otherwise is made even.
 
     status is in lower case, 'cancelled' with two l. completed: requests that succeeded so far, None
-    where it is not told. created_at, expires_at: unix seconds.
+    where it is not told; failed likewise. created_at, expires_at: unix seconds.
     """
 
     batch_id: str
     status: str
-    input_file_id: str | None
-    metadata: dict[str, str]
-    created_at: float
-    expires_at: float | None
-    output_file_id: str | None
-    error_file_id: str | None
-    errors: tuple[dict[str, Any], ...]
-    completed: int | None
+    input_file_id: str | None = None
+    metadata: dict[str, str] = field(default_factory=dict)
+    created_at: float = 0.0
+    expires_at: float | None = None
+    output_file_id: str | None = None
+    error_file_id: str | None = None
+    errors: tuple[dict[str, Any], ...] = ()
+    completed: int | None = None
+    failed: int | None = None
 
     @property
     def is_terminal(self) -> bool:
         """Whether it will change no more; a status nobody documented means 'still running'."""
         return self.status in TERMINAL
+
+
+@dataclass(frozen=True, slots=True)
+class Downloaded:
+    """A download: its bytes, those the server says (0: not told), and whether it is whole."""
+
+    size: int
+    told: int
+    sha256: str
+    is_whole: bool
 
 
 class BatchApi:
@@ -115,15 +129,17 @@ class BatchApi:
         """POST /batches/{id}/cancel."""
         self._call(lambda: self._client.batches.cancel(batch_id))
 
-    def download(self, file_id: str, path: Path) -> None:
-        """GET /files/{id}/content to a path, in pieces; what comes must be the file, all of it.
+    def download(self, file_id: str, path: Path) -> Downloaded:
+        """GET /files/{id}/content to a path, in pieces.
 
         A connection that is closed early looks like the end of a file where the server gives no
-        length, so the size is compared with the file object's.
+        length, so the size is compared with the file object's, which is that of the file or of what
+        was sent of it (Content-Encoding); where none is told, the last line must be whole.
         """
-        expected = self.size_of(file_id, lenient=True)
+        told = self.size_of(file_id, lenient=True)
+        digest = hashlib.sha256()
 
-        def fetch() -> int:
+        def fetch() -> tuple[int, int]:
             size = 0
             with (
                 self._client.files.with_streaming_response.content(
@@ -133,16 +149,15 @@ class BatchApi:
             ):
                 for piece in answer.iter_bytes(1 << 16):
                     file.write(piece)
+                    digest.update(piece)
                     size += len(piece)
                 file.flush()
                 os.fsync(file.fileno())  # its name is the promise that it is whole
-            return size
+            return size, answer.http_response.num_bytes_downloaded
 
-        size = self._call(fetch)
-        if expected and size != expected:
-            raise Trouble(Verdict.UNKNOWN, f"file {file_id} came short: {size} of {expected} bytes")
-        if not expected and size and not _ends_whole(path):
-            raise Trouble(Verdict.UNKNOWN, f"file {file_id} came short: its last line is cut")
+        size, sent = self._call(fetch)
+        is_whole = told in (size, sent) if told else _ends_whole(path)
+        return Downloaded(size, told, digest.hexdigest(), is_whole)
 
     def size_of(self, file_id: str, *, lenient: bool = False) -> int:
         """GET /files/{id}: a file's bytes; 0 where that is not told.
@@ -191,7 +206,6 @@ def _remote(answer: SdkBatch | object) -> RemoteBatch:
     status = str(getattr(answer, "status", "") or "").lower()
     metadata = getattr(answer, "metadata", None)
     counts = getattr(answer, "request_counts", None)
-    completed = getattr(counts, "completed", None)
     return RemoteBatch(
         batch_id=_id(answer),
         status="cancelled" if status == "canceled" else status,
@@ -202,7 +216,8 @@ def _remote(answer: SdkBatch | object) -> RemoteBatch:
         output_file_id=getattr(answer, "output_file_id", None) or None,
         error_file_id=getattr(answer, "error_file_id", None) or None,
         errors=_errors(getattr(answer, "errors", None)),
-        completed=completed if isinstance(completed, int) else None,
+        completed=_count(getattr(counts, "completed", None)),
+        failed=_count(getattr(counts, "failed", None)),
     )
 
 
@@ -217,7 +232,20 @@ def _errors(errors: object) -> tuple[dict[str, Any], ...]:
     return tuple({name: getattr(item, name, None) for name in names} for item in data)
 
 
+def _count(value: object) -> int | None:
+    return value if isinstance(value, int) and value >= 0 else None
+
+
 def _ends_whole(path: Path) -> bool:
+    """Whether a file's last line has its newline, or is JSON without one."""
     with path.open("rb") as file:
-        file.seek(-1, 2)
-        return file.read(1) == b"\n"
+        end, size = file.seek(0, os.SEEK_END), TAIL_BYTES
+        file.seek(max(0, end - size))
+        while b"\n" not in (tail := file.read()) and size < end:
+            size *= 8
+            file.seek(max(0, end - size))
+    last = tail.rpartition(b"\n")[2]
+    try:
+        return not last.strip() or json.loads(last.decode("utf-8", "replace")) is not None
+    except (ValueError, RecursionError):
+        return False

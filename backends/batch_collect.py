@@ -2,37 +2,31 @@
 
 from __future__ import annotations
 
-import re
 import time
-from collections.abc import Iterator
-from functools import partial
-from pathlib import Path
 
 from backends.batch_api import RemoteBatch
+from backends.batch_delivery import Delivery, copy_of, deliver
 from backends.batch_desk import Desk
-from backends.batch_lines import LineReader
+from backends.batch_lost import LostJobs
 from backends.batch_submit import refuse_for_limit
 from backends.errors import STOP_CODES, Trouble, Verdict
 from backends.first_failures import all_failed_alike
 from backends.killpoints import KillPoint, reach
-from store.jobs import Batch, BatchState, Job, JobEvent, JobState
+from store.jobs import VANISHED, Batch, BatchState, Job, JobEvent, JobState
 from store.journal import Collected
-from store.models import Failure, FailureKind, Result
+from store.models import Failure, FailureKind
 
 HOUR, DAY, MARGIN = 3600, 86400, 7200  # seconds; the margin is what a batch may end too late
 WORKING = {"in_progress", "progress", "running", "finalizing"}  # Novita says progress
-BACKEND = "openai-batch"
 EMPTY_JOBS = 3  # in a row, after which nothing more is sent
-HICCUPS = 4  # times in a row that something is not found before it is taken for gone
-
-Pages = Iterator[tuple[list[Result], list[Failure]]]
 
 
 class Collecting:
     """The steps from a batch at the server to a closed job."""
 
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, desk: Desk, lost: LostJobs) -> None:
         self._desk = desk
+        self._lost = lost
         self.validated = False  # the server has taken a file of this run and works on it
         self.stop: str | None = None  # why nothing more should be sent
 
@@ -50,9 +44,13 @@ class Collecting:
         except Trouble as trouble:
             if trouble.verdict not in (Verdict.NOT_FOUND, Verdict.REFUSED):
                 raise
-            self._not_visible(job, batch)
+            # Not yet visible when young, else lost, which some looks decide.
+            self._ended(job, batch, RemoteBatch(batch.batch_id, VANISHED))
             return
-        self._desk.stop_looking(batch.batch_id)
+        if batch.status == VANISHED:
+            self._desk.journal.tell(
+                job, JobEvent.CREATED, batch.batch_id, attempt=job.attempt, adopted=False
+            )
         self.validated = self.validated or remote.status in WORKING
         if batch.cancelled_by_us and not remote.is_terminal and remote.status != "cancelling":
             self.ask_to_cancel(batch)
@@ -60,10 +58,14 @@ class Collecting:
             self._say_if_overdue(remote)
             return
         codes = {str(error["code"]) for error in remote.errors}
-        if remote.status == "failed" and codes == {"token_limit_exceeded"}:
+        ran = bool(remote.completed)
+        if remote.status == "failed" and codes == {"token_limit_exceeded"} and not ran:
             message = str(remote.errors[0]["message"])
             refuse_for_limit(self._desk, job, JobEvent.LIMITED, batch.batch_id, message)
             return
+        self._ended(job, batch, remote)
+
+    def _ended(self, job: Job, batch: Batch, remote: RemoteBatch) -> None:
         self._desk.journal.tell(
             job,
             JobEvent.ENDED,
@@ -71,6 +73,8 @@ class Collecting:
             status=remote.status,
             output_file_id=remote.output_file_id,
             error_file_id=remote.error_file_id,
+            completed=remote.completed,
+            failed=remote.failed,
             errors=list(remote.errors),
         )
         reach(KillPoint.ENDED)
@@ -94,59 +98,29 @@ class Collecting:
                 "completion window: 'cancel --forget' gives it up, and 'resume' asks again"
             )
 
-    def _not_visible(self, job: Job, batch: Batch) -> None:
-        """A 404 on a batch we know: not yet visible when young, else lost; never bought again."""
-        if not self._desk.looked_long_enough(batch.batch_id, HICCUPS):
-            return
-        if batch.cancelled_by_us or len(job.batches) > 1:
-            # a twin that is gone takes nothing with it
-            self._desk.journal.tell(
-                job,
-                JobEvent.ENDED,
-                batch.batch_id,
-                status="vanished",
-                output_file_id=None,
-                error_file_id=None,
-                errors=[],
-            )
-        else:
-            self._desk.journal.tell(job, JobEvent.LOST)
-
-    def ask_for_lost(self, job: Job) -> None:
-        """Ask once more for what the server did not know; give it up where the user says so."""
-        batch = next(one for one in job.batches.values() if one.state is not BatchState.OVER)
-        try:
-            if batch.state is BatchState.OPEN:
-                self._desk.api.retrieve(batch.batch_id)
-            for file_id in filter(None, (batch.output_file_id, batch.error_file_id)):
-                self._desk.api.size_of(file_id)
-        except Trouble as trouble:
-            if trouble.verdict not in (Verdict.NOT_FOUND, Verdict.REFUSED):
-                raise
-            if self._desk.options.resubmit_lost and self._desk.looked_long_enough(batch.batch_id):
-                self._desk.close(job, "lost")
-                self._desk.delete_files(job)
-                return
-            self._desk.say(
-                f"the server does not know {batch.batch_id} of job {job.job_id}, or its files "
-                f"({job.requests} requests): same key and project? If it is gone for good, "
-                "'resume --resubmit-lost' asks again"
-            )
-            return
-        self._desk.journal.tell(
-            job, JobEvent.CREATED, batch.batch_id, attempt=job.attempt, adopted=False
-        )
+    # -- collecting
 
     def _collect(self, job: Job) -> None:
         stop: str | None = None
-        for batch in list(job.batches.values()):
-            if batch.state is BatchState.ENDED and job.state is JobState.ENDED:
-                stop = self._collect_batch(job, batch) or stop
+        short: list[tuple[Batch, Delivery]] = []
+        ended = [batch for batch in job.batches.values() if batch.state is BatchState.ENDED]
+        for batch in ended:
+            found = deliver(self._desk, job, batch)
+            if found.is_whole or (self._lost.is_last_look(batch, found) and not found.doubtful):
+                stop = self._collect_batch(job, batch, found) or stop
                 reach(KillPoint.COLLECTED)
-        if job.state is not JobState.ENDED:
-            return  # a twin is still going
+            else:
+                short.append((batch, found))
+        if short:
+            if len(short) == len(ended):  # else a twin may have brought what is missing
+                self._lost.wait_or_lose(job, short)
+            if job.state is JobState.LOST and (outside := self._ended_outside(job)):
+                self.stop = self.stop or f"job {job.job_id}: {outside}"
+            return
         self._desk.delete_files(job)
         reach(KillPoint.DELETED)
+        for file_id in (one for batch in job.batches.values() for one in batch.file_ids):
+            copy_of(self._desk.options.folder, file_id).unlink(missing_ok=True)
         self._desk.close(job, "done")
         reach(KillPoint.CLOSED)
         self._desk.accepted += 1
@@ -177,52 +151,23 @@ class Collecting:
         statuses = ", ".join(batch.status for one in last for batch in one.batches.values())
         return f"the last {EMPTY_JOBS} batches ended without an answer ({statuses})"
 
-    def _collect_batch(self, job: Job, batch: Batch) -> str | None:
-        """Store what a batch's files hold; gives why nothing more should be sent, if so."""
-        try:
-            files = [
-                (self._download(file_id), is_output)
-                for file_id, is_output in (
-                    (batch.output_file_id, True),
-                    (batch.error_file_id, False),
-                )
-                if file_id
-            ]
-        except Trouble as trouble:
-            # not there yet right after the end; gone for good once it stays so
-            gone = trouble.verdict is Verdict.NOT_FOUND
-            if gone and self._desk.looked_long_enough(f"files of {batch.batch_id}", HICCUPS):
-                self._desk.journal.tell(job, JobEvent.LOST)
-                return None
-            raise
-        reach(KillPoint.DOWNLOADED)
-        counts = Collected()
-        reader = LineReader(counts, partial(self._desk.journal.bounds, job))
-
-        def read() -> Pages:
-            for path, is_output in files:
-                if is_output and self._desk.journal.collect_plain(job, BACKEND, path, counts):
-                    continue
-                yield from reader.read(path, is_output=is_output)
-
-        outcomes = read()
+    def _collect_batch(self, job: Job, batch: Batch, found: Delivery) -> str | None:
+        """Store what failed; gives why nothing more should be sent, if so."""
         refused, stop = self._refused_lines(job, batch)
-
-        def pages() -> Pages:
-            yield from outcomes
-            reach(KillPoint.COLLECTING)
-            yield [], refused
-
-        def unheard() -> list[str] | None:
-            """Ids that are told to be untried, where each request should be told of; else None."""
-            told = batch.status == "completed" or reader.broken_without_id
-            return reader.untried if told and not reader.stop else None
-
-        self._desk.journal.collect(job, batch.batch_id, BACKEND, pages(), counts, unheard)
-        for path, _ in files:
-            path.unlink()
-        self._desk.progress.say(f"job {job.job_id}: {batch.status}, {_describe(counts)}")
-        return reader.stop or stop
+        # Requests without a line are failed attempts where each should be told of.
+        told = batch.status == "completed" or found.broken_without_id or found.absent
+        found.counts.undelivered = found.undelivered
+        reach(KillPoint.COLLECTING)
+        self._desk.journal.end_batch(
+            job,
+            JobEvent.COLLECTED,
+            batch.batch_id,
+            [*found.failures, *refused],
+            found.counts,
+            found.untried if told and not found.stop else None,
+        )
+        self._desk.progress.say(f"job {job.job_id}: {batch.status}, {_describe(found.counts)}")
+        return found.stop or stop
 
     def _refused_lines(self, job: Job, batch: Batch) -> tuple[list[Failure], str | None]:
         """What a batch that failed at validation says of its lines, or of all of them."""
@@ -232,6 +177,9 @@ class Collecting:
             f"line {error['line']}: {error['message']}" if error["line"] else str(error["message"])
             for error in batch.errors[:3]
         )
+        if batch.completed:
+            self._desk.say(f"job {job.job_id}: the batch failed on its way: {shown}")
+            return [], None
         lines = {
             error["line"]: error
             for error in batch.errors
@@ -252,18 +200,6 @@ class Collecting:
             for line, error in lines.items()
         ], None
 
-    def _download(self, file_id: str) -> Path:
-        """A file of the server on this disk; one that a death left behind was checked whole."""
-        path = (
-            self._desk.options.folder / "jobs" / f"{re.sub(r'[^A-Za-z0-9_-]', '_', file_id)}.result"
-        )
-        if not path.exists():
-            path.parent.mkdir(exist_ok=True)
-            part = path.with_suffix(".part")
-            self._desk.api.download(file_id, part)
-            part.replace(path)
-        return path
-
 
 def _describe(counts: Collected) -> str:
     words = {
@@ -274,6 +210,7 @@ def _describe(counts: Collected) -> str:
         "foreign": "foreign lines",
         "broken": "broken lines",
         "missing": "missing",
+        "undelivered": "completed and not delivered",
     }
     told = [
         f"{getattr(counts, name)} {word}" for name, word in words.items() if getattr(counts, name)

@@ -20,6 +20,7 @@ from store.journal import Journal, job_file
 from store.money import Rates
 
 ENDPOINT = "/v1/chat/completions"
+HICCUPS = 4  # times in a row that something is not found before it is taken for gone
 FIRST_WAIT, GROWTH = 2.0, 1.5  # seconds between two looks, and how the wait grows to poll_seconds
 
 

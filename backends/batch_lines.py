@@ -59,7 +59,8 @@ class LineReader:
     load_bounds: Callable[[], Mapping[str, Bounds]]
     stop: str | None = None
     untried: list[str] = field(default_factory=list)  # ids of lines that say 'not attempted'
-    broken_without_id: bool = False  # of the output file: some answer is lost in it
+    broken_without_id: int = 0  # lines of the output file: some answer is lost in each
+    foreign_id: str | None = None  # the first that is not the job's
 
     @cached_property
     def _bounds(self) -> Mapping[str, Bounds]:
@@ -106,6 +107,7 @@ class LineReader:
         bounds = self._bounds.get(line.custom_id)
         if bounds is None:
             self.counts.foreign += 1
+            self.foreign_id = self.foreign_id or line.custom_id
             return None
         if line.response is None:
             return self._without_response(line)
@@ -122,7 +124,7 @@ class LineReader:
         self.counts.broken += 1
         found = _ID_IN_BROKEN_LINE.search(raw.decode("utf-8", "replace"))
         if found is None or found[1] not in self._bounds:
-            self.broken_without_id = self.broken_without_id or (is_output and found is None)
+            self.broken_without_id += is_output and found is None
             return None
         return Failure(
             found[1],

@@ -21,10 +21,12 @@ class KillPoint(StrEnum):
     BATCH_SENT = "batch-sent"  # the batch exists, its id not yet in the store
     CREATED = "created"  # the batch's id is committed
     ENDED = "ended"  # its end and files are committed
+    AWAITED = "awaited"  # committed that it has ended and is not all there
     DOWNLOADED = "downloaded"  # the files are on this disk
-    COLLECTING = "collecting"  # inside the transaction that stores the answers
-    COLLECTED = "collected"  # the answers are committed, files still at the server
+    COLLECTING = "collecting"  # the answers are committed, failures and the event not yet
+    COLLECTED = "collected"  # all is committed, files still at the server
     DELETED = "deleted"  # the files at the server are gone, the job not yet closed
+    LOST = "lost"  # committed that answers cannot be had
     CLOSED = "closed"  # the job is closed
 
 

@@ -15,6 +15,7 @@ from backends.base import Backend, Progress
 from backends.batch_api import BatchApi
 from backends.batch_collect import Collecting
 from backends.batch_desk import ENDPOINT, BatchOptions, Desk
+from backends.batch_lost import LostJobs
 from backends.batch_submit import Submitting
 from backends.errors import Trouble, Verdict
 from backends.first_failures import stopped
@@ -53,8 +54,7 @@ class OpenAIBatch(Backend):
                 if not live and reached:
                     passes.raise_if_out_of_money()
                 passes.give_up_on_silence(reached, live)
-                only_lost = live and all(job.state is JobState.LOST for job in live)
-                if only_lost and not self._options.resubmit_lost:
+                if live and all(passes.waits_for_user(job) for job in live):
                     return
                 if not self._options.wait and not passes.has_more_to_do_now(live):
                     passes.raise_if_refused(live)
@@ -92,7 +92,8 @@ class _Passes:
     def __init__(self, desk: Desk) -> None:
         self.desk = desk
         self._submitting = Submitting(desk)
-        self._collecting = Collecting(desk)
+        self._lost = LostJobs(desk)
+        self._collecting = Collecting(desk, self._lost)
         self._silent = 0  # passes in a row in which a call failed
         self._stalled = 0  # passes in a row in which the server took and gave nothing
         self._cancelled: set[str] = set()  # batches whose cancel the server has answered
@@ -116,6 +117,10 @@ class _Passes:
                 f"the server takes no batch now: {self.desk.refusal}. Nothing is lost and no "
                 "attempt used; a later resume tries again"
             )
+
+    def waits_for_user(self, job: Job) -> bool:
+        """Whether only the user can say what becomes of a job."""
+        return self._lost.waits_for_user(job)
 
     def check_address(self) -> None:
         """Jobs that are going on can be asked after at their own server only."""
@@ -161,6 +166,7 @@ class _Passes:
 
     def _raise_if_stopped(self) -> None:
         """Raise Unfinished where a batch showed that nothing more should be sent."""
+        self._lost.raise_if_stopped()
         if self._collecting.stop:
             self.desk.store.stop(self._collecting.stop)
             raise stopped(self._collecting.stop, self.desk.options.base_url)
@@ -216,7 +222,7 @@ class _Passes:
         if job.state is JobState.UPLOADED:
             self._submitting.create(job)
         if job.state is JobState.LOST:
-            self._collecting.ask_for_lost(job)
+            self._lost.ask_again(job)
 
     def _cancel(self, job: Job) -> None:
         if job.state is JobState.UNKNOWN:
@@ -266,6 +272,8 @@ class _Passes:
         answered, first = journal.any_result(), not journal.live()
         if not (answered or first or self._collecting.validated):
             return None  # the first, small job shows whether the server takes our files
+        if not answered and any(job.undelivered for job in journal.live()):
+            return None  # nothing more is sent to a server that has delivered nothing so far
         tokens = self.desk.queue().next_job_tokens()
         if not tokens:
             return None

@@ -24,7 +24,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import date
-from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -189,7 +188,6 @@ def our_plan(folder: Path, n: int) -> None:
 
 def our_collect(folder: Path, n: int) -> None:
     """A batch's answers into the store, job by job."""
-    from backends.batch_lines import LineReader
     from store.jobs import JobEvent
     from store.journal import Collected
 
@@ -197,11 +195,9 @@ def our_collect(folder: Path, n: int) -> None:
         jobs = store.journal.jobs()
         for file in sorted((folder / "outputs").glob("*.jsonl")):
             job, counts = jobs[file.stem], Collected()
-            reader = LineReader(counts, partial(store.journal.bounds, job))
-            plain = store.journal.collect_plain(job, "openai-batch", file, counts)
-            pages = iter(()) if plain else reader.read(file, is_output=True)
-            store.journal.collect(job, "batch", "openai-batch", pages, counts, list)
-            assert plain, file
+            assert store.journal.collect_plain(job, "openai-batch", file, counts), file
+            store.journal.heard(job, {})
+            store.journal.end_batch(job, JobEvent.COLLECTED, "batch", [], counts, [])
             store.journal.tell(job, JobEvent.CLOSED, **{"as": "done"})
 
 

@@ -103,14 +103,23 @@ def to_text(view: View) -> str:
     lines += _bill(status.cost)
     lines += [f"  {count} × {kind}: {message}" for kind, message, count in view.reasons]
     lines += [f"  {describe_refused(*refused)}" for refused in view.refused_retries]
-    refused_retries = sum(count for _, _, count in view.refused_retries)
-    if (counts.pending or counts.in_flight) and not view.held_by:
-        lines.append(f"  go on with: fastdatasets resume {view.folder.path}")
-    elif counts.failed and not view.held_by:
-        lines.append(f"  ask again with: fastdatasets resume {view.folder.path} --retry-failed")
-    elif status.truncated > refused_retries and not view.held_by:
-        lines.append(
-            "  ask again for what was cut off: "
-            f"fastdatasets resume {view.folder.path} --retry-truncated"
-        )
-    return "\n".join(lines)
+    lines += [
+        f"  {job.requests} requests of job {job.job} are lost: {job.reason}" for job in status.lost
+    ]
+    return "\n".join([*lines, *(f"  {line}" for line in _next_step(view))])
+
+
+def _next_step(view: View) -> list[str]:
+    """What to do next about a run that nobody works on."""
+    counts, resume = view.status.requests, f"fastdatasets resume {view.folder.path}"
+    if view.held_by:
+        return []
+    if view.status.lost:
+        return [f"ask again, and pay again, for what is lost with: {resume} --resubmit-lost"]
+    if counts.pending or counts.in_flight:
+        return [f"go on with: {resume}"]
+    if counts.failed:
+        return [f"ask again with: {resume} --retry-failed"]
+    if view.status.truncated > sum(count for _, _, count in view.refused_retries):
+        return [f"ask again for what was cut off: {resume} --retry-truncated"]
+    return []

@@ -215,7 +215,7 @@ ResubmitLost = Annotated[
     bool,
     typer.Option(
         "--resubmit-lost",
-        help="Ask again for batches that the server no longer knows.",
+        help="Ask, and pay, again for batches that the server does not deliver.",
         rich_help_panel=BATCH,
     ),
 ]

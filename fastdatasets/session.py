@@ -53,6 +53,13 @@ class Outcome:
                 f"{counts.failed} of {counts.total} requests failed for good and are in no export "
                 f"({why}). Ask again: fastdatasets resume {self.folder.path} --retry-failed"
             )
+        if lost := self.status.lost:
+            of = f" of {len(lost)} jobs" if len(lost) > 1 else ""
+            raise Unfinished(
+                f"{self.status.lost_requests} requests{of} are lost at the server: "
+                f"{lost[0].reason}. fastdatasets resume {self.folder.path} looks again; with "
+                "--resubmit-lost it asks again and pays again"
+            )
         if counts.pending or counts.in_flight:
             raise Unfinished(
                 f"{counts.pending} requests are pending, {counts.in_flight} in flight. "

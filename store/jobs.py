@@ -25,8 +25,9 @@ class JobEvent(StrEnum):
     CANCELLING = "cancelling"  # the user wants the batch cancelled, which is asked until it takes
     LIMITED = "limited"  # the batch failed for the enqueued-token limit: nothing ran
     ENDED = "ended"  # the batch came to a terminal status: its files are known
+    AWAITED = "awaited"  # it has ended, and what it says it completed is not all there: a look
     COLLECTED = "collected"  # what the batch's files held is in the store
-    LOST = "lost"  # the server no longer knows the batch
+    LOST = "lost"  # the server no longer knows the batch, or does not deliver: reason
     CLOSED = "closed"  # the story is over; what has no result is pending again
 
 
@@ -47,20 +48,67 @@ class BatchState(StrEnum):
 
     OPEN = "open"
     ENDED = "ended"
+    LOST = "lost"  # its answers, or some of them, cannot be had
     OVER = "over"  # collected, or nothing ran
+
+
+class Download(msgspec.Struct, frozen=True):
+    """A download of a file whose size is not what the server says, and how often it came alike."""
+
+    sha256: str
+    times: int
+
+
+VANISHED = "vanished"  # the status of a batch that the server does not know
 
 
 @dataclass(slots=True)
 class Batch:
-    """One batch at the server."""
+    """One batch at the server; completed and failed are its request counts, None: not told."""
 
     batch_id: str
     state: BatchState = BatchState.OPEN
     status: str = ""
     output_file_id: str | None = None
     error_file_id: str | None = None
+    completed: int | None = None
+    failed: int | None = None
     cancelled_by_us: bool = False
     errors: list[dict[str, Any]] = field(default_factory=list)
+    looks: int = 0  # at a batch that has ended and does not deliver
+    awaited_since: float = 0.0  # unix seconds of the first of them
+    downloads: dict[str, Download] = field(default_factory=dict)  # by file id
+    answers: int = 0  # stored of its files
+    failures: int = 0  # likewise: failed attempts
+    usage: Usage = field(default_factory=Usage)  # billed
+    unsure: Usage = field(default_factory=Usage)  # at most, of answers whose usage is not known
+    untold: int = 0  # lines that are broken or not delivered: billed we do not know how much
+    shown: object = None  # where it is lost: what the server showed of it then
+    absent: list[str] = field(default_factory=list)  # and the files that it named and did not have
+
+    @property
+    def file_ids(self) -> list[str]:
+        """The files that it names."""
+        return [file_id for file_id in (self.output_file_id, self.error_file_id) if file_id]
+
+    @property
+    def was_collected(self) -> bool:
+        """Whether it ran, and what it delivered is stored."""
+        return self.state is BatchState.OVER and bool(self.status)
+
+    def times_downloaded(self, file_id: str, sha256: str) -> int:
+        """How often in a row a file came with these bytes and not the size the server says."""
+        last = self.downloads.get(file_id)
+        return last.times if last is not None and last.sha256 == sha256 else 0
+
+    def tell_counts(self, counts: dict[str, Any]) -> None:
+        """Take in what its files held and billed; counts are those of a Collected."""
+        self.answers = counts["results"]
+        self.failures += counts["failures"] + counts["missing"]
+        self.usage = msgspec.convert(counts["usage"], Usage)
+        missing, undelivered = counts["missing"], counts["undelivered"]
+        self.unsure = msgspec.convert(counts["unsure"], Usage)
+        self.untold = counts["broken"] + (missing if undelivered is None else undelivered)
 
 
 @dataclass(slots=True)
@@ -84,16 +132,46 @@ class Job:
     beside: int = 0  # jobs of ours that were enqueued when it was refused
     refusal: str = ""  # the server's words of the limit
     closed_as: str | None = None
+    lost_for: str = ""  # the reason, where it is lost
     batches: dict[str, Batch] = field(default_factory=dict)
-    usage: Usage = field(default_factory=Usage)  # billed by all its batches
-    unsure: Usage = field(default_factory=Usage)  # at most, of answers whose usage is not known
-    untold: int = 0  # lines that are missing or broken: billed we do not know how much
-    answers: int = 0  # of all its batches
-    failures: int = 0  # likewise: failed attempts
+
+    @property
+    def usage(self) -> Usage:
+        """What all its batches billed."""
+        return sum((batch.usage for batch in self.batches.values()), Usage())
+
+    @property
+    def unsure(self) -> Usage:
+        """What all its batches billed at most for answers whose usage is not known."""
+        return sum((batch.unsure for batch in self.batches.values()), Usage())
+
+    @property
+    def untold(self) -> int:
+        """Answers that are broken or not delivered: billed, we do not know how much."""
+        return sum(batch.untold for batch in self.batches.values())
+
+    @property
+    def answers(self) -> int:
+        """Answers that came with its batches."""
+        return sum(batch.answers for batch in self.batches.values())
+
+    @property
+    def failures(self) -> int:
+        """Failed attempts of its batches."""
+        return sum(batch.failures for batch in self.batches.values())
+
+    @property
+    def undelivered(self) -> bool:
+        """Whether a batch of it has ended without what it says it completed."""
+        return self.state is JobState.LOST or any(
+            batch.looks for batch in self.batches.values() if batch.state is not BatchState.OVER
+        )
 
     def at_risk(self, rates: Rates) -> int:
         """Picodollars at most of what is about to be sent or at the server."""
-        going = sum(batch.state is not BatchState.OVER for batch in self.batches.values())
+        going = sum(
+            batch.state in (BatchState.OPEN, BatchState.ENDED) for batch in self.batches.values()
+        )
         unsent = self.state in (JobState.PLANNED, JobState.UPLOADED, JobState.UNKNOWN)
         if unsent or (self.closed_as == "forgotten" and not self.batches):
             going += 1  # it is about to be sent, or may have been
@@ -134,7 +212,7 @@ class Job:
             case JobEvent.ABSENT:
                 self.state, self.doubtful = JobState.UPLOADED, True
             case JobEvent.LOST:
-                self.state = JobState.LOST
+                self.state, self.lost_for = JobState.LOST, detail["reason"]
             case JobEvent.CLOSED:
                 self.state, self.closed_as = JobState.CLOSED, detail["as"]
                 self.limited = False
@@ -154,6 +232,8 @@ class Job:
         match event:
             case JobEvent.CREATED:
                 self.state, self.limited = JobState.OPEN, False
+                batch.state, batch.status = BatchState.OPEN, ""  # lost ones are looked at again
+                batch.looks, batch.usage, batch.unsure, batch.untold = 0, Usage(), Usage(), 0
                 # Whoever lost the answer of one POST may have repeated it.
                 self.doubtful = self.doubtful or detail["adopted"]
             case JobEvent.TWIN:
@@ -171,14 +251,24 @@ class Job:
                 batch.state, batch.status = BatchState.ENDED, detail["status"]
                 batch.output_file_id = detail["output_file_id"]
                 batch.error_file_id = detail["error_file_id"]
+                batch.completed, batch.failed = detail["completed"], detail["failed"]
                 batch.errors = detail["errors"]
+            case JobEvent.AWAITED:
+                batch.state = BatchState.OPEN
+                batch.awaited_since = batch.awaited_since if batch.looks else detail["at"]
+                batch.looks += 1
+                batch.answers = detail["results"]
+                batch.downloads = {
+                    file_id: Download(sha256, 1 + batch.times_downloaded(file_id, sha256))
+                    for file_id, sha256 in detail["downloads"].items()
+                }
             case JobEvent.COLLECTED:
                 batch.state = BatchState.OVER
-                self.usage += msgspec.convert(detail["usage"], Usage)
-                self.answers += detail["results"]
-                self.failures += detail["failures"] + detail["missing"]
-                self.unsure += msgspec.convert(detail["unsure"], Usage)
-                self.untold += detail["broken"] + detail["missing"]
+                batch.tell_counts(detail)
+            case JobEvent.LOST:
+                batch.state = BatchState.LOST
+                batch.shown, batch.absent = detail["shown"], detail["absent"]
+                batch.tell_counts(detail)
             case _:
                 pass
         states = {known.state for known in self.batches.values()}

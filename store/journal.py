@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import duckdb
 import msgspec
@@ -15,12 +15,13 @@ import pyarrow as pa
 
 from store.errors import UserError
 from store.jobs import Job, JobEvent, JobState, fold
-from store.models import Failure, Result
+from store.models import Failure, Lost, Result
 from store.money import FREE, Bounds, Rates, Usage, rate_parameters
 from store.queries import QUERIES
 from store.rows import (
     BODY_SCHEMA,
     FAILURE_SCHEMA,
+    HEARD_SCHEMA,
     ID_SCHEMA,
     RESULT_SCHEMA,
     each_once,
@@ -65,8 +66,18 @@ class Collected:
     broken: int = 0  # lines that are not whole JSON
     missing: int = 0  # requests without any line
     untold: int = 0  # answers without their usage, or with one that cannot be
+    undelivered: int | None = None  # that it says it completed and has not; None: it does not say
     usage: Usage = field(default_factory=Usage)  # billed for all lines that tell, kept or not
     unsure: Usage = field(default_factory=Usage)  # at most, billed for the answers without
+
+
+class Heard(NamedTuple):
+    """Requests of a job by what the lines of a batch have of them."""
+
+    answers: int
+    errors: int  # of attempts
+    silent: int  # no line
+    open: int  # of the silent ones those without a result, or a failure of the job
 
 
 class _NotPlainError(Exception):
@@ -216,34 +227,42 @@ class Journal:
         rows = self._db.rows("job_bounds", job_id=job.job_id)
         return {request_id: Bounds(*bounds) for request_id, *bounds in rows}
 
-    def collect(
-        self,
-        job: Job,
-        batch_id: str,
-        backend: str,
-        outcomes: Iterable[tuple[Sequence[Result], Sequence[Failure]]],
-        counts: Collected,
-        unheard: Callable[[], Sequence[str] | None],
-    ) -> Collected:
-        """Store what a batch's files held and mark it collected.
+    def add_answers(
+        self, job: Job, backend: str, results: Sequence[Result], counts: Collected
+    ) -> None:
+        """Store some of a batch's answers; the first one of a request wins.
 
-        outcomes are read as they are stored; the reader counts what it alone sees into counts.
-        Answers are committed page by page, since a batch of long ones does not fit the memory of
-        one transaction; a death in between only leaves answers that a second collecting finds
-        stored. Failed attempts, which must count once, go with the event in the last transaction.
-        Where unheard() gives ids afterwards, requests without any line, but for those, are failed
-        attempts.
-        Collecting twice changes nothing but the counts.
+        Called page by page, since a batch of long answers does not fit the memory of one
+        transaction; a death in between only leaves answers that a second reading finds stored.
         """
         self.leave_queue()
-        failed: list[Failure] = []
-        for results, failures in outcomes:
-            with self._db.transaction():
-                self._insert_results(job, backend, results, counts)
-            failed += failures
         with self._db.transaction():
-            self._insert_failures(job, failed, counts)
-            if (untried := unheard()) is not None:
+            self._insert_results(job, backend, results, counts)
+
+    def heard(self, job: Job, lines: Mapping[str, str]) -> Heard:
+        """What the lines of a batch have of a job's requests; lines: by id 'answer', 'error', …."""
+        rows: list[tuple[str | None, str | None]] = [*lines.items()] or [(None, None)]
+        with self._db.incoming(table(rows, HEARD_SCHEMA)):
+            return Heard(*self._db.row("job_heard", job_id=job.job_id))
+
+    def end_batch(
+        self,
+        job: Job,
+        event: JobEvent,
+        batch_id: str,
+        failures: Sequence[Failure],
+        counts: Collected,
+        untried: Sequence[str] | None = None,
+        **detail: Any,
+    ) -> None:
+        """Store a batch's failed attempts, which must count once, with the event that ends it.
+
+        untried: where not None, requests without any line, but for those, are failed attempts.
+        """
+        self.leave_queue()
+        with self._db.transaction():
+            self._insert_failures(job, failures, counts)
+            if untried is not None:
                 counts.missing = self._fail_missing(
                     job,
                     untried,
@@ -251,10 +270,21 @@ class Journal:
                     # a broken line may be its answer, paid for: not bought again by itself
                     retryable=counts.broken == 0,
                 )
-            detail = {name: getattr(counts, name) for name in Collected.__slots__}
-            self._insert(job.job_id, JobEvent.COLLECTED, batch_id, detail)
-        job.tell(JobEvent.COLLECTED, batch_id, detail)
-        return counts
+            detail |= {name: getattr(counts, name) for name in Collected.__slots__}
+            self._insert(job.job_id, event, batch_id, detail)
+        job.tell(event, batch_id, detail)
+
+    def lost(self) -> tuple[Lost, ...]:
+        """Jobs whose answers, or some of them, the server does not deliver."""
+        return tuple(
+            Lost(
+                job.job_id,
+                job.requests - self._db.row("count_answered", job_id=job.job_id)[0],
+                job.lost_for,
+            )
+            for job in self.live()
+            if job.state is JobState.LOST
+        )
 
     def committed(self, rates: Rates) -> int:
         """Picodollars that jobs have cost, and at most will have once all of them are over.
@@ -283,13 +313,18 @@ class Journal:
                 self.tell(job, JobEvent.CLOSED, **{"as": "stale"})
                 job_file(folder, job.job_id).unlink(missing_ok=True)
 
-    def give_up(self, job: Job, message: str) -> None:
-        """Let all requests of a job fail for good and close it: the server will never take them."""
+    def give_up(
+        self, job: Job, message: str, *, how: str = "given up", retryable: bool = False
+    ) -> None:
+        """Close a job with a failed attempt of each request that has neither answer nor failure.
+
+        Not retryable: for good, as the server will never take them.
+        """
         self.leave_queue()
         with self._db.transaction():
-            self._fail_missing(job, (), message, retryable=False)
-            self._insert(job.job_id, JobEvent.CLOSED, None, {"as": "given up"})
-        job.tell(JobEvent.CLOSED, None, {"as": "given up"})
+            self._fail_missing(job, (), message, retryable=retryable)
+            self._insert(job.job_id, JobEvent.CLOSED, None, {"as": how})
+        job.tell(JobEvent.CLOSED, None, {"as": how})
 
     def _fail_missing(
         self, job: Job, untried: Sequence[str], message: str, *, retryable: bool

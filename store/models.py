@@ -297,6 +297,15 @@ class Outlook:
 
 
 @dataclass(frozen=True, slots=True)
+class Lost:
+    """A job whose answers the server does not deliver: its unanswered requests, and the reason."""
+
+    job: str
+    requests: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Status:
     """What is done and what is left of a run, as of a moment (UTC, ISO 8601)."""
 
@@ -311,3 +320,9 @@ class Status:
     tokens: Tokens
     cost: Cost
     as_of: str
+    lost: tuple[Lost, ...] = ()  # their requests are among those in flight
+
+    @property
+    def lost_requests(self) -> int:
+        """Requests whose answers the server does not deliver."""
+        return sum(job.requests for job in self.lost)

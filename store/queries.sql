@@ -582,6 +582,18 @@ SELECT request_id, kind, code, message, retryable, text,
        $round, $job_id, (now() AT TIME ZONE 'UTC')
 FROM (SELECT * REPLACE (request_id::UUID AS request_id) FROM incoming)
 SEMI JOIN (SELECT request_id FROM job_requests WHERE job_id = $job_id) USING (request_id)
+ANTI JOIN (SELECT request_id FROM failures WHERE job_id = $job_id) USING (request_id)
+
+-- name: job_heard
+-- Of a job's requests: those of which the lines of a batch have an answer, those of which they have an
+-- error, those without a line, and of these those that the job has neither a result nor a failure of.
+-- incoming: ids, and what the lines have.
+SELECT count(*) FILTER (kind = 'answer'), count(*) FILTER (kind = 'error'), count(*) FILTER (kind IS NULL),
+       count(*) FILTER (kind IS NULL AND answered IS NULL)
+FROM (SELECT request_id FROM job_requests WHERE job_id = $job_id)
+LEFT JOIN (SELECT request_id::UUID AS request_id, kind FROM incoming) USING (request_id)
+LEFT JOIN (SELECT request_id, true AS answered FROM results
+           UNION SELECT request_id, true FROM failures WHERE job_id = $job_id) USING (request_id)
 
 -- name: insert_missing
 -- Requests of a job of which its files say nothing; incoming: those of which they say 'untried'.

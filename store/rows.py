@@ -60,6 +60,7 @@ DERIVATION_SCHEMA = pa.schema(
     ]
 )
 ID_SCHEMA = pa.schema([("request_id", pa.string())])
+HEARD_SCHEMA = pa.schema([("request_id", pa.string()), ("kind", pa.string())])
 BODY_SCHEMA = pa.schema([("params", pa.string()), ("opening", pa.string())])
 
 

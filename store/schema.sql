@@ -131,7 +131,7 @@ CREATE TABLE events (
 -- of it. A job is one JSONL file; which state it is in is folded from its events (store/jobs.py).
 CREATE TABLE job_events (
     job_id      VARCHAR NOT NULL,
-    event       VARCHAR NOT NULL CHECK (event IN ('planned', 'uploaded', 'creating', 'created', 'refused', 'absent', 'twin', 'cancelling', 'limited', 'ended', 'collected', 'lost', 'closed')),
+    event       VARCHAR NOT NULL CHECK (event IN ('planned', 'uploaded', 'creating', 'created', 'refused', 'absent', 'twin', 'cancelling', 'limited', 'ended', 'awaited', 'collected', 'lost', 'closed')),
     batch_id    VARCHAR,
     happened_at TIMESTAMP NOT NULL,
     detail      JSON NOT NULL

@@ -558,6 +558,7 @@ class WorkStore:
             tokens=Tokens(prompt, completion),
             cost=bill(self.database, self.journal, done, pending + in_flight),
             as_of=f"{utc_now().isoformat()}Z",
+            lost=self.journal.lost(),
         )
 
     def _unasked(self) -> int:

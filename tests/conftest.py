@@ -6,10 +6,14 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from tests.batch_runs import Runs
 
 OURS = ("LLM_", "FASTDATASETS_", "OPENAI_", "VLLM_")
 NAMES = (
@@ -58,6 +62,15 @@ def command() -> Command:
         return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
     return run
+
+
+@pytest.fixture
+def runs(monkeypatch: pytest.MonkeyPatch) -> Iterator[Runs]:
+    """Runs of the openai-batch backend at a server whose model is known."""
+    from tests.batch_runs import served
+
+    with served(monkeypatch) as runs:
+        yield runs
 
 
 def write_jsonl(path: Path, rows: list[dict[str, object]]) -> Path:

@@ -11,8 +11,7 @@ import random
 import signal
 import subprocess
 from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +20,22 @@ import pytest
 
 from backends.killpoints import KillPoint
 from fastdatasets.day import Day
-from fastdatasets.session import Outcome, cancel, resume, start
+from fastdatasets.session import cancel, start
 from fastdatasets.wishes import Wishes
 from store import Unfinished, UserError
+from tests.batch_runs import (
+    CONTENT,
+    FILES,
+    KEY,
+    LIST,
+    LOOK,
+    POST,
+    QUESTIONS,
+    Runs,
+    answer,
+    asks,
+    prompt_of,
+)
 from tests.conftest import start as start_command
 from tests.conftest import write_jsonl
 from tests.llmserver import (
@@ -46,73 +58,6 @@ from tests.llmserver import (
     rate_limited_line,
     token_limit,
 )
-
-KEY = "sk-test-secret-7f3a"
-POST, FILES, LIST = "POST /batches", "POST /files", "GET /batches"
-LOOK, CONTENT = "GET /batches/*", "GET /files/*/content"
-QUESTIONS = [f"Question {number}" for number in range(7)]
-
-
-def prompt_of(question: str) -> str:
-    """The default English prompt."""
-    return f"Instruction: {question}\n\nWrite a suitable output for the instruction above."
-
-
-def answer(body: dict[str, Any]) -> str:
-    """What the server's model says."""
-    return f"A: {body['messages'][-1]['content']}"
-
-
-def asks(question: str) -> Callable[[dict[str, Any]], bool]:
-    """Whether a body asks a question."""
-    return lambda body: body["messages"][-1]["content"] == prompt_of(question)
-
-
-@dataclass
-class Runs:
-    """Runs of this test against its server."""
-
-    server: LLMServer
-    questions: list[str]
-
-    def distill(self, **day: Any) -> Outcome:
-        """Make the run 'r', or go on with it."""
-        source = write_jsonl(Path("d.jsonl"), [{"prompt": question} for question in self.questions])
-        wishes = Wishes(
-            dataset_name=str(source), sample_size=0, backend="openai-batch", model="gpt-small"
-        )
-        return start(wishes, None, "r", Day(**day))
-
-    def resume(self, *, retry_failed: bool = False, **day: Any) -> Outcome:
-        """Go on with the run."""
-        outcome = resume("r", None, Day(**day), retry_failed=retry_failed)
-        assert outcome is not None
-        return outcome
-
-    def check_done(self, without: tuple[str, ...] = ()) -> None:
-        """Each record is exported with its answer and each body was billed once."""
-        rows = json.loads(Path("output/r/distilled.json").read_text("utf-8"))
-        assert [(row["instruction"], row["output"]) for row in rows] == [
-            (question, f"A: {prompt_of(question)}")
-            for question in self.questions
-            if question not in without
-        ]
-        self.server.settle()
-        assert self.server.bill.twice() == []
-        assert self.server.bill.total >= len(set(self.questions) - set(without))
-        assert not list(Path("output/r/jobs").iterdir())
-
-
-@pytest.fixture
-def runs(monkeypatch: pytest.MonkeyPatch) -> Iterator[Runs]:
-    """A server whose model is known, and settings under which nothing waits."""
-    with LLMServer(answer=answer, keys=[KEY]) as server:
-        monkeypatch.setenv("LLM_API_KEY", KEY)
-        monkeypatch.setenv("LLM_API_BASE", server.base_url)
-        monkeypatch.setenv("FASTDATASETS_POLL_SECONDS", "0")
-        monkeypatch.setenv("FASTDATASETS_ADOPT_GRACE_SECONDS", "0")
-        yield Runs(server, list(QUESTIONS))
-
 
 CALL_FAULTS = {
     "create refused with 500": Fault(POST, Kind.REFUSE),
@@ -487,7 +432,7 @@ def test_lost_batch(runs: Runs) -> None:
     runs.server.faults.append(Fault(LOOK, Kind.REFUSE, None, status=404))
     outcome = runs.resume()
     assert (outcome.status.requests.in_flight, len(runs.server.batches)) == (7, 1)
-    with pytest.raises(Unfinished, match="7 in flight"):
+    with pytest.raises(Unfinished, match="7 requests are lost at the server: the server does not "):
         outcome.raise_if_left()
     runs.server.faults.clear()  # it had been the wrong project
     runs.server.looks = 1
@@ -496,11 +441,13 @@ def test_lost_batch(runs: Runs) -> None:
 
 
 def test_resubmit_lost(runs: Runs) -> None:
-    """--resubmit-lost asks again for what a vanished batch held."""
+    """--resubmit-lost asks again for what a batch held that was lost before."""
     runs.server.looks = None
     runs.distill(wait=False)
     runs.server.faults.append(Fault(LOOK, Kind.REFUSE, 5, status=404))
     runs.server.looks = 1
+    assert runs.resume(resubmit_lost=True).status.requests.in_flight == 7
+    assert len(runs.server.batches) == 1
     assert runs.resume(resubmit_lost=True).status.state == "done"
     assert len(runs.server.batches) == 2
 
@@ -606,8 +553,11 @@ def killed(*words: object, **env: str) -> subprocess.CompletedProcess[str]:
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
 
+QUIET = [point for point in KillPoint if point not in (KillPoint.AWAITED, KillPoint.LOST)]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("point", KillPoint)
+@pytest.mark.parametrize("point", QUIET)
 def test_kill_at_every_step(runs: Runs, tmp_path: Path, point: KillPoint) -> None:
     """Kill -9 at any named step, twice, then resume: nothing is lost or bought twice."""
     source = write_jsonl(tmp_path / "d.jsonl", [{"prompt": question} for question in QUESTIONS])

@@ -182,6 +182,7 @@ def test_status_and_export_of_a_done_run(command: Command, tmp_path: Path) -> No
             "jobs": [],
             "in_flight": None,
         },
+        "lost": [],
     }
     resumed = command("resume")
     assert (resumed.returncode, resumed.stdout) == (0, "nothing to resume: no run is unfinished\n")

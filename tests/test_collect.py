@@ -14,7 +14,7 @@ from backends.batch_lines import LineReader
 from fastdatasets.settings import load_settings
 from fastdatasets.wishes import Wishes
 from store import WorkStore
-from store.jobs import Job
+from store.jobs import Job, JobEvent
 from store.journal import Caps, Collected
 from store.models import Ask, AskOrder, Request
 from store.money import MOST_TOKENS, PROMPT_MARGIN, Bounds, Usage
@@ -95,8 +95,8 @@ def test_in_one_statement_as_line_by_line(tmp_path: Path, ascii_only: bool) -> N
     counts, expected = Collected(), Collected()
     assert at_once.journal.collect_plain(job, "b", path, counts)
     reader = LineReader(expected, partial(by_line.journal.bounds, other))
-    pages = reader.read(path, is_output=True)
-    by_line.journal.collect(other, "batch", "b", pages, expected, lambda: None)
+    for results, _ in reader.read(path, is_output=True):
+        by_line.journal.add_answers(other, "b", results, expected)
     assert (stored(at_once), counts) == (stored(by_line), expected)
     assert [row[1] for row in stored(at_once)] == list(TEXTS)
 
@@ -210,7 +210,9 @@ def test_usage_that_cannot_be_is_unsure(tmp_path: Path) -> None:
     path.write_text("".join(json.dumps(line) + "\n" for line in [*lines, *lines[3:4]]))
     counts = Collected()
     reader = LineReader(counts, partial(store.journal.bounds, job))
-    store.journal.collect(job, "x", "b", reader.read(path, is_output=True), counts, lambda: None)
+    for results, _ in reader.read(path, is_output=True):
+        store.journal.add_answers(job, "b", results, counts)
+    store.journal.end_batch(job, JobEvent.COLLECTED, "x", [], counts)
     unsure = Usage(3 + PROMPT_MARGIN, 0, 40)
     assert (counts.results, counts.duplicates, counts.untold) == (len(TEXTS), 1, 2)
     assert counts.unsure == job.unsure == unsure + unsure

@@ -106,7 +106,7 @@ class Execution:
         if not reply.billable:
             self.tally.failed += 1
             return
-        self.tally.completed += 1
+        self.tally.completed += LineKind.MISSING not in kinds
         if not kinds & UNBILLED:
             self.tally.usage += usage
             self._bill.charge(body, usage, live=False)
@@ -122,7 +122,7 @@ class Execution:
     def _write(self, out: IO[bytes], line: Json, kinds: set[LineKind]) -> None:
         if not kinds:
             out.write(to_json_bytes(line) + b"\n")
-        elif LineKind.MISSING not in kinds:
+        elif not kinds & {LineKind.MISSING, LineKind.WITHHELD}:
             out.writelines(raw + b"\n" for raw in written(line, kinds))
 
     def _spoil(self, output: Path, errors: Path) -> None:

@@ -33,11 +33,15 @@ class Kind(StrEnum):
     CUT = "cut"  # Content-Length says more than comes
     CUT_CHUNKED = "cut_chunked"  # chunked, without the last chunk
     CUT_SILENT = "cut_silent"  # no length, Connection: close: looks complete
+    # A file's content, otherwise.
+    GZIP = "gzip"  # Content-Encoding: gzip
+    FEW_LINES = "few_lines"  # whole lines of `keep` bytes at most, as if that were the file
     # The shape of a good answer; several of these may hit one call.
     SET = "set"  # `fields` put into each object; MISSING takes a field away
     NO_METADATA = "no_metadata"  # batches come back with metadata null
     NO_USAGE = "no_usage"  # batches and completions come without usage
     NULL_COUNTS = "null_counts"  # request_counts is null
+    NO_OUTPUT_FILE = "no_output_file"  # batches name no output file, whatever they completed
     EMPTY_FILE_IDS = "empty_file_ids"  # "" where a batch has no output or error file
     STATUS_NAMES = "status_names"  # `fields` maps a status to another name
     ENDLESS = "endless"  # lists say has_more for ever
@@ -46,12 +50,14 @@ class Kind(StrEnum):
 
 BEFORE = frozenset({Kind.REFUSE, Kind.DROP_BEFORE, Kind.HANG})
 CUTS = frozenset({Kind.CUT, Kind.CUT_CHUNKED, Kind.CUT_SILENT})
+CONTENTS = frozenset({Kind.GZIP, Kind.FEW_LINES})
 SHAPES = frozenset(
     {
         Kind.SET,
         Kind.NO_METADATA,
         Kind.NO_USAGE,
         Kind.NULL_COUNTS,
+        Kind.NO_OUTPUT_FILE,
         Kind.EMPTY_FILE_IDS,
         Kind.STATUS_NAMES,
         Kind.ENDLESS,
@@ -194,6 +200,8 @@ def _reshape_batch(item: Json, fault: Fault) -> None:
             item["metadata"] = None
         case Kind.NULL_COUNTS:
             item["request_counts"] = None
+        case Kind.NO_OUTPUT_FILE:
+            item["output_file_id"] = None
         case Kind.EMPTY_FILE_IDS:
             item["output_file_id"] = item["output_file_id"] or ""
             item["error_file_id"] = item["error_file_id"] or ""

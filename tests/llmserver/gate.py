@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 from collections.abc import Awaitable, Callable
 from contextlib import nullcontext
@@ -13,14 +14,14 @@ from typing import NamedTuple
 from aiohttp import web
 
 from .errors import ApiError, Json, bad_key, error_body, no_key
-from .faults import BEFORE, CUTS, Fault, Kind, reshape
+from .faults import BEFORE, CONTENTS, CUTS, Fault, Kind, reshape
 from .files import CHUNK, StoredFile
 from .replies import to_json_bytes
 from .settings import Settings
 
 CHAT = "/chat/completions"
 # Kinds after which an answer, or at least an error, is still sent as it is.
-HARMLESS = CUTS | {Kind.HIDE, Kind.DELAY}
+HARMLESS = CUTS | CONTENTS | {Kind.HIDE, Kind.DELAY}
 
 
 class Logged(NamedTuple):
@@ -130,6 +131,8 @@ class Gate:
         outcome = await self._take_effect(request, handler, effect, shapes)
         if effect is not None and effect.kind in CUTS and not isinstance(outcome, ApiError):
             return _send_cut(request, outcome, effect)
+        if effect is not None and effect.kind in CONTENTS and isinstance(outcome, StoredFile):
+            return _content(outcome, effect)
         if effect is not None and effect.kind is Kind.GARBLED:
             return _garbled(outcome, effect)
         if effect is not None and effect.kind not in HARMLESS:
@@ -227,6 +230,16 @@ async def _send_file(request: web.Request, file: StoredFile) -> web.StreamRespon
             await response.write(chunk)
     await response.write_eof()
     return response
+
+
+def _content(file: StoredFile, fault: Fault) -> web.Response:
+    """A file's content with the fault, in one piece."""
+    body, headers = file.path.read_bytes(), {"Content-Type": "application/octet-stream"}
+    if fault.kind is Kind.FEW_LINES:
+        body = body[: body.rfind(b"\n", 0, fault.keep) + 1]
+    else:
+        body, headers = gzip.compress(body), headers | {"Content-Encoding": "gzip"}
+    return web.Response(body=body, headers=headers)
 
 
 def _send_cut(request: web.Request, result: Result, fault: Fault) -> web.Response:

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Mapping
 from concurrent.futures import Executor, Future, wait
 from pathlib import Path
+from typing import Literal
 
 from .batches import Batch, Fate, Status, failed, token_limit, token_limit_message
 from .bill import Bill
@@ -256,8 +257,11 @@ class BatchStore:
         batch.output_file_id = self._add(batch, output, "output")
         batch.error_file_id = self._add(batch, errors, "error")
 
-    def _add(self, batch: Batch, path: Path, what: str) -> str | None:
+    def _add(self, batch: Batch, path: Path, what: Literal["output", "error"]) -> str | None:
         if not path.exists():
             return None
         name = f"{batch.id}_{what}.jsonl"
-        return self._files.add(path, name, "batch_output", batch.output_expires_in).id
+        file_id = self._files.add(path, name, "batch_output", batch.output_expires_in).id
+        if what in self._settings.absent_files:
+            self._files.delete(file_id)
+        return file_id

@@ -20,7 +20,7 @@ class LineKind(StrEnum):
     HTTP_ERROR = "http_error"  # response with `status` and body.error of `code`, `message`
     NOT_RUN = "not_run"  # response null, error of `code`, `message`: batch_expired and the like
     # The request is nowhere, or has no result; it is not billed.
-    MISSING = "missing"  # in neither file
+    MISSING = "missing"  # in neither file, and in no count
     STATUS_ZERO = "status_zero"  # in the output file with status_code 0 and no body
     # The request was executed and is billed, but its answer is odd.
     LONE_SURROGATE = "lone_surrogate"  # a \ud800 escape in the content
@@ -29,6 +29,8 @@ class LineKind(StrEnum):
     STRING_BODY = "string_body"  # response.body is a string of JSON
     DEEP = "deep"  # arrays nested 20,000 deep beside what it says, in each of its objects
     BROKEN = "broken"  # the line is cut in half: its answer is lost
+    WITHHELD = "withheld"  # in neither file, though it counts as completed
+    OTHER_ID = "other_id"  # the line has a custom_id that nobody sent
     # A whole, good line, and one more before or after it.
     BROKEN_COPY = "broken_copy"  # a cut copy of the line comes before it
     DUPLICATE = "duplicate"  # the same custom_id comes again with another text
@@ -147,12 +149,14 @@ def written(line: Json, kinds: set[LineKind]) -> list[bytes]:
         _nest(line)
     if response is not None and LineKind.STRING_BODY in kinds:
         response["body"] = to_json(response["body"])
+    if LineKind.OTHER_ID in kinds:
+        line = line | {"custom_id": _other_id(line)}
     raw = to_json_bytes(line)
     lines = [raw[: len(raw) // 2] if LineKind.BROKEN in kinds else raw]
     if LineKind.BROKEN_COPY in kinds:
         lines.insert(0, raw[: len(raw) // 2])
     if LineKind.FOREIGN_ID in kinds:
-        lines.insert(0, to_json_bytes(line | {"custom_id": f"foreign-{line['custom_id']}"[:64]}))
+        lines.insert(0, to_json_bytes(line | {"custom_id": _other_id(line)}))
     if twin is not None:
         lines.append(twin)
     return lines
@@ -163,6 +167,10 @@ def _nest(value: Json) -> None:
         if isinstance(item, dict):
             _nest(item)
     value["nested"] = NESTED
+
+
+def _other_id(line: Json) -> str:
+    return f"foreign-{line['custom_id']}"[:64]
 
 
 def _twin(line: Json) -> Json:

@@ -96,6 +96,8 @@ class Settings:
     """Seconds that a look waits for work in the background before it shows no progress."""
     list_unfinished: bool = True
     """Name the unfinished requests of an expired or cancelled batch in its error file."""
+    absent_files: Collection[Literal["output", "error"]] = ()
+    """Files of results that an ended batch names and that are not there: 404."""
     page_cap: int | None = None
     """The most items on a list's page, whatever limit was asked for."""
     list_order: Order = "newest"

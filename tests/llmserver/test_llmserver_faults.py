@@ -30,7 +30,7 @@ from . import (
     insufficient_quota,
     no_batch_api,
 )
-from .driver import ask, client_of, create, jsonl, line_of, raw, run, submit, upload
+from .driver import ask, client_of, create, jsonl, line_of, parsed, raw, run, submit, upload
 
 POST = "POST /batches"
 CONTENT = "GET /files/*/content"
@@ -161,6 +161,35 @@ def test_a_silently_cut_download_looks_complete(server: LLMServer, client: OpenA
     assert [len(raw(client, output)) for _ in range(3)] == [100, size // 2, size]
 
 
+def test_content_is_compressed(server: LLMServer, client: OpenAI) -> None:
+    """Less comes over the line than the file object says, and the client unpacks it."""
+    output = run(server, client).output_file_id or ""
+    whole = raw(client, output)
+    server.faults.append(Fault(CONTENT, Kind.GZIP))
+    with client.files.with_streaming_response.content(output) as answer:
+        assert answer.headers["Content-Encoding"] == "gzip"
+        assert b"".join(answer.iter_bytes()) == whole
+        assert answer.http_response.num_bytes_downloaded < len(whole)
+
+
+def test_content_is_still_being_written(server: LLMServer, client: OpenAI) -> None:
+    """Whole lines of so many bytes at most come, as if they were the file."""
+    output = run(server, client).output_file_id or ""
+    whole = raw(client, output)
+    two = whole.index(b"\n", whole.index(b"\n") + 1) + 1
+    server.faults.append(Fault(CONTENT, Kind.FEW_LINES, keep=two + 10))
+    assert [raw(client, output) for _ in range(2)] == [whole[:two], whole]
+
+
+@pytest.mark.parametrize("size", [MISSING, 7])
+def test_file_object_has_another_size(server: LLMServer, client: OpenAI, size: Any) -> None:
+    """Or none; its content comes as it is."""
+    output = run(server, client).output_file_id or ""
+    server.faults.append(Fault("GET /files/*", Kind.SET, None, fields={"bytes": size}))
+    seen = client.files.retrieve(output).to_dict().get("bytes", MISSING)
+    assert (seen, len(parsed(raw(client, output)))) == (size, 4)
+
+
 @pytest.mark.parametrize("status", [404, 502])
 def test_content_may_not_be_ready(server: LLMServer, client: OpenAI, status: int) -> None:
     """So many times, then it is."""
@@ -178,6 +207,7 @@ def test_content_may_not_be_ready(server: LLMServer, client: OpenAI, status: int
     [
         (Fault("", Kind.NO_METADATA), {"metadata": None}),
         (Fault("", Kind.NULL_COUNTS), {"request_counts": None}),
+        (Fault("", Kind.NO_OUTPUT_FILE), {"output_file_id": None}),
         (Fault("", Kind.EMPTY_FILE_IDS), {"error_file_id": ""}),
         (Fault("", Kind.STATUS_NAMES, fields=UPPER_CASE), {"status": "COMPLETED"}),
         (Fault("", Kind.SET, fields={"endpoint": None, "x": "1"}), {"x": "1", "endpoint": None}),

@@ -6,12 +6,14 @@ import json
 from typing import Any
 
 import pytest
-from openai import OpenAI
+from openai import NotFoundError, OpenAI
 
 from . import (
+    Fate,
     LineFault,
     LineKind,
     LLMServer,
+    Status,
     content_filter,
     default_answer,
     rate_limited_line,
@@ -79,14 +81,60 @@ def test_a_line_was_never_run(server: LLMServer, client: OpenAI, code: str) -> N
 
 
 def test_a_line_is_missing(server: LLMServer, client: OpenAI) -> None:
-    """It is in neither file, though counted; it is not billed."""
+    """It is in neither file and in no count; it is not billed."""
     server.line_faults.append(LineFault(LineKind.MISSING, second))
     batch = run(server, client)
     assert list(contents(parsed(raw(client, batch.output_file_id)))) == ["r-0", "r-2", "r-3"]
     assert batch.error_file_id is None
     assert batch.request_counts is not None
-    assert batch.request_counts.completed == 4
+    assert batch.request_counts.completed == 3
     assert server.bill.total == 3
+
+
+def test_a_line_is_withheld(server: LLMServer, client: OpenAI) -> None:
+    """It is billed and counted as completed, and in neither file."""
+    server.line_faults.append(LineFault(LineKind.WITHHELD, second))
+    batch = run(server, client)
+    assert list(contents(parsed(raw(client, batch.output_file_id)))) == ["r-0", "r-2", "r-3"]
+    assert batch.error_file_id is None
+    assert batch.request_counts is not None
+    assert batch.request_counts.to_dict() == {"total": 4, "completed": 4, "failed": 0}
+    assert server.bill.total == 4
+
+
+def test_a_cancelled_batch_delivers_nothing(server: LLMServer, client: OpenAI) -> None:
+    """It ran two lines, says so, bills them, and names no output file."""
+    server.fates.append(Fate(Status.CANCELLED, 2))
+    server.line_faults.append(LineFault(LineKind.WITHHELD))
+    batch = run(server, client)
+    assert (batch.status, batch.output_file_id) == ("cancelled", None)
+    assert batch.request_counts is not None
+    assert batch.request_counts.completed == 2
+    assert len(parsed(raw(client, batch.error_file_id))) == 2
+    assert server.bill.total == 2
+
+
+def test_all_ids_are_others(server: LLMServer, client: OpenAI) -> None:
+    """Answers as good as any, to ids that nobody sent."""
+    server.line_faults.append(LineFault(LineKind.OTHER_ID))
+    ids = list(contents(parsed(raw(client, run(server, client).output_file_id))))
+    assert ids == [f"foreign-r-{number}" for number in range(4)]
+    assert server.bill.total == 4
+
+
+@pytest.mark.parametrize("what", ["output", "error"])
+def test_a_file_is_absent(server: LLMServer, client: OpenAI, what: Any) -> None:
+    """The batch names it, and the server does not have it; the other is there."""
+    server.absent_files = [what]
+    server.line_faults.append(LineFault(LineKind.HTTP_ERROR, second))
+    batch = run(server, client)
+    files = {"output": batch.output_file_id or "", "error": batch.error_file_id or ""}
+    for call in (client.files.retrieve, client.files.content):
+        with pytest.raises(NotFoundError):
+            call(files[what])
+    del files[what]
+    (other,) = files.values()
+    assert parsed(raw(client, other))
 
 
 def test_a_line_has_status_zero(server: LLMServer, client: OpenAI) -> None:
