@@ -14,6 +14,7 @@ import pytest
 
 if TYPE_CHECKING:
     from tests.batch_runs import Runs
+    from tests.llmserver import LLMServer
 
 OURS = ("LLM_", "FASTDATASETS_", "OPENAI_", "VLLM_")
 NAMES = (
@@ -48,6 +49,19 @@ def start(*arguments: object, env: Mapping[str, str] | None = None) -> subproces
         stderr=subprocess.PIPE,
         text=True,
     )
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[LLMServer]:
+    """A server of an unknown provider, and settings under which nothing waits."""
+    from tests.llmserver import LLMServer
+
+    with LLMServer() as server:
+        monkeypatch.setenv("LLM_API_KEY", "sk-test")
+        monkeypatch.setenv("LLM_API_BASE", server.base_url)
+        monkeypatch.setenv("FASTDATASETS_POLL_SECONDS", "0")
+        monkeypatch.setenv("FASTDATASETS_ADOPT_GRACE_SECONDS", "0")
+        yield server
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -32,17 +31,6 @@ from tests.llmserver import (
 POST, FILES, LIST = "POST /batches", "POST /files", "GET /batches"
 LOOK, CANCEL = "GET /batches/*", "POST /batches/*/cancel"
 PRICE: dict[str, Any] = {"price_in": "1000000", "price_out": "1000000"}  # a dollar a token
-
-
-@pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[LLMServer]:
-    """A server, and settings under which nothing waits."""
-    with LLMServer() as server:
-        monkeypatch.setenv("LLM_API_KEY", "sk-test")
-        monkeypatch.setenv("LLM_API_BASE", server.base_url)
-        monkeypatch.setenv("FASTDATASETS_POLL_SECONDS", "0")
-        monkeypatch.setenv("FASTDATASETS_ADOPT_GRACE_SECONDS", "0")
-        yield server
 
 
 def distill(questions: int = 7, **day: Any) -> Outcome:

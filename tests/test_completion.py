@@ -262,16 +262,6 @@ REPLIES = {
 }
 
 
-@pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """A server, and settings under which nothing waits."""
-    with LLMServer() as server:
-        monkeypatch.setenv("LLM_API_KEY", "sk-test")
-        monkeypatch.setenv("LLM_API_BASE", server.base_url)
-        monkeypatch.setenv("FASTDATASETS_POLL_SECONDS", "0")
-        yield server
-
-
 def texts(backend: str) -> list[tuple[str, int | None]]:
     """What a run over two questions stores, and its completion tokens."""
     source = write_jsonl(Path("d.jsonl"), [{"prompt": "The first"}, {"prompt": "Another"}])

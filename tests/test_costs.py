@@ -7,7 +7,6 @@ import pty
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from decimal import Decimal
@@ -31,15 +30,10 @@ QUESTION = re.compile(r"([\d.]+) USD are more than FASTDATASETS_CONFIRM_ABOVE \(
 
 
 @pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[LLMServer]:
-    """A server, and settings under which nothing waits."""
-    with LLMServer() as server:
-        monkeypatch.setenv("LLM_API_KEY", "sk-test")
-        monkeypatch.setenv("LLM_API_BASE", server.base_url)
-        monkeypatch.setenv("FASTDATASETS_POLL_SECONDS", "0")
-        monkeypatch.setenv("FASTDATASETS_ADOPT_GRACE_SECONDS", "0")
-        monkeypatch.delenv("FASTDATASETS_CONFIRM_ABOVE")
-        yield server
+def server(server: LLMServer, monkeypatch: pytest.MonkeyPatch) -> LLMServer:
+    """The server, and the question before a dear run as it is by default."""
+    monkeypatch.delenv("FASTDATASETS_CONFIRM_ABOVE")
+    return server
 
 
 def wishes(backend: str, records: int, **fields: object) -> Wishes:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import unicodedata
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -26,16 +25,12 @@ QUESTIONS = [
 
 
 @pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """A server that reads files with str.splitlines(), and settings under which nothing waits."""
-    with LLMServer(
-        splitlines=True, answer=lambda body: f"To: {body['messages'][-1]['content']}"
-    ) as server:
-        monkeypatch.setenv("LLM_API_KEY", "sk-test")
-        monkeypatch.setenv("LLM_API_BASE", server.base_url)
-        monkeypatch.setenv("FASTDATASETS_POLL_SECONDS", "0")
-        monkeypatch.setenv("SYSTEM_PROMPT", f"Be{FRAGILE}brief")
-        yield server
+def server(server: LLMServer, monkeypatch: pytest.MonkeyPatch) -> LLMServer:
+    """The server, which reads files with str.splitlines()."""
+    server.splitlines = True
+    server.answer = lambda body: f"To: {body['messages'][-1]['content']}"
+    monkeypatch.setenv("SYSTEM_PROMPT", f"Be{FRAGILE}brief")
+    return server
 
 
 def wishes(backend: str) -> Wishes:

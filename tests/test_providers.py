@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,17 +17,6 @@ from tests.llmserver import LLMServer
 
 BACKENDS = ("openai-batch", "openai")
 OPENAIS, OTHERS = Dialect("max_completion_tokens", True), Dialect("max_tokens", False)
-
-
-@pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[LLMServer]:
-    """A server of an unknown provider, and settings under which nothing waits."""
-    with LLMServer() as server:
-        monkeypatch.setenv("LLM_API_KEY", "sk-test")
-        monkeypatch.setenv("LLM_API_BASE", server.base_url)
-        monkeypatch.setenv("FASTDATASETS_POLL_SECONDS", "0")
-        monkeypatch.setenv("FASTDATASETS_ADOPT_GRACE_SECONDS", "0")
-        yield server
 
 
 def wishes(backend: str, model: str = "gpt-4o-mini") -> Wishes:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -38,14 +37,10 @@ def small_context(most: int) -> Any:
 
 
 @pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[LLMServer]:
-    """A server that refuses more than 20 tokens, and settings under which nothing waits."""
-    with LLMServer(answer=small_context(20)) as server:
-        monkeypatch.setenv("LLM_API_KEY", "sk-test")
-        monkeypatch.setenv("LLM_API_BASE", server.base_url)
-        monkeypatch.setenv("FASTDATASETS_POLL_SECONDS", "0")
-        monkeypatch.setenv("FASTDATASETS_ADOPT_GRACE_SECONDS", "0")
-        yield server
+def server(server: LLMServer) -> LLMServer:
+    """The server, which refuses more than 20 tokens."""
+    server.answer = small_context(20)
+    return server
 
 
 def wishes_for(questions: list[str], backend: str, **wishes: Any) -> Wishes:

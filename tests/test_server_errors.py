@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +15,6 @@ from tests.conftest import Command, write_jsonl
 from tests.llmserver import Fault, Kind, LLMServer, Reply
 
 BACKENDS = ("openai-batch", "openai")
-
-
-@pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[LLMServer]:
-    """A server, and settings under which nothing waits."""
-    with LLMServer() as server:
-        monkeypatch.setenv("LLM_API_KEY", "sk-test")
-        monkeypatch.setenv("LLM_API_BASE", server.base_url)
-        monkeypatch.setenv("FASTDATASETS_POLL_SECONDS", "0")
-        monkeypatch.setenv("FASTDATASETS_ADOPT_GRACE_SECONDS", "0")
-        yield server
 
 
 def distill(backend: str, questions: int = 7, **day: Any) -> Outcome:
