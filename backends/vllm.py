@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ LESS_MEMORY = 0.8  # of what the engine took before it ran out of it
 # 75 to 125 s on a CPU, for a model that is 1.14 times as fast.
 COMPILED_FROM_TOKENS = 500_000
 LOOK_SECONDS = 0.25
+GRACE_SECONDS = 1.0  # for answers that are on their way when the work is stopped
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,6 +138,7 @@ class VllmBackend(Backend):
         """Keep the engine in requests and give what comes back, until there are no more."""
         # Twice what the engine itself holds: it does not run dry while answers are being stored.
         window = 4 * engine.max_num_seqs
+        ends_at: float | None = None
         while True:
             asked = []
             while (request := self._doubts.next(requests, in_flight, window)) is not None:
@@ -143,11 +146,13 @@ class VllmBackend(Backend):
                 asked.append(request)
             if asked:
                 engine.ask(asked)
-            last = stop.soon
+            if stop.soon and ends_at is None:
+                ends_at = time.monotonic() + GRACE_SECONDS
             if not in_flight:
                 return
             outcomes: list[Result | Failure] = []
-            for reply in engine.replies(LOOK_SECONDS):
+            replies = engine.replies(LOOK_SECONDS)
+            for reply in replies:
                 if isinstance(reply, Refused):
                     outcomes.append(
                         Failure(
@@ -166,7 +171,7 @@ class VllmBackend(Backend):
                 del in_flight[outcome.request_id]
                 self._deaths_in_a_row = 0
             yield outcomes
-            if last:
+            if ends_at is not None and (not replies or time.monotonic() >= ends_at):
                 return
 
     def _before_restart(self, death: EngineDied, progress: Progress) -> None:
