@@ -16,7 +16,7 @@ from duckdb import CoalesceOperator, ColumnExpression, ConstantExpression, Funct
 
 from fastdatasets.arrow import ArrowRows, class_labels, rows_of_files
 from fastdatasets.columns import ColumnMapping, map_columns
-from fastdatasets.files import find_files, is_local, kind_of
+from fastdatasets.files import find_files, is_local, kind_of, local_path
 from store import UserError
 from store.queries import load_file
 
@@ -29,10 +29,7 @@ def check_source(source: str) -> str:
     Raises UserError where it is neither; whether the Hub has it is not asked here.
     """
     if is_local(source):
-        path = Path(source).expanduser().resolve()
-        if not path.exists():
-            raise UserError(f"no such file or folder: {source}")
-        return str(path)
+        return str(local_path(source))
     from fastdatasets.hub import is_hub_name
 
     if not is_hub_name(source):
@@ -91,7 +88,7 @@ def _open_rows(
         return rows, class_labels(rows.schema)
     if config is not None:
         say(f"--config-name {config} is for datasets of the Hub: {source} is read as it stands")
-    files = find_files(Path(source).expanduser(), split, say)
+    files = find_files(Path(source), split, say)
     if kind_of(files[0]) == ".arrow":
         rows = rows_of_files(files)
         return rows, class_labels(rows.schema)

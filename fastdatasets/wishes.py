@@ -10,6 +10,7 @@ from typing import Any
 from fastdatasets.address import new_address
 from fastdatasets.day import BACKENDS
 from fastdatasets.export import parse_formats
+from fastdatasets.files import local_path
 from fastdatasets.prompts import default_templates, own_template
 from fastdatasets.runs import RunSpec
 from fastdatasets.settings import Settings
@@ -107,10 +108,7 @@ class Wishes:
             )
         if self.high_quality_file is None:
             return check_source(str(self.dataset_name))
-        path = self.high_quality_file.expanduser().resolve()
-        if not path.exists():
-            raise UserError(f"no such file or folder: {self.high_quality_file}")
-        return str(path)
+        return str(local_path(str(self.high_quality_file)))
 
     def _model(self, settings: Settings, backend: str) -> str:
         from backends.embedded import EMBEDDED_MODEL

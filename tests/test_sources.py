@@ -21,6 +21,7 @@ from fastdatasets.runs import opened
 from fastdatasets.settings import load_settings
 from fastdatasets.wishes import Wishes
 from store import RunFolder, UserError
+from tests.conftest import Command
 
 ROWS: list[dict[str, Any]] = [
     {"instruction": "Date it", "input": "", "output": "2024-01-01"},
@@ -116,18 +117,105 @@ def test_folder_of_a_split(tmp_path: Path) -> None:
     assert [row[0] for row in read(tmp_path, split="test")] == ["c"]
 
 
-def test_folder_without_the_split_is_read_as_a_whole_and_said(tmp_path: Path) -> None:
-    """Where no file is named after the split, all are read, and a line says so."""
+def test_plain_folder_is_read_as_a_whole_and_said(tmp_path: Path) -> None:
+    """Where no file names any split, all are read, and a line says which."""
     for name in ("a", "b"):
         (tmp_path / f"{name}.jsonl").write_bytes(lines([{"instruction": name}]))
     rows, said = sampled(tmp_path, config_name="main")
     assert [row[0] for row in rows] == ["a", "b"]
     assert said == [
         f"--config-name main is for datasets of the Hub: {tmp_path} is read as it stands",
-        f"no file of {tmp_path} is named after the split train: all 2 are read",
+        f"no file of {tmp_path} is named after a split: reading a.jsonl, b.jsonl",
         "columns: instruction ← instruction",
         "sampled 2 of 2 rows",
     ]
+
+
+def folder(path: Path, *names: str) -> Path:
+    """A folder of files with one record each, whose instruction is the file's name."""
+    for name in names:
+        file = path / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        data = lines([{"instruction": name}])
+        file.write_bytes(gzip.compress(data) if file.suffix == ".gz" else data)
+    return path
+
+
+OTHERS = (
+    "test_socratic.jsonl",
+    "train.tok.json",
+    "test.tok.jsonl",
+    "testing.jsonl",
+    "tests/a.jsonl",
+)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["test.jsonl"],
+        ["test.JSONL.gz"],
+        ["data/test.jsonl"],
+        ["test/a.jsonl", "test/b.jsonl"],
+        ["test-0.jsonl", "test-1.jsonl"],
+        ["test-00000-of-00002.jsonl", "test-00001-of-00002.jsonl"],
+        ["test-00000-of-00001-a09b74b3ef9c3b56.jsonl"],
+    ],
+)
+def test_split_takes_exact_names(tmp_path: Path, names: list[str]) -> None:
+    """A split is the files of exactly its name, its shards and a folder of that name."""
+    path = folder(tmp_path / "d", *names, *OTHERS, ".cache/test.jsonl", ".test.jsonl")
+    rows, said = sampled(path, split="test")
+    assert [row[0] for row in rows] == names
+    assert said[0] == f"reading {', '.join(names)}"
+
+
+def test_split_that_no_file_names(tmp_path: Path) -> None:
+    """Without a file of the split the error names those there are, for the default one too."""
+    path = folder(tmp_path / "d", "test_socratic.jsonl", "a.jsonl")
+    for split in ("test", "train"):
+        with pytest.raises(UserError) as raised:
+            read(path, split=split)
+        assert str(raised.value) == (
+            f"{path} has no split '{split}' ({split}.jsonl, {split}-00000-of-00001.jsonl or a "
+            f"folder {split}): it has a.jsonl, test_socratic.jsonl. Set --split, or name a file"
+        )
+
+
+def test_split_of_a_plain_folder(tmp_path: Path) -> None:
+    """A folder whose files name no split has no other than the default one."""
+    path = folder(tmp_path / "d", *(f"{number}.jsonl" for number in range(7)))
+    with pytest.raises(UserError, match=r": it has 0.jsonl, .*4.jsonl, … \(7 files\)\. Set"):
+        read(path, split="test")
+
+
+def test_split_of_a_single_file(tmp_path: Path) -> None:
+    """One file has no splits."""
+    path = write(tmp_path / "d.jsonl")
+    with pytest.raises(UserError) as raised:
+        read(path, split="test")
+    assert str(raised.value) == f"--split test is for folders and the Hub: {path} is one file"
+
+
+def test_links_that_lead_nowhere(tmp_path: Path, command: Command) -> None:
+    """A link to itself, as the source or in its folder, is an error and not a file fewer."""
+    path = folder(tmp_path / "d", "train-0.jsonl")
+    (path / "train-1.jsonl").symlink_to("train-1.jsonl")
+    for source in (path, path / "train-1.jsonl"):
+        found = command("distill", "--dataset-name", source, "--skip-generation", "--run", "r")
+        assert (found.returncode, found.stdout) == (1, "")
+        assert found.stderr.splitlines()[-1].endswith(
+            f"cannot read {path / 'train-1.jsonl'}: a symbolic link that leads to itself"
+        )
+        assert not (tmp_path / "output" / "r").exists()
+
+
+@pytest.mark.parametrize("option", ["--dataset-name", "--high-quality-file"])
+def test_file_whose_name_begins_with_a_tilde(tmp_path: Path, command: Command, option: str) -> None:
+    """./~x.jsonl is that file, not somebody's home folder."""
+    write(tmp_path / "~x.jsonl")
+    found = command("distill", option, "./~x.jsonl", "--skip-generation", "--sample-size", "0")
+    assert (found.returncode, found.stderr.splitlines()[-1]) == (0, "sampled 3 of 3 rows")
 
 
 def saved(rows: list[dict[str, Any]]) -> Any:
