@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import signal
 import sys
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -290,9 +289,7 @@ def export(
     """Write a run's files again, of what is answered so far: the newest run's, if none is named."""
     from fastdatasets.session import export_again
 
-    _print_files(
-        export_again(run, output_dir, formats, include_reasoning, output_file, drop_truncated)
-    )
+    _finish(export_again(run, output_dir, formats, include_reasoning, output_file, drop_truncated))
 
 
 def _start(mode: Mode, options: dict[str, Any]) -> None:
@@ -314,13 +311,9 @@ def _pick(options: dict[str, Any], names: frozenset[str]) -> dict[str, Any]:
 
 def _finish(outcome: Outcome) -> None:
     """Print the files written, then exit with 3 where something is left."""
-    _print_files(outcome.files)
-    outcome.raise_if_left()
-
-
-def _print_files(files: Sequence[object]) -> None:
-    for file in files:
+    for file in outcome.files:
         print(file)
+    outcome.raise_if_left()
 
 
 def _end_in_good_order_at_signals() -> None:

@@ -40,7 +40,7 @@ def demo() -> None:
         model=EMBEDDED_MODEL,
     )
     outcome = start(wishes, None, None, Day())
-    print("\n".join(outcome.files))
+    print("\n".join(map(str, outcome.files)))
     outcome.raise_if_left()
     rows = json.loads((outcome.folder.path / "distilled.json").read_text("utf-8"))
     print(

@@ -9,7 +9,7 @@ from pathlib import Path
 from fastdatasets.session import describe_refused, find_or_newest
 from fastdatasets.settings import load_settings
 from store import RunFolder, Unfinished, WorkStore
-from store.models import FailureKind, Status
+from store.models import FailureKind, State, Status
 from store.money import Bought, Cost
 
 JOBS_SHOWN = 10  # of a run, the last ones; --json has all
@@ -18,13 +18,17 @@ WAIT_SECONDS = 0.5  # for a store that another process has open only for a momen
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """A run's status, and who holds its store where that kept us from reading it."""
+    """A run's status, and who holds its store where that kept us from reading it.
+
+    stale: the names of exported files that are gone, or older than its last answers.
+    """
 
     folder: RunFolder
     status: Status
     reasons: tuple[tuple[FailureKind, str, int], ...]
     refused_retries: tuple[tuple[FailureKind, str, int], ...]
     held_by: str | None
+    stale: tuple[str, ...] = ()
 
 
 def look(name: str | None = None, output_dir: Path | None = None, max_attempts: int = 3) -> View:
@@ -34,7 +38,8 @@ def look(name: str | None = None, output_dir: Path | None = None, max_attempts: 
         with WorkStore.open(folder.store_path, read_only=True, wait_seconds=WAIT_SECONDS) as store:
             status = store.status(folder.name, max_attempts)
             refused = tuple(store.refused_retries(max_attempts))
-            return View(folder, status, tuple(store.failure_reasons()), refused, None)
+            reasons, stale = tuple(store.failure_reasons()), tuple(sorted(store.stale_files()))
+            return View(folder, status, reasons, refused, None, stale)
     except TimeoutError as holder:
         written = folder.read_progress()
         if written is None:
@@ -104,7 +109,10 @@ def to_text(view: View) -> str:
     lines += [f"  {count} × {kind}: {message}" for kind, message, count in view.reasons]
     lines += [f"  {describe_refused(*refused)}" for refused in view.refused_retries]
     refused_retries = sum(count for _, _, count in view.refused_retries)
-    if (counts.pending or counts.in_flight) and not view.held_by:
+    if view.stale:
+        lines.append(f"  gone, or older than the last answers: {', '.join(view.stale)}")
+    is_left = counts.pending or counts.in_flight
+    if (is_left or (status.state is State.INCOMPLETE and not counts.failed)) and not view.held_by:
         lines.append(f"  go on with: fastdatasets resume {view.folder.path}")
     elif counts.failed and not view.held_by:
         lines.append(f"  ask again with: fastdatasets resume {view.folder.path} --retry-failed")

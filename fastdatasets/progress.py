@@ -23,7 +23,7 @@ from rich.progress import (
 )
 
 import backends
-from store import RunFolder, WorkStore
+from store import DiskFull, RunFolder, WorkStore
 from store.models import State, Status
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ class ConsoleProgress:
         began = time.monotonic()
         status = store.status(self._folder.name, self._max_attempts)
         # 'done' is only said by finish: an unnamed resume takes a run for done by this file.
-        with suppress(OSError):  # a full disk, which the next flush tells of
+        with suppress(OSError, DiskFull):  # a full disk, which the next flush tells of
             self._folder.write_progress(replace(status, state=State.INCOMPLETE))
         self._show(status)
         if self.remark is not None and (line := self.remark(store, status)):

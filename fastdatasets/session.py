@@ -29,7 +29,7 @@ from fastdatasets.runs import (
 from fastdatasets.settings import Settings, load_settings
 from fastdatasets.wishes import Wishes, writable
 from store import RunFolder, Unfinished, UserError, WorkStore
-from store.models import ExportOptions, FailureKind, Mode, Run, Status
+from store.models import ExportOptions, FailureKind, Mode, Run, State, Status
 from store.work_store import utc_now
 
 TODAY = Day()
@@ -37,25 +37,36 @@ TODAY = Day()
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """Where a command left a run: its status, the files written, why requests failed."""
+    """Where a command left a run: its status, the files written, why requests failed.
+
+    missing: rows that such files lack, where they were written before the run's end.
+    """
 
     folder: RunFolder
     status: Status
-    files: tuple[str, ...]
+    files: tuple[Exported, ...]
     reasons: tuple[tuple[FailureKind, str, int], ...]
+    missing: int = 0
 
     def raise_if_left(self) -> None:
         """Raise Unfinished, saying what is left, unless the run is done."""
         counts = self.status.requests
+        missing = f"{self.missing} rows are missing from the files. " if self.missing else ""
         if counts.failed:
             why = "; ".join(f"{n} × {message}" for _, message, n in self.reasons)
             raise Unfinished(
-                f"{counts.failed} of {counts.total} requests failed for good and are in no export "
-                f"({why}). Ask again: fastdatasets resume {self.folder.path} --retry-failed"
+                f"{missing}{counts.failed} of {counts.total} requests failed for good and are in "
+                f"no export ({why}). "
+                f"Ask again: fastdatasets resume {self.folder.path} --retry-failed"
             )
         if counts.pending or counts.in_flight:
             raise Unfinished(
-                f"{counts.pending} requests are pending, {counts.in_flight} in flight. "
+                f"{missing}{counts.pending} requests are pending, {counts.in_flight} in flight. "
+                f"Go on with: fastdatasets resume {self.folder.path}"
+            )
+        if self.status.state is not State.DONE:
+            raise Unfinished(
+                f"{missing}The run is not complete. "
                 f"Go on with: fastdatasets resume {self.folder.path}"
             )
 
@@ -169,7 +180,8 @@ def cancel(
         settle_address(store, settings, progress.say, accept_other=False)
         run = store.run()
         day.batch(run, settings, folder).cancel(store, progress, forget=forget)
-        status = progress.look_now(store)
+        if (status := progress.look_now(store)).requests.done:
+            return _export_what_is_answered(folder, store, progress, run.export)
         return Outcome(folder, status, (), tuple(store.failure_reasons()))
 
 
@@ -180,10 +192,10 @@ def export_again(
     include_reasoning: bool = False,
     output_file: Path | None = None,
     drop_truncated: bool = False,
-) -> tuple[str, ...]:
+) -> Outcome:
     """Write a run's files of what is answered so far; options not given are the run's own."""
     folder = find_or_newest(name, output_dir or load_settings().fastdatasets_output_dir)
-    with opened(folder) as store:
+    with opened(folder) as store, ConsoleProgress(folder, TODAY.max_attempts) as progress:
         run = store.run()
         options = run.export
         if formats is not None:
@@ -194,7 +206,17 @@ def export_again(
             options = replace(options, drop_truncated=True)
         if output_file is not None:
             options = replace(options, output_file=writable(output_file))
-        return _describe(export(folder, store, run, options))
+        return _export_what_is_answered(folder, store, progress, options)
+
+
+def _export_what_is_answered(
+    folder: RunFolder, store: WorkStore, progress: ConsoleProgress, options: ExportOptions
+) -> Outcome:
+    """Write a run's files wherever it stands, and say what they lack."""
+    files = export(folder, store, store.run(), options)
+    status = progress.finish(store)
+    missing = 0 if status.state is State.DONE else store.missing_rows(files[0].rows)
+    return Outcome(folder, status, tuple(files), tuple(store.failure_reasons()), missing)
 
 
 def describe_refused(_: FailureKind, message: str, retries: int) -> str:
@@ -266,7 +288,7 @@ def _work(
         progress.say(f"{status.truncated} answers were cut off at the token limit")
     for refused in store.refused_retries(day.max_attempts):
         progress.say(describe_refused(*refused))
-    return Outcome(folder, status, _describe(files), tuple(store.failure_reasons()))
+    return Outcome(folder, status, tuple(files), tuple(store.failure_reasons()))
 
 
 def _apply_limit(folder: RunFolder, store: WorkStore, progress: ConsoleProgress) -> None:
@@ -288,10 +310,6 @@ def _engine(wishes: Wishes, spec: RunSpec) -> str:
     if spec.backend == "vllm":
         return "the local engine (no LLM_API_KEY or LLM_API_BASE is set)"
     return f"backend {spec.backend} (LLM_API_KEY or LLM_API_BASE is set)"
-
-
-def _describe(files: Sequence[Exported]) -> tuple[str, ...]:
-    return tuple(f"{file.path}  ({file.rows} rows)" for file in files)
 
 
 def _source_of(folder: RunFolder) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from store.errors import Busy
+from store.errors import Busy, DiskFull
 from store.models import Status
 
 STORE_NAME = "work.duckdb"
@@ -35,6 +36,20 @@ def replacing(path: Path, *, keep: bool = True) -> Iterator[Path]:
             temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def room_for(path: Path) -> Iterator[None]:
+    """Raise DiskFull, naming path, where the block finds no room on the disk for it."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
+            raise
+        raise DiskFull(
+            f"the disk is full ({path}: {error.strerror}). Everything received is stored; "
+            "make room, then resume the run"
+        ) from None
 
 
 class RunFolder:
@@ -80,8 +95,12 @@ class RunFolder:
             yield
 
     def write_progress(self, status: Status) -> None:
-        """Replace progress.json, for those who look while this process holds the store."""
-        with replacing(self.path / PROGRESS_NAME) as temporary:
+        """Replace progress.json, for those who look while this process holds the store.
+
+        Raises DiskFull.
+        """
+        path = self.path / PROGRESS_NAME
+        with room_for(path), replacing(path) as temporary:
             temporary.write_bytes(STATUS_JSON.encode(status))
 
     def read_progress(self) -> Status | None:

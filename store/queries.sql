@@ -187,11 +187,11 @@ SELECT record, $stage, ordinal, sample, version, request_id::UUID FROM incoming
 -- name: insert_results
 -- The first success of a request wins.
 INSERT INTO results
-SELECT request_id::UUID, text, reasoning, finish_reason, prompt_tokens, completion_tokens,
+SELECT request_id, text, reasoning, finish_reason, prompt_tokens, completion_tokens,
        cached_tokens, $backend, cost_of(prompt_tokens, cached_tokens, completion_tokens, $input, $cached, $output), NULL,
        (now() AT TIME ZONE 'UTC'), false
-FROM incoming
-WHERE request_id::UUID NOT IN (SELECT request_id FROM results)
+FROM (SELECT * REPLACE (request_id::UUID AS request_id) FROM incoming)
+ANTI JOIN results USING (request_id)
 
 -- name: attach_earlier
 ATTACH $path AS earlier (READ_ONLY)
@@ -463,6 +463,18 @@ SELECT record, 0 AS ordinal, instruction, input, original_output AS output, reas
 FROM records
 JOIN (SELECT record FROM export_keys WHERE page = getvariable('page')) USING (record)
 WHERE rowid BETWEEN getvariable('first_record') AND getvariable('last_record')
+
+-- name: export_counts
+-- What decides what is exported.
+SELECT (SELECT count(*) FROM asks), (SELECT count(*) FROM results), (SELECT count(*) FROM variants)
+
+-- name: exported
+-- What was said of each export, in the order in which they were written.
+SELECT detail FROM events WHERE event = 'exported' ORDER BY rowid
+
+-- name: count_rows
+-- Rows that an export has once all of them are answered, as far as they are known.
+SELECT (SELECT count(*) FROM records) + (SELECT count(*) FROM variants)
 
 -- name: export_pages
 SELECT page, min(record_row), max(record_row), min(result_row), max(result_row)

@@ -24,6 +24,7 @@ from store.models import (
     Counts,
     Derived,
     Event,
+    Exports,
     FailedAlike,
     Failure,
     FailureKind,
@@ -545,7 +546,7 @@ class WorkStore:
         )
         pending = total - done - failed - in_flight
         planned = self.sampling() is not None and (run.skip_generation or not self._unasked())
-        finished = planned and not (pending or failed or in_flight)
+        finished = planned and not (pending or failed or in_flight) and self._is_exported()
         return Status(
             run=name,
             mode=run.mode,
@@ -579,6 +580,41 @@ class WorkStore:
         return [(FailureKind(kind), message, count) for kind, message, count in rows]
 
     # -- exporting
+
+    def note_exports(self, names: Sequence[str]) -> None:
+        """Note that the files of these names in the run's folder are what the store gives now."""
+        exports = Exports(tuple(names), *self.database.row("export_counts"))
+        noted = self._exported()
+        if any(noted.get(name) != exports.counts for name in names):
+            self._event(Event.EXPORTED, exports)
+
+    def stale_files(self) -> set[str]:
+        """The names of exported files that are gone, or not what the store would give now."""
+        counts = self.database.row("export_counts")
+        folder = self.database.path.parent
+        return {
+            name
+            for name, noted in self._exported().items()
+            if noted != counts or not (folder / name).is_file()
+        }
+
+    def _is_exported(self) -> bool:
+        return bool(self._exported()) and not self.stale_files()
+
+    def _exported(self) -> dict[str, tuple[int, int, int]]:
+        """The files that were exported, and what was in the store by the last time each was."""
+        rows = self.database.rows("exported")
+        exports = [msgspec.json.decode(detail, type=Exports) for (detail,) in rows]
+        return {name: one.counts for one in exports for name in one.files}
+
+    def missing_rows(self, rows: int) -> int:
+        """How many rows an export of so many lacks of all that the run is to have."""
+        (known,) = self.database.row("count_rows")
+        run = self.run()
+        if run.skip_generation:
+            return 0
+        _, variants = self.short_of_variants(run.num_aug) if run.num_aug else (0, 0)
+        return int(known) + variants - rows
 
     def export_pages(self) -> Iterator[None]:
         """Make the view export_rows show one page of the exported rows after the other.
