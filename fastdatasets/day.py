@@ -19,6 +19,7 @@ from store.money import Price, Rates
 
 if TYPE_CHECKING:
     from backends.openai_batch import OpenAIBatch
+    from backends.providers import Dialect, Provider
 
 BACKENDS = ("openai-batch", "openai", "vllm")
 LONGEST_PROMPT = 128_000  # tokens; prices that rise with a prompt's length rise beyond that
@@ -38,6 +39,7 @@ class Day:
     max_enqueued_tokens: int | None = None
     completion_window: str | None = None
     max_tokens_name: str | None = None
+    json_schema: bool | None = None
     max_cost: str | None = None  # USD, as the user wrote it
     price_in: str | None = None  # USD per million tokens
     price_out: str | None = None
@@ -114,10 +116,9 @@ class Day:
     def live(self, run: Run, settings: Settings) -> Backend:
         """Live requests to the run's server; raises UserError."""
         from backends.openai_live import LiveOptions, OpenAILive
-        from backends.providers import dialect_of, provider_for
+        from backends.providers import provider_for
 
         base_url = _address(run)
-        dialect = dialect_of(run.model, provider_for(base_url), self.max_tokens_name)
         return OpenAILive(
             LiveOptions(
                 base_url=base_url,
@@ -126,11 +127,16 @@ class Day:
                 concurrency=settings.max_llm_concurrency,
                 timeout_seconds=settings.fastdatasets_timeout_seconds,
                 max_wait_seconds=settings.fastdatasets_poll_seconds,
-                dialect=dialect,
+                dialect=self._dialect(run, provider_for(base_url)),
                 rates=self._rates(run),
                 max_cost=self.budget(),
             )
         )
+
+    def _dialect(self, run: Run, provider: Provider) -> Dialect:
+        from backends.providers import dialect_of
+
+        return dialect_of(run.model, provider, self.max_tokens_name, self.json_schema)
 
     def _rates(self, run: Run) -> Rates | None:
         price = self.price(run.backend, run.model, run.base_url, generates=True)
@@ -140,7 +146,7 @@ class Day:
         """The Batch API of the run's server; raises UserError."""
         from backends.batch_desk import BatchOptions
         from backends.openai_batch import OpenAIBatch
-        from backends.providers import dialect_of, provider_for
+        from backends.providers import provider_for
 
         key = _checked_key(settings)
         if key is None:
@@ -155,7 +161,7 @@ class Day:
                 max_attempts=self.max_attempts,
                 max_requests=settings.fastdatasets_batch_max_requests or provider.max_requests,
                 max_bytes=settings.fastdatasets_batch_max_bytes or provider.max_bytes,
-                dialect=dialect_of(run.model, provider, self.max_tokens_name),
+                dialect=self._dialect(run, provider),
                 completion_window=self.completion_window or provider.completion_window,
                 max_enqueued_tokens=self.max_enqueued_tokens,
                 poll_seconds=settings.fastdatasets_poll_seconds,

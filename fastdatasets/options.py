@@ -211,6 +211,15 @@ MaxTokensName = Annotated[
         rich_help_panel=BATCH,
     ),
 ]
+JsonSchema = Annotated[
+    bool | None,
+    typer.Option(
+        "--json-schema/--no-json-schema",
+        help="Whether the server is told to answer by a JSON schema, where variants are asked for. "
+        "Default: by the provider, else not.",
+        rich_help_panel=MODEL,
+    ),
+]
 ResubmitLost = Annotated[
     bool,
     typer.Option(

@@ -202,6 +202,80 @@ def test_parse_variants(text: str, expected: list[str] | None) -> None:
     assert parse_variants(text) == expected
 
 
+ENGLISH = """Sure! Here are 3 [new] instructions:
+
+1. Write a haiku about rain.
+2. Explain [briefly] why the sky is "blue".
+3. Convert ["a", "b"] into a string: ["a"]
+
+Let me know if you need more."""
+CHINESE = """好的，以下是 3 条[全新]指令：
+
+1. 写一首关于雨的诗。
+2. 解释[简短]天空为什么是蓝色的。
+
+希望对你有帮助！"""
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (
+            ENGLISH,
+            [
+                "Write a haiku about rain.",
+                'Explain [briefly] why the sky is "blue".',
+                'Convert ["a", "b"] into a string: ["a"]',
+            ],
+        ),
+        (CHINESE, ["写一首关于雨的诗。", "解释[简短]天空为什么是蓝色的。"]),
+        ('{"reasoning": ["First", "Second"], "variations": ["a", "b"]}', ["a", "b"]),
+        ('{"reasoning": ["First", "Second"], "variations": ["a", "b", "hal', ["a", "b"]),
+        ('{"reasoning": ["First", "Sec', None),
+        ('{"思考": ["先想"], "指令": ["甲", "乙"]}', ["甲", "乙"]),
+        ('{"result": {"steps": ["x"], "questions": ["a", "b"]}}', ["a", "b"]),
+        ('{"error": "not allowed", "suggestions": ["Ask for a poem", "Ask a doctor"]}', None),
+        ('Kinds: ["poem", "song"]\n```json\n{"variations": ["a", "b"]}\n```', ["a", "b"]),
+        ('Kinds I thought of: ["poem", "song"]\n\n["a", "b"]', ["a", "b"]),
+        ('[{"reasoning": "why", "instruction": "a"}, {"instruction": "b"}]', ["a", "b"]),
+        ('[{"指令": "甲"}, {"指令": "乙"}]', ["甲", "乙"]),
+        ('["Write:\n- a poem\n- a song", "b"]', ["Write:\n- a poem\n- a song", "b"]),
+        ("Analysis:\n- short\n- polite\n\nInstructions:\n1. a\n2. b", ["a", "b"]),
+        ("1. Read it\n2. Vary it\n\nNew instructions:\n1. a\n2. b", ["a", "b"]),
+        ("1. a\n   - in short\n   - politely\n2. b\n   - at length", ["a", "b"]),
+        ("1. a\n\nThis one is harder.\n\n2. b\n\nThis one is easier.", ["a", "b"]),
+        ("1. a\n1. b\n1. c", ["a", "b", "c"]),
+        ("**1. Write a poem**\n**2.** Write *one* song", ["Write a poem", "Write *one* song"]),
+        ("**Instruction 1:** a\n**Instruction 2:** b", ["a", "b"]),
+        ("指令1：甲\n指令2：乙", ["甲", "乙"]),
+        ("（1）甲\n（2）乙", ["甲", "乙"]),
+        ("① 甲\n② 乙", ["甲", "乙"]),
+        ("1. “甲”\n2. “乙”", ["甲", "乙"]),
+        ("- a\n- b\n---\n", ["a", "b"]),
+        ("Think of:\n- tone\n- length\nThen:\n- a\n- b", None),
+        ("1.5 million people live there.", None),
+        ("I'm sorry, but I can't help with that. You could:\n- Ask a doctor\n- Call 112", None),
+        ("I cannot write such instructions because they are:\n1. Harmful\n2. Illegal", None),
+        ("Thank you for asking. I’m unable to provide these. Instead:\n- Ask me for a poem", None),
+        ("抱歉，我无法提供这类指令，原因如下：\n1. 涉及隐私\n2. 违反规定", None),
+        ("作为一个AI语言模型，我不能生成此类内容。您可以：\n- 咨询律师\n- 报警", None),
+        ("感谢提问。我无法协助此请求，建议：\n• 咨询医生", None),
+        ('{"variations": ["I\'m sorry, but I can\'t assist with that."]}', None),
+        ('["抱歉，我无法满足该请求。"]', None),
+        (
+            '["I cannot log in. What now?", "为无法提供收据的客户写一封邮件"]',
+            ["I cannot log in. What now?", "为无法提供收据的客户写一封邮件"],
+        ),
+        ("[" * 100_000, None),
+        ('{"a":' * 20_000, None),
+        ('["' * 20_000, None),
+    ],
+)
+def test_answers_of_teachers(text: str, expected: list[str] | None) -> None:
+    """Only instructions are taken: no word in brackets, no reasoning, nothing of a refusal."""
+    assert parse_variants(text) == expected
+
+
 def test_distinct() -> None:
     """Near-duplicates of taken ones and of each other go, in order, until enough are kept."""
     candidates = ["Write a poem.", "write a poem!", "Write a song", "Sing", "More"]
