@@ -51,7 +51,7 @@ class EngineProcess:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=output,
-                env={**os.environ, "PYTHONPATH": path},
+                env={**_without_our_keys(), "PYTHONPATH": path},
                 start_new_session=True,  # a Ctrl-C is the command's to handle
             )
         self._inbox: queue.SimpleQueue[Reply | None] = queue.SimpleQueue()
@@ -144,6 +144,18 @@ class EngineProcess:
         starved = code == -signal.SIGKILL and oom_kills() > self._oom_kills
         why = ", as the kernel does where memory runs out" if starved else ""
         return EngineDied(f"killed by {signal.Signals(-code).name}{why}", out_of_memory=starved)
+
+
+def _without_our_keys() -> dict[str, str]:
+    """The environment without keys of servers, since a model may bring code.
+
+    HF_TOKEN stays: gated models need it.
+    """
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name != "LLM_API_KEY" and not name.startswith("OPENAI_")
+    }
 
 
 def oom_kills() -> int:

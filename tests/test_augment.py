@@ -16,11 +16,12 @@ from fastdatasets.day import Day
 from fastdatasets.session import Outcome, resume, start
 from fastdatasets.variants import distinct, parse_variants
 from fastdatasets.wishes import Wishes
-from store import UserError
+from store import Unfinished, UserError
 from store.models import Mode
 from tests.conftest import start as start_command
 from tests.conftest import write_jsonl
 from tests.llmserver import LLMServer, Reply
+from tests.llmserver.settings import CHAT_PARAMETERS
 
 SAMPLES = [{"instruction": f"Describe item {n}", "input": "x" * (n % 2)} for n in range(4)]
 
@@ -171,6 +172,35 @@ def test_resume_in_either_stage(server: LLMServer) -> None:
     assert outcome.status.state == "done"
     server.settle()
     assert (len(exported()), server.bill.twice(), server.bill.total) == (16, [], 20)
+
+
+def test_server_that_can_force_a_schema(server: LLMServer) -> None:
+    """With --json-schema a server is told the schema of variants, and none of answers."""
+    words = ("augment", "--high-quality-file", write_jsonl(Path("d.jsonl"), SAMPLES))  # type: ignore[arg-type]
+    server.answer = lambda body: (
+        json.dumps({"steps": ["Think"], "variations": json.loads(str(teacher(body)))})
+        if is_vary(body)
+        else teacher(body)
+    )
+    process = start_command(
+        *words, "--model", "m", "--run", "r", "--json-schema",
+        "--backend", os.environ["TEST_BACKEND"],
+    )  # fmt: skip
+    assert process.communicate()[1].count("Unknown") == 0
+    assert (process.returncode, len(exported())) == (0, 16)
+    bodies = [json.loads(body) for body in server.bill.executions]
+    formats = [body.get("response_format", {}).get("type") for body in bodies]
+    assert formats == ["json_schema"] * 4 + [None] * 16
+
+
+def test_server_that_knows_no_schema(server: LLMServer) -> None:
+    """One that refuses the schema stops the run, which goes on without."""
+    server.parameters = CHAT_PARAMETERS - {"response_format"}
+    with pytest.raises(Unfinished, match=r"Resume with --no-json-schema$"):
+        augment(json_schema=True)
+    outcome = resume("r", None, Day(json_schema=False, max_attempts=1))
+    assert outcome is not None
+    assert (outcome.status.state, server.bill.total) == ("done", 20)
 
 
 @pytest.mark.parametrize(
