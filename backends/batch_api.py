@@ -12,7 +12,7 @@ import openai
 from openai.types import Batch as SdkBatch
 
 from backends.client import make_client
-from backends.errors import CALL_ERRORS, Trouble, Verdict, trouble_of
+from backends.errors import CALL_ERRORS, Trouble, Verdict, one_line, trouble_of
 
 T = TypeVar("T")
 
@@ -214,7 +214,11 @@ def _errors(errors: object) -> tuple[dict[str, Any], ...]:
     names = ("code", "line", "message", "param")
     data = getattr(errors, "data", None)
     data = data if isinstance(data, list) else []
-    return tuple({name: getattr(item, name, None) for name in names} for item in data)
+    told = [{name: getattr(item, name, None) for name in names} for item in data]
+    for error in told:
+        if isinstance(error["message"], str):
+            error["message"] = one_line(error["message"])
+    return tuple(told)
 
 
 def _ends_whole(path: Path) -> bool:

@@ -19,6 +19,7 @@ import openai
 from backends.lenient_json import decode_leniently
 from store import FastDatasetsError
 from store.models import Failure, FailureKind
+from store.readable import masked
 
 # Whatever the SDK lets out: its own errors, its transport's, a 200 that is no JSON, our time-out.
 CALL_ERRORS = (openai.OpenAIError, httpx2.HTTPError, json.JSONDecodeError, TimeoutError)
@@ -167,8 +168,8 @@ def _words_of_item(item: object) -> str:
 
 
 def one_line(message: str) -> str:
-    """A text without line ends, cut to a line's length."""
-    line = " ".join(message.split())
+    """A text without line ends and keys, cut to a line's length."""
+    line = " ".join(masked(message).split())
     return line if len(line) <= LINE_CHARACTERS else f"{line[: LINE_CHARACTERS - 1]}…"
 
 

@@ -12,6 +12,7 @@ import typer
 from fastdatasets import options as opt
 from store.errors import FastDatasetsError
 from store.models import Mode
+from store.readable import readable, readable_json
 
 if TYPE_CHECKING:
     from fastdatasets.session import Outcome
@@ -201,7 +202,10 @@ def status(
     from store.folder import STATUS_JSON
 
     view = look(run, output_dir, max_attempts)
-    print(STATUS_JSON.encode(view.status).decode() if as_json else to_text(view))
+    if as_json:
+        print(readable_json(STATUS_JSON.encode(view.status).decode()))
+    else:
+        print(readable(to_text(view)))
 
 
 @app.command()
@@ -243,7 +247,7 @@ def estimate(
         gpu_price=None if gpu_price is None else parse_usd("--gpu-price", gpu_price),
         output_dir=output_dir,
     )
-    print(to_json(found) if as_json else to_text(found))
+    print(readable_json(to_json(found)) if as_json else readable(to_text(found)))
 
 
 @app.command()
@@ -255,11 +259,11 @@ def config(as_json: opt.AsJson = False) -> None:
 
     settings = settings_in_force()
     if as_json:
-        print(msgspec.json.encode(settings).decode())
+        print(readable_json(msgspec.json.encode(settings).decode()))
     else:
         width = max(len(setting.name) for setting in settings)
         for setting in settings:
-            print(f"{setting.name:<{width}}  {setting.origin:<11}  {setting.value}")
+            print(readable(f"{setting.name:<{width}}  {setting.origin:<11}  {setting.value}"))
 
 
 @app.command()
@@ -315,8 +319,12 @@ def _pick(options: dict[str, Any], names: frozenset[str]) -> dict[str, Any]:
 def _finish(outcome: Outcome) -> None:
     """Print the files written, then exit with 3 where something is left."""
     for file in outcome.files:
-        print(file)
+        print(readable(file))
     outcome.raise_if_left()
+
+
+def _complain(message: object) -> None:
+    print(readable(f"fastdatasets: {message}"), file=sys.stderr)
 
 
 def _end_in_good_order_at_signals() -> None:
@@ -335,7 +343,7 @@ def main() -> None:
     try:
         code = app(standalone_mode=False)
     except FastDatasetsError as error:
-        print(f"fastdatasets: {error}", file=sys.stderr)
+        _complain(error)
         code = error.exit_code
     except typer.Exit as error:
         code = error.exit_code
@@ -343,14 +351,14 @@ def main() -> None:
         code = STOPPED
     except typer.TyperException as error:  # an option that does not exist, a value out of range
         if message := error.format_message():
-            print(f"fastdatasets: {message} (see --help)", file=sys.stderr)
+            _complain(f"{message} (see --help)")
         code = 1
     except OSError as error:
-        print(f"fastdatasets: {error}", file=sys.stderr)
+        _complain(error)
         code = 1
     except Exception as error:
         if not type(error).__module__.endswith("duckdb"):
             raise  # a defect of ours shows its traceback
-        print(f"fastdatasets: the store: {str(error).splitlines()[0]}", file=sys.stderr)
+        _complain(f"the store: {str(error).splitlines()[0]}")
         code = 1
     sys.exit(code)

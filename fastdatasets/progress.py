@@ -25,6 +25,7 @@ from rich.progress import (
 import backends
 from store import DiskFull, RunFolder, WorkStore
 from store.models import State, Status
+from store.readable import readable
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -104,7 +105,7 @@ class ConsoleProgress:
 
     def say(self, line: str) -> None:
         """Print one line."""
-        self._console.print(line, markup=False)
+        self._console.print(readable(line), markup=False)
 
     def confirm(self, question: str) -> bool:
         """Ask on the terminal whether to go on; yes where there is nobody to ask."""
@@ -113,7 +114,7 @@ class ConsoleProgress:
         if _is_in_background(sys.stdin.fileno()):
             return True  # it would be stopped, not asked
         self._bar.stop()
-        self._file.write(question)
+        self._file.write(readable(question))
         self._file.flush()
         answer = sys.stdin.readline()
         self._bar.start()

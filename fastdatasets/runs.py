@@ -12,6 +12,7 @@ from typing import Any
 
 from store import RunFolder, UserError, WorkStore
 from store.models import ExportOptions, Language, Mode, Run, State
+from store.readable import readable
 from store.work_store import utc_now
 
 # What may differ when a run is gone on with by name: it enters no request. The address is compared
@@ -141,4 +142,4 @@ def _brief(value: object) -> str:
 def _say_waiting(holder: str) -> None:
     import sys
 
-    print(f"waiting for {holder} to give the store free", file=sys.stderr)
+    print(readable(f"waiting for {holder} to give the store free"), file=sys.stderr)

@@ -10,7 +10,7 @@ from pathlib import Path
 import duckdb
 
 from backends import Backend
-from fastdatasets.address import settle_address
+from fastdatasets.address import settle_address, warn_of_plain_http
 from fastdatasets.costs import SecondEstimate, open_costs
 from fastdatasets.day import Day
 from fastdatasets.export import Exported, export, parse_formats
@@ -247,6 +247,7 @@ def _settle(
     """See which server the run asks, and that reused answers are from there; raises UserError."""
     accept = day.accept_other_server
     settle_address(store, settings, progress.say, accept_other=accept)
+    warn_of_plain_http(store.run().base_url, settings, progress.say)
     check_same_server(earlier, store.run().base_url, accept_other=accept)
 
 
