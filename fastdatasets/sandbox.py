@@ -39,15 +39,18 @@ class BoundedSandbox(ImmutableSandboxedEnvironment):
         self.filters["_each"] = self._each
         for name in ("center", "indent", "format"):
             self.filters[name] = _narrow(self.filters[name])
-        self._ends_at = float("inf")
+        self._ends_at: float | None = None
 
     def start(self) -> None:
-        """Start the clock for one rendering."""
-        self._ends_at = time.thread_time() + RENDER_SECONDS
+        """Set the clock back before a rendering; it starts at the first loop or call."""
+        self._ends_at = None
 
     def look(self) -> None:
         """Raise TooMuch where the time is over."""
-        if time.thread_time() > self._ends_at:
+        now = time.thread_time()
+        if self._ends_at is None:
+            self._ends_at = now + RENDER_SECONDS
+        if now > self._ends_at:
             raise TooMuch(f"it takes longer than {RENDER_SECONDS} s")
 
     def joined(self, parts: Iterable[str]) -> str:
