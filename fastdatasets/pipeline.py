@@ -8,10 +8,11 @@ from contextlib import ExitStack, closing
 import duckdb
 
 from backends import Backend
+from fastdatasets.broken import read_error
 from fastdatasets.export import Exported, export
 from fastdatasets.progress import RunProgress
 from fastdatasets.reuse import Earlier, EarlierRun
-from fastdatasets.sources import close_source, open_source, read_error
+from fastdatasets.sources import close_source, open_source
 from fastdatasets.stages import stages_of
 from store import RunFolder, WorkStore
 from store.models import ExportOptions, Mode, Run, Status

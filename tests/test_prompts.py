@@ -94,6 +94,14 @@ def test_own_template(tmp_path: Path) -> None:
             "{path}: the prompt template of stage answer fails on record 0: 'question' is "
             "undefined; its variables are instruction, input, output, reasoning",
         ),
+        (
+            f"{'{{'}{'(' * 3000}1{')' * 3000}{'}}'}",
+            "prompt template {path}: nested too deep",
+        ),
+        (
+            "{% if 1 %}" * 150 + "{% endif %}" * 150,
+            "prompt template {path}: nested too deep",
+        ),
         ("{{ ''.__class__.__mro__ }}", "{path}: the prompt template of stage answer fails on rec"),
         ("{{ lipsum(10000000) }}", FAILS + "'lipsum' is undefined"),
         (f"{{% for a in {LONG} %}}{{% for b in {LONG} %}}{{% endfor %}}{{% endfor %}}", TOO_LONG),
