@@ -27,6 +27,7 @@ from backends.engine_wire import (
 )
 from store import UserError
 from store.models import Request
+from store.private import users_umask
 
 # -P: a folder of the user's named store or backends must not come before ours.
 COMMAND = (sys.executable, "-P", "-m", "backends.engine_server")
@@ -52,6 +53,7 @@ class EngineProcess:
                 stdout=subprocess.PIPE,
                 stderr=output,
                 env={**_without_our_keys(), "PYTHONPATH": path},
+                umask=users_umask(),  # of what it puts into caches
                 start_new_session=True,  # a Ctrl-C is the command's to handle
             )
         self._inbox: queue.SimpleQueue[Reply | None] = queue.SimpleQueue()

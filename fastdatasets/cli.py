@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from fastdatasets import options as opt
+from fastdatasets.stdio import open_standard_files
 from store.errors import FastDatasetsError
 from store.models import Mode
 from store.readable import readable, readable_json
@@ -155,6 +156,7 @@ def resume(
     retry_truncated: opt.RetryTruncated = False,
     max_output_tokens: opt.ChangedLimit = None,
     resubmit_lost: opt.ResubmitLost = False,
+    output_file: opt.OutputFile = None,
     output_dir: opt.OutputDir = None,
     engine_arg: opt.EngineArg = None,
     max_attempts: opt.MaxAttempts = 3,
@@ -183,6 +185,7 @@ def resume(
         retry_failed=retry_failed,
         retry_truncated=retry_truncated,
         max_output_tokens=max_output_tokens,
+        output_file=output_file,
     )
     if outcome is None:
         print("nothing to resume: no run is unfinished")
@@ -336,12 +339,14 @@ def _end_in_good_order_at_signals() -> None:
 
 def main() -> None:
     """Run the command line; the one place that turns errors into exit codes."""
+    open_standard_files()
     # Rows are made by the hundred thousand and have no cycles: looking for some as often as Python
     # does takes an eighth of the time.
     gc.set_threshold(100_000, 20, 100)
     _end_in_good_order_at_signals()
     try:
         code = app(standalone_mode=False)
+        sys.stdout.flush()  # where a disk is full, an error like any other
     except FastDatasetsError as error:
         _complain(error)
         code = error.exit_code

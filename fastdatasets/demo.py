@@ -11,6 +11,7 @@ from pathlib import Path
 from backends.embedded import EMBEDDED_MODEL
 from fastdatasets.day import Day
 from fastdatasets.session import start
+from fastdatasets.stdio import open_standard_files
 from fastdatasets.wishes import Wishes
 from store import FastDatasetsError, UserError
 from store.readable import readable
@@ -52,6 +53,7 @@ def demo() -> None:
 
 
 if __name__ == "__main__":
+    open_standard_files()
     try:
         demo()
     except FastDatasetsError as error:

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 
-from fastdatasets.session import describe_refused, find_or_newest
+from fastdatasets.runs import find_or_newest
+from fastdatasets.session import describe_refused
 from fastdatasets.settings import load_settings
 from store import RunFolder, Unfinished, WorkStore
 from store.models import FailureKind, State, Status

@@ -8,8 +8,8 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
-from io import BufferedWriter, FileIO, TextIOWrapper
-from typing import TYPE_CHECKING, Protocol, Self
+from io import BufferedWriter, TextIOWrapper
+from typing import Protocol, Self
 
 from rich.console import Console
 from rich.progress import (
@@ -23,12 +23,10 @@ from rich.progress import (
 )
 
 import backends
+from fastdatasets.stdio import Lenient
 from store import DiskFull, RunFolder, WorkStore
 from store.models import State, Status
 from store.readable import readable
-
-if TYPE_CHECKING:
-    from _typeshed import ReadableBuffer
 
 LOOK_SECONDS = 1.0
 LINE_SECONDS = 10.0  # between two plain lines
@@ -49,20 +47,6 @@ class RunProgress(backends.Progress, Protocol):
 Remark = Callable[[WorkStore, Status], str | None]
 
 
-class _Stderr(FileIO):
-    """A file that takes what nobody can read any more: its terminal is gone, or its disk full.
-
-    Answers that were paid for are stored all the same.
-    """
-
-    def write(self, text: ReadableBuffer, /) -> int:
-        """Write, or not."""
-        try:
-            return super().write(text)
-        except OSError:
-            return memoryview(text).nbytes
-
-
 class ConsoleProgress:
     """Prints to stderr, and keeps progress.json for those who look from outside.
 
@@ -75,7 +59,7 @@ class ConsoleProgress:
         self._folder = folder
         self._max_attempts = max_attempts
         self._file = TextIOWrapper(
-            BufferedWriter(_Stderr(os.dup(2), "w")), encoding="utf-8", errors="replace"
+            BufferedWriter(Lenient(os.dup(2), "w")), encoding="utf-8", errors="replace"
         )
         self._console = Console(file=self._file, highlight=False, soft_wrap=True)
         self._bar = Progress(
@@ -140,9 +124,16 @@ class ConsoleProgress:
         return status
 
     def finish(self, store: WorkStore) -> Status:
-        """Write progress.json for the last time, when the run's files are written."""
+        """Write progress.json for the last time, when the run's files are written.
+
+        Raises DiskFull. Another reason why it cannot be written, such as a folder of that name, is
+        said: the run is done all the same.
+        """
         status = store.status(self._folder.name, self._max_attempts)
-        self._folder.write_progress(status)
+        try:
+            self._folder.write_progress(status)
+        except OSError as error:
+            self.say(f"{self._folder.path}/progress.json cannot be written: {error.strerror}")
         return status
 
     def _show(self, status: Status) -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,12 +18,14 @@ from fastdatasets.progress import ConsoleProgress
 from fastdatasets.reuse import EarlierRun, check_same_server, find_earlier
 from fastdatasets.runs import (
     RunSpec,
-    find_run,
+    find_or_newest,
     find_unfinished,
     is_unfinished,
+    named_folder,
     new_folder,
     newest_first,
     opened,
+    source_of,
 )
 from fastdatasets.settings import Settings, load_settings
 from fastdatasets.wishes import Wishes, writable
@@ -93,31 +94,27 @@ def start(wishes: Wishes, output_dir: Path | None, name: str | None, day: Day) -
     settings = load_settings()
     spec = wishes.spec(settings)
     output_dir = output_dir or settings.fastdatasets_output_dir
-    named = None if name is None else output_dir / name
-    earlier = find_earlier(day.reuse, output_dir, named)
-    if named is None or not RunFolder(named).exists():
+    named = None if name is None else named_folder(name, output_dir)
+    earlier = find_earlier(day.reuse, output_dir, None if named is None else named.path)
+    if named is None or not named.exists():
         day.check(spec.backend, spec.model, spec.base_url, generates=not spec.skip_generation)
         check_same_server(earlier, spec.base_url, accept_other=day.accept_other_server)
     others = [
         folder
         for folder in newest_first(output_dir)
-        if folder.name != name and is_unfinished(folder) and _source_of(folder) == spec.source
+        if folder.name != name and is_unfinished(folder) and source_of(folder) == spec.source
     ]
-    folder = new_folder(output_dir, name, utc_now())
-    try:
-        with opened(folder, spec) as store, ConsoleProgress(folder, day.max_attempts) as progress:
-            if others:
-                more = f" and {len(others) - 1} more" if len(others) > 1 else ""
-                progress.say(
-                    f"note: this is a new run; {others[0].name}{more} over the same source is "
-                    f"unfinished (fastdatasets resume {others[0].path})"
-                )
-            progress.say(f"run {folder.path}: {_engine(wishes, spec)}, model {spec.model}")
-            _settle(store, progress, settings, day, earlier)
-            return _work(folder, store, progress, settings, day, earlier, spec.export)
-    except UserError:
-        _forget_if_nothing_was_sampled(folder)
-        raise
+    folder = new_folder(output_dir, named, utc_now())
+    with opened(folder, spec) as store, ConsoleProgress(folder, day.max_attempts) as progress:
+        if others:
+            more = f" and {len(others) - 1} more" if len(others) > 1 else ""
+            progress.say(
+                f"note: this is a new run; {others[0].name}{more} over the same source is "
+                f"unfinished (fastdatasets resume {others[0].path})"
+            )
+        progress.say(f"run {folder.path}: {_engine(wishes, spec)}, model {spec.model}")
+        _settle(store, progress, settings, day, earlier)
+        return _work(folder, store, progress, settings, day, earlier, spec.export)
 
 
 def resume(
@@ -128,10 +125,13 @@ def resume(
     retry_failed: bool = False,
     retry_truncated: bool = False,
     max_output_tokens: int | None = None,
+    output_file: Path | None = None,
 ) -> Outcome | None:
     """Go on with a run, the newest unfinished one where none is named; None where there is none.
 
     max_output_tokens: the run's limit from now on; what has no answer is asked again with it.
+    output_file: as when the run was made; one that is only stored in the run is not written outside
+    of its folder.
     """
     if max_output_tokens is not None and max_output_tokens < 1:
         raise UserError(f"--max-output-tokens {max_output_tokens}: at least 1 token is expected")
@@ -152,7 +152,8 @@ def resume(
             progress.look_now(store)  # else it would still be 'done' after a death right here
             again = store.retry_truncated()
             progress.say(f"asking again for {again} answers that were cut off: twice the limit")
-        return _work(folder, store, progress, settings, day, earlier)
+        options = _exports(folder, store.run().export, output_file, progress.say)
+        return _work(folder, store, progress, settings, day, earlier, options)
 
 
 def cancel(
@@ -181,7 +182,8 @@ def cancel(
         run = store.run()
         day.batch(run, settings, folder).cancel(store, progress, forget=forget)
         if (status := progress.look_now(store)).requests.done:
-            return _export_what_is_answered(folder, store, progress, run.export)
+            options = _exports(folder, run.export, None, progress.say)
+            return _export_what_is_answered(folder, store, progress, options)
         return Outcome(folder, status, (), tuple(store.failure_reasons()))
 
 
@@ -197,15 +199,13 @@ def export_again(
     folder = find_or_newest(name, output_dir or load_settings().fastdatasets_output_dir)
     with opened(folder) as store, ConsoleProgress(folder, TODAY.max_attempts) as progress:
         run = store.run()
-        options = run.export
+        options = _exports(folder, run.export, output_file, progress.say)
         if formats is not None:
             options = replace(options, formats=parse_formats(formats))
         if include_reasoning:
             options = replace(options, include_reasoning=True)
         if drop_truncated:
             options = replace(options, drop_truncated=True)
-        if output_file is not None:
-            options = replace(options, output_file=writable(output_file))
         return _export_what_is_answered(folder, store, progress, options)
 
 
@@ -219,22 +219,28 @@ def _export_what_is_answered(
     return Outcome(folder, status, tuple(files), tuple(store.failure_reasons()), missing)
 
 
+def _exports(
+    folder: RunFolder, stored: ExportOptions, named: Path | None, say: Callable[[str], None]
+) -> ExportOptions:
+    """A run's exports with the file that the command names.
+
+    A stored file is written in the run's folder only: somebody else may have made the run.
+    """
+    if named is not None:
+        return replace(stored, output_file=writable(named))
+    file = stored.output_file
+    if file is None or Path(file).resolve().parent == folder.path.resolve():
+        return stored
+    say(f"{file} is written only where it is named again: --output-file {file}")
+    return replace(stored, output_file=None)
+
+
 def describe_refused(_: FailureKind, message: str, retries: int) -> str:
     """What became of retries that failed for good, as a line."""
     return (
         f"{retries} answers that were cut off stay: asking again with a higher limit failed for "
         f"good ({message}); --retry-failed tries it once more"
     )
-
-
-def find_or_newest(name: str | None, output_dir: Path) -> RunFolder:
-    """The run of that name, the newest where none is named; raises UserError."""
-    if name is not None:
-        return find_run(name, output_dir)
-    folders = newest_first(output_dir)
-    if not folders:
-        raise UserError(f"there is no run in {output_dir}/ yet")
-    return folders[0]
 
 
 def _settle(
@@ -311,27 +317,3 @@ def _engine(wishes: Wishes, spec: RunSpec) -> str:
     if spec.backend == "vllm":
         return "the local engine (no LLM_API_KEY or LLM_API_BASE is set)"
     return f"backend {spec.backend} (LLM_API_KEY or LLM_API_BASE is set)"
-
-
-def _source_of(folder: RunFolder) -> str | None:
-    """A run's source, None where its store cannot be read right now."""
-    try:
-        with WorkStore.open(folder.store_path, read_only=True, wait_seconds=0) as store:
-            return store.run().source
-    except (UserError, TimeoutError):
-        return None
-
-
-def _forget_if_nothing_was_sampled(folder: RunFolder) -> None:
-    """Remove a run that failed before it had records: there is nothing in it to resume."""
-    if not folder.exists():
-        return
-    with suppress(UserError, TimeoutError):
-        with WorkStore.open(folder.store_path, wait_seconds=0) as store:
-            if store.sampling() is not None:
-                return
-        for file in folder.path.iterdir():
-            if file.name in ("work.duckdb", "run.lock", "progress.json"):
-                file.unlink()
-        with suppress(OSError):
-            folder.path.rmdir()

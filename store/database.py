@@ -104,7 +104,7 @@ class Database:
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """All of the block's statements take effect, or none; raises DiskFull."""
-        with self._disk_full_told():
+        with self.disk_full_told():
             self.connection.execute("BEGIN")
             try:
                 yield
@@ -115,7 +115,7 @@ class Database:
             self.connection.execute("COMMIT")
 
     @contextmanager
-    def _disk_full_told(self) -> Iterator[None]:
+    def disk_full_told(self) -> Iterator[None]:
         """Raise DiskFull where statements of the block found no room on the disk.
 
         Not where they took effect all the same: after a commit DuckDB moves what is in its log to
@@ -142,7 +142,7 @@ class Database:
 
     def run(self, name: str, **parameters: Any) -> None:
         """Run a statement of queries.sql; raises DiskFull."""
-        with self._disk_full_told():
+        with self.disk_full_told():
             self.connection.execute(QUERIES[name], parameters)
 
     def row(self, name: str, **parameters: Any) -> tuple[Any, ...]:
@@ -160,7 +160,7 @@ class Database:
         End to end as Arrow has them in memory, so that no text becomes an object of Python's.
         Raises DiskFull where what does not fit the memory does not fit the disk either.
         """
-        with self._disk_full_told():
+        with self.disk_full_told():
             reader = self.connection.sql(statement, params=parameters).to_arrow_reader(TEXTS)
             for batch in reader:
                 texts = batch.column(0)
@@ -203,6 +203,8 @@ def _when_free(
                 said = True
             time.sleep(min(RETRY_SECONDS, max(0.0, deadline - time.monotonic())))
         except duckdb.Error as error:
+            if (full := _disk_full(path, error)) is not None:
+                raise full from None
             reason = str(error).splitlines()[0]
             raise UserError(f"{path} cannot be opened: {reason}") from None
 

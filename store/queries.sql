@@ -1,6 +1,9 @@
 -- Every statement the store runs, by name; parameters are named ($name). Relations that a caller
 -- registers for one statement are called 'incoming' (Arrow) or 'source_rows' (a dataset's rows).
 
+-- name: checkpoint
+CHECKPOINT
+
 -- name: insert_version
 INSERT INTO meta VALUES ($version)
 

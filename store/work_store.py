@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterator, Mapping, Sequence, Set
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
@@ -14,7 +15,7 @@ import pyarrow as pa
 
 from store.bill import bill, current_price
 from store.database import Database, OnWait
-from store.errors import UserError
+from store.errors import DiskFull, UserError
 from store.identity import Moved, changed_limit, current_run, run_as_made, run_row, servers
 from store.journal import Journal
 from store.limits import LimitApplied, next_versions
@@ -68,16 +69,30 @@ class WorkStore:
 
     @classmethod
     def create(cls, path: Path, run: Run) -> WorkStore:
-        """Make a new store with its run row, which appears under its name whole or not at all."""
-        temporary = path.with_suffix(".new")
-        temporary.unlink(missing_ok=True)
-        database = Database(temporary)
-        with database.transaction():
-            database.connection.execute(SCHEMA)
-            database.run("insert_version", version=VERSION)
-            database.run("insert_run", **run_row(run))
-        database.close()
-        temporary.replace(path)
+        """Make a new store with its run row, which appears under its name whole or not at all.
+
+        Raises DiskFull. The caller holds the folder's lock: what a killed process left is removed.
+        """
+        log = path.with_name(f"{path.name}.wal")
+        for leftover in (log, *path.parent.glob(f".{path.name}.*")):
+            leftover.unlink(missing_ok=True)
+        temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+        try:
+            with closing(Database(temporary)) as database:
+                with database.transaction():
+                    database.connection.execute(SCHEMA)
+                    database.run("insert_version", version=VERSION)
+                    database.run("insert_run", **run_row(run))
+                database.run("checkpoint")  # else the tables might be in its log still
+            temporary.chmod(0o600)
+            temporary.replace(path)
+        except DiskFull:
+            raise DiskFull(
+                f"there is no room on the disk for {path}: make room, then start again"
+            ) from None
+        finally:
+            for leftover in path.parent.glob(f"{temporary.name}*"):
+                leftover.unlink(missing_ok=True)
         return cls.open(path)
 
     @classmethod
