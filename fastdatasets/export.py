@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
@@ -65,7 +65,8 @@ def export(
     rows = dict.fromkeys(files, 0)
     with ExitStack() as stack:
         arrays = {statement: stack.enter_context(_array(path)) for statement, path in files.items()}
-        for _ in store.export_pages():
+        pages = stack.enter_context(closing(store.export_pages()))
+        for _ in pages:
             for statement, array in arrays.items():
                 parameters = uses if statement in FORMATS else {}
                 for count, objects in store.export_objects(STATEMENTS[statement], parameters):

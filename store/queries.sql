@@ -444,15 +444,35 @@ FROM (SELECT * FROM export_keys WHERE page = getvariable('page')) AS keys
 JOIN (SELECT *, rowid AS record_row FROM records
       WHERE rowid BETWEEN getvariable('first_record') AND getvariable('last_record')) AS records
     USING (record_row)
-JOIN (SELECT *, rowid AS result_row FROM results
-      WHERE rowid BETWEEN getvariable('first_result') AND getvariable('last_result')) AS results
-    USING (result_row)
-LEFT JOIN (SELECT *, rowid AS variant_row FROM variants) AS variants USING (variant_row)
+JOIN export_results AS results USING (result_row)
+LEFT JOIN (SELECT *, rowid AS variant_row FROM variants
+           WHERE rowid BETWEEN getvariable('first_variant') AND getvariable('last_variant')) AS variants
+    USING (variant_row)
+
+-- name: export_results_in_order
+-- The results of a page, and others between them.
+CREATE OR REPLACE TEMP VIEW export_results AS
+SELECT rowid AS result_row, text, reasoning, finish_reason
+FROM results
+WHERE rowid BETWEEN getvariable('first_result') AND getvariable('last_result')
+
+-- name: write_export_results
+-- Results that came in another order than their rows', as files by page.
+COPY (
+    SELECT page, result_row, text, reasoning, finish_reason
+    FROM (SELECT DISTINCT page, result_row FROM export_keys)
+    JOIN (SELECT rowid AS result_row, text, reasoning, finish_reason FROM results) USING (result_row)
+) TO $folder (FORMAT parquet, PARTITION_BY (page))
+
+-- name: export_results_by_page
+CREATE OR REPLACE TEMP VIEW export_results AS
+FROM read_parquet(getvariable('export_folder') || '/page=' || getvariable('page') || '/*.parquet',
+                  hive_partitioning := false)
 
 -- name: export_keys_originals
 CREATE OR REPLACE TEMP TABLE export_keys AS
 SELECT *, sum(bytes) OVER (ORDER BY record) // $page_bytes AS page
-FROM (SELECT record, 0 AS ordinal, rowid AS record_row, 0 AS result_row,
+FROM (SELECT record, 0 AS ordinal, rowid AS record_row, 0 AS result_row, 0 AS variant_row,
              strlen(instruction) + strlen(input) + strlen(original_output) + strlen(reasoning) AS bytes
       FROM records)
 ORDER BY record
@@ -480,8 +500,14 @@ SELECT detail FROM events WHERE event = 'exported' ORDER BY rowid
 SELECT (SELECT count(*) FROM records) + (SELECT count(*) FROM variants)
 
 -- name: export_pages
-SELECT page, min(record_row), max(record_row), min(result_row), max(result_row)
+SELECT page, min(record_row), max(record_row), min(result_row), max(result_row),
+       coalesce(min(variant_row), 0), coalesce(max(variant_row), 0)
 FROM export_keys GROUP BY page ORDER BY page
+
+-- name: export_scans
+-- How many results are read where each page reads all between its first and its last; how many there are.
+SELECT coalesce(sum(results), 0)::BIGINT, (SELECT count(*) FROM results)
+FROM (SELECT max(result_row) - min(result_row) + 1 AS results FROM export_keys GROUP BY page)
 
 -- name: insert_job_event
 INSERT INTO job_events VALUES ($job_id, $event, $batch_id, (now() AT TIME ZONE 'UTC'), $detail)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator, Mapping, Sequence, Set
+import shutil
+from collections.abc import Generator, Iterator, Mapping, Sequence, Set
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Self
 
 import duckdb
@@ -58,6 +60,12 @@ PAGE = 2048  # requests read at a time
 PREFIX_CHARACTERS = 1024  # of a shared beginning that is worth keeping in an engine's cache
 PLAN_PAGE = 20_000  # records planned in one transaction
 EXPORT_PAGE_BYTES = 32 << 20  # text exported at a time
+EXPORT_SCANS = 3  # how often an export may read the results before it puts them in order
+EXPORT_PREFIX = ".export-"  # of the folder in which it does
+EXPORT_PAGE = (  # what export_pages gives, as variables of the views
+    *("page", "first_record", "last_record"),
+    *("first_result", "last_result", "first_variant", "last_variant"),
+)
 
 
 class WorkStore:
@@ -631,21 +639,46 @@ class WorkStore:
         _, variants = self.short_of_variants(run.num_aug) if run.num_aug else (0, 0)
         return int(known) + variants - rows
 
-    def export_pages(self) -> Iterator[None]:
+    def export_pages(self, page_bytes: int = EXPORT_PAGE_BYTES) -> Generator[None]:
         """Make the view export_rows show one page of the exported rows after the other.
 
         In sample order: the answered rows, or the dataset's own where generation is skipped.
+        Raises DiskFull.
         """
         keys, rows = "export_keys_answered", "export_rows_answered"
         if self.run().skip_generation:
             keys, rows = "export_keys_originals", "export_rows_originals"
-        self.database.run(keys, page_bytes=EXPORT_PAGE_BYTES)
-        self.database.run(rows)
-        bounds = ("page", "first_record", "last_record", "first_result", "last_result")
-        for page in self.database.rows("export_pages"):
-            for name, value in zip(bounds, page, strict=True):
-                self.connection.execute(f"SET VARIABLE {name} = $value", {"value": int(value)})
-            yield
+        self.database.run(keys, page_bytes=page_bytes)
+        with self._export_results() as results:
+            for page in self.database.rows("export_pages"):
+                for name, value in zip(EXPORT_PAGE, page, strict=True):
+                    self._set(name, int(value))
+                self.database.run(results)
+                self.database.run(rows)
+                yield
+
+    @contextmanager
+    def _export_results(self) -> Iterator[str]:
+        """Give the statement that makes the view export_results, the results of the page.
+
+        A page reads all results between its first and its last. Where they came in another order
+        than that of their rows, this would be nearly all of them for each page, so they are first
+        put side by side, in files that are removed in the end.
+        """
+        read, results = self.database.row("export_scans")
+        if read <= EXPORT_SCANS * results:
+            yield "export_results_in_order"
+            return
+        folder = self.database.path.parent
+        for left in folder.glob(f"{EXPORT_PREFIX}*"):  # of an export that was killed
+            shutil.rmtree(left, ignore_errors=True)
+        with TemporaryDirectory(prefix=EXPORT_PREFIX, dir=folder) as pages:
+            self._set("export_folder", pages)
+            self.database.run("write_export_results", folder=pages)
+            yield "export_results_by_page"
+
+    def _set(self, variable: str, value: int | str) -> None:
+        self.connection.execute(f"SET VARIABLE {variable} = $value", {"value": value})
 
     def export_objects(
         self, select: str, parameters: Mapping[str, Any]

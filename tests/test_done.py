@@ -10,18 +10,24 @@ from typing import Any
 import pytest
 
 from fastdatasets.day import Day
-from fastdatasets.export import Exported
+from fastdatasets.export import STATEMENTS, Exported
 from fastdatasets.looking import look, to_text
+from fastdatasets.pipeline import sample
+from fastdatasets.runs import opened
 from fastdatasets.session import Outcome, cancel, export_again, resume, start
+from fastdatasets.stages import Answer
 from fastdatasets.wishes import Wishes
-from store import DiskFull, Unfinished, WorkStore
-from store.models import Result
+from store import DiskFull, RunFolder, Unfinished, WorkStore
+from store.models import AskOrder, Result
 from tests.conftest import Command, write_jsonl
+from tests.doubles import SilentProgress
 from tests.llmserver import LLMServer
 from tests.test_full_disk import files_of_at_most
+from tests.test_pipeline import spec_for
 
 RUN = Path("output/r")
 NAMES = ["distilled.json", "distilled-alpaca.json", "distilled-sharegpt.json"]
+USES = {"include_reasoning": False, "drop_truncated": False}
 QUESTIONS = [f"Question {number}" for number in range(7)]
 
 
@@ -152,3 +158,33 @@ def test_disk_that_is_full_of_exports() -> None:
     outcome = resume("r", None, Day())
     assert outcome is not None
     assert (outcome.status.state, rows()) == ("done", 20)
+
+
+def test_answers_in_no_order(tmp_path: Path) -> None:
+    """Put side by side first, they give what one page of all gives, and leave no file."""
+    source = write_jsonl(tmp_path / "d.jsonl", [{"prompt": f"{n:02}"} for n in range(20)])
+    (tmp_path / "run").mkdir()
+    with opened(RunFolder(tmp_path / "run"), spec_for(source)) as store:
+        run = store.run()
+        sample(store, run, print)
+        Answer(run).plan(store, SilentProgress())
+        requests = list(store.pending(3, AskOrder.PREFIX))
+        for first in range(4):
+            results = [
+                Result(one.request_id, f"A{one.messages[-1]['content']}", None, "stop", 5, 7, 0)
+                for one in requests[first::4]
+            ]
+            store.add_outcomes("b", results, [])
+        exports = {}
+        for page_bytes in (1 << 20, 20):
+            lines, folders = b"", set()
+            for _ in store.export_pages(page_bytes):
+                folders |= {path.name[:8] for path in (tmp_path / "run").glob(".export-*")}
+                for _, piece in store.export_objects(STATEMENTS["alpaca"], USES):
+                    lines += piece
+            exports[page_bytes] = (lines, folders)
+    expected = "".join(
+        f'{{"instruction":"{n:02}","input":"","output":"A{n:02}"}},\n' for n in range(20)
+    ).encode()
+    assert exports == {1 << 20: (expected, set()), 20: (expected, {".export-"})}
+    assert list((tmp_path / "run").glob(".export-*")) == []
