@@ -32,7 +32,7 @@ Split = Annotated[str, typer.Option(help="Split of the dataset.", rich_help_pane
 SampleSize = Annotated[
     int | None,
     typer.Option(
-        help="Records to take; 0: all. Default: DEFAULT_SAMPLE_SIZE, else 3.",
+        help="Records to take; 0: all. Default: DEFAULT_SAMPLE_SIZE, else 3; augment: all.",
         max=2**62,
         rich_help_panel=DATA,
     ),

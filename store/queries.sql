@@ -472,7 +472,7 @@ FROM read_parquet(getvariable('export_folder') || '/page=' || getvariable('page'
 -- name: export_keys_originals
 CREATE OR REPLACE TEMP TABLE export_keys AS
 SELECT *, sum(bytes) OVER (ORDER BY record) // $page_bytes AS page
-FROM (SELECT record, 0 AS ordinal, rowid AS record_row, 0 AS result_row, 0 AS variant_row,
+FROM (SELECT record, 0 AS ordinal, rowid AS record_row, NULL::BIGINT AS result_row, NULL::BIGINT AS variant_row,
              strlen(instruction) + strlen(input) + strlen(original_output) + strlen(reasoning) AS bytes
       FROM records)
 ORDER BY record
@@ -500,7 +500,7 @@ SELECT detail FROM events WHERE event = 'exported' ORDER BY rowid
 SELECT (SELECT count(*) FROM records) + (SELECT count(*) FROM variants)
 
 -- name: export_pages
-SELECT page, min(record_row), max(record_row), min(result_row), max(result_row),
+SELECT page, min(record_row), max(record_row), coalesce(min(result_row), 0), coalesce(max(result_row), 0),
        coalesce(min(variant_row), 0), coalesce(max(variant_row), 0)
 FROM export_keys GROUP BY page ORDER BY page
 
