@@ -28,7 +28,7 @@ from fastdatasets.runs import (
     source_of,
 )
 from fastdatasets.settings import Settings, load_settings
-from fastdatasets.wishes import Wishes, writable
+from fastdatasets.wishes import Wishes, check_not_of_run, writable
 from store import RunFolder, Unfinished, UserError, WorkStore
 from store.models import ExportOptions, FailureKind, Mode, Run, State, Status
 from store.work_store import utc_now
@@ -95,6 +95,8 @@ def start(wishes: Wishes, output_dir: Path | None, name: str | None, day: Day) -
     spec = wishes.spec(settings)
     output_dir = output_dir or settings.fastdatasets_output_dir
     named = None if name is None else named_folder(name, output_dir)
+    if named is not None and spec.export.output_file is not None:
+        check_not_of_run(Path(spec.export.output_file), named)
     earlier = find_earlier(day.reuse, output_dir, None if named is None else named.path)
     if named is None or not named.exists():
         day.check(spec.backend, spec.model, spec.base_url, generates=not spec.skip_generation)
@@ -152,7 +154,7 @@ def resume(
             progress.look_now(store)  # else it would still be 'done' after a death right here
             again = store.retry_truncated()
             progress.say(f"asking again for {again} answers that were cut off: twice the limit")
-        options = _exports(folder, store.run().export, output_file, progress.say)
+        options = _exports(folder, store.run(), output_file, progress.say)
         return _work(folder, store, progress, settings, day, earlier, options)
 
 
@@ -182,7 +184,7 @@ def cancel(
         run = store.run()
         day.batch(run, settings, folder).cancel(store, progress, forget=forget)
         if (status := progress.look_now(store)).requests.done:
-            options = _exports(folder, run.export, None, progress.say)
+            options = _exports(folder, run, None, progress.say)
             return _export_what_is_answered(folder, store, progress, options)
         return Outcome(folder, status, (), tuple(store.failure_reasons()))
 
@@ -199,7 +201,7 @@ def export_again(
     folder = find_or_newest(name, output_dir or load_settings().fastdatasets_output_dir)
     with opened(folder) as store, ConsoleProgress(folder, TODAY.max_attempts) as progress:
         run = store.run()
-        options = _exports(folder, run.export, output_file, progress.say)
+        options = _exports(folder, run, output_file, progress.say)
         if formats is not None:
             options = replace(options, formats=parse_formats(formats))
         if include_reasoning:
@@ -220,14 +222,15 @@ def _export_what_is_answered(
 
 
 def _exports(
-    folder: RunFolder, stored: ExportOptions, named: Path | None, say: Callable[[str], None]
+    folder: RunFolder, run: Run, named: Path | None, say: Callable[[str], None]
 ) -> ExportOptions:
     """A run's exports with the file that the command names.
 
     A stored file is written in the run's folder only: somebody else may have made the run.
     """
+    stored = run.export
     if named is not None:
-        return replace(stored, output_file=writable(named))
+        return replace(stored, output_file=writable(named, run.source))
     file = stored.output_file
     if file is None or Path(file).resolve().parent == folder.path.resolve():
         return stored

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from fastdatasets.runs import opened
 from fastdatasets.session import Outcome, cancel, export_again, resume, start
 from fastdatasets.stages import Answer
 from fastdatasets.wishes import Wishes
-from store import DiskFull, RunFolder, Unfinished, WorkStore
+from store import DiskFull, RunFolder, Unfinished, UserError, WorkStore
 from store.models import AskOrder, Result
 from tests.conftest import Command, write_jsonl
 from tests.doubles import SilentProgress
@@ -188,3 +189,34 @@ def test_answers_in_no_order(tmp_path: Path) -> None:
     ).encode()
     assert exports == {1 << 20: (expected, set()), 20: (expected, {".export-"})}
     assert list((tmp_path / "run").glob(".export-*")) == []
+
+
+REFUSED = {
+    "d.jsonl": "it is the source of the run",
+    "output/s/work.duckdb": "it is a file of run s",
+    "output/s/jobs/1.jsonl": "it is a file of run s",
+    "output/r/distilled.json": "it is a file of run r",
+    "folder": "it is a folder, a device or a pipe, not a file",
+    "pipe": "it is a folder, a device or a pipe, not a file",
+    "/dev/null": "it is a folder, a device or a pipe, not a file",
+    "x" * 256: "File name too long",
+    "circle": "Symlink loop",
+    "d.jsonl/x": "File exists",
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_output_file_that_cannot_be_written(server: LLMServer, name: str) -> None:
+    """It is refused before there is a folder of the run, and before anything is asked."""
+    source = write_jsonl(Path("d.jsonl"), [{"prompt": "a"}])
+    before = source.read_bytes()
+    Path("folder").mkdir()
+    os.mkfifo("pipe")
+    Path("circle").symlink_to("circle")
+    Path("output/s").mkdir(parents=True)
+    Path("output/s/work.duckdb").touch()
+    wishes = Wishes(dataset_name="d.jsonl", model="m", output_file=Path(name))
+    with pytest.raises(UserError, match=f"^cannot write .*: .*{REFUSED[name]}"):
+        start(wishes, None, "r", Day())
+    assert ((RUN / "work.duckdb").exists(), server.bill.total) == (False, 0)
+    assert source.read_bytes() == before
