@@ -45,9 +45,19 @@ class Day:
     price_out: str | None = None
     yes: bool = False
 
-    def check(self, backend: str, model: str, base_url: str | None, *, generates: bool) -> None:
+    def check(
+        self,
+        backend: str,
+        model: str,
+        base_url: str | None,
+        settings: Settings,
+        *,
+        generates: bool,
+    ) -> None:
         """Raise UserError for what would fail later, before anything is made."""
         parse_engine_args(self.engine_arg)
+        if generates and backend != "vllm":
+            _key_for(backend, settings)
         self.price(backend, model, base_url, generates=generates)
         if backend == "vllm" and generates:
             from backends.vllm_engine import check_installed, check_model
@@ -122,7 +132,7 @@ class Day:
         return OpenAILive(
             LiveOptions(
                 base_url=base_url,
-                api_key=_checked_key(settings) or "none",
+                api_key=_key_for(run.backend, settings),
                 max_attempts=self.max_attempts,
                 concurrency=settings.max_llm_concurrency,
                 timeout_seconds=settings.fastdatasets_timeout_seconds,
@@ -148,15 +158,12 @@ class Day:
         from backends.openai_batch import OpenAIBatch
         from backends.providers import provider_for
 
-        key = _checked_key(settings)
-        if key is None:
-            raise UserError("there is no key: set LLM_API_KEY in the environment or in .env")
         base_url = _address(run)
         provider = provider_for(base_url)
         return OpenAIBatch(
             BatchOptions(
                 base_url=base_url,
-                api_key=key,
+                api_key=_key_for(run.backend, settings),
                 folder=folder.path,
                 max_attempts=self.max_attempts,
                 max_requests=settings.fastdatasets_batch_max_requests or provider.max_requests,
@@ -185,10 +192,15 @@ def rates_of(price: UsdPrice) -> Rates:
     return Rates(rate(dearest), rate(price.cached_input), rate(price.output))
 
 
-def _checked_key(settings: Settings) -> str | None:
-    """The key without the line end that a file may have left on it; raises UserError."""
+def _key_for(backend: str, settings: Settings) -> str:
+    """The key without the line end that a file may have left on it; raises UserError.
+
+    Servers for live requests, as local ones are, may do without.
+    """
     if settings.llm_api_key is None:
-        return None
+        if backend == "openai":
+            return "none"
+        raise UserError("there is no key: set LLM_API_KEY in the environment or in .env")
     key = settings.llm_api_key.get_secret_value().strip()
     if not key.isascii() or not key.isprintable() or " " in key:
         raise UserError("LLM_API_KEY has characters that no key has: copy it once more")

@@ -99,7 +99,8 @@ def start(wishes: Wishes, output_dir: Path | None, name: str | None, day: Day) -
         check_not_of_run(Path(spec.export.output_file), named)
     earlier = find_earlier(day.reuse, output_dir, None if named is None else named.path)
     if named is None or not named.exists():
-        day.check(spec.backend, spec.model, spec.base_url, generates=not spec.skip_generation)
+        generates = not spec.skip_generation
+        day.check(spec.backend, spec.model, spec.base_url, settings, generates=generates)
         check_same_server(earlier, spec.base_url, accept_other=day.accept_other_server)
     others = [
         folder

@@ -275,7 +275,7 @@ def test_failed_start_leaves_no_run(
     named = ["--dataset-name", "d.jsonl", "--model", "m", "--run", "r", *options]
     done = command("distill", *named, env=env)
     assert (done.returncode, done.stdout) == (1, "")
-    assert not OUTPUT.joinpath("r").exists()
+    assert not OUTPUT.exists()
     assert command("resume").stdout == "nothing to resume: no run is unfinished\n"
 
 
