@@ -21,7 +21,7 @@ DISTILL_OPTIONS = $(call option,--dataset-name,DATASET) $(call option,--sample-s
 RUN_OPTIONS = $(call option,,RUN) $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-quick distill augment resume status export report bench bench-engine bench-live lint format clean
+.PHONY: help install demo test test-quick distill augment resume status export bench bench-engine bench-live lint format clean
 
 help: ## Say what each target does
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -69,9 +69,6 @@ status: install ## Say what is done and what is left of a run: the newest, or RU
 
 export: install ## Write a run's files again: FORMATS=alpaca,sharegpt RUN=…
 	$(COMMAND) export $(RUN_OPTIONS) $(call option,--formats,FORMATS)
-
-report: install ## Show a run as an HTML page (comes in a later version)
-	@echo 'make report is not there yet; make status shows where a run stands'; exit 1
 
 test: install ## Run every test, the real engine included (about a quarter of an hour)
 	$(BIN)/python -m pytest $(ARGS)

@@ -14,13 +14,15 @@ import openai
 from openai.types import Batch as SdkBatch
 
 from backends.client import make_client
-from backends.errors import CALL_ERRORS, Trouble, Verdict, trouble_of
+from backends.errors import CALL_ERRORS, Trouble, Verdict, one_line, trouble_of
+from backends.lenient_json import whole_number
 
 T = TypeVar("T")
 
 PAGE = 100  # batches of a listing's page: the most OpenAI gives
 TAIL_BYTES = 1 << 16  # of a file, read first in search of its last line
 FILE_SECONDS = 900.0  # a file of 200 MB over a slow line
+LAST_SECOND = 253_402_300_800  # unix seconds of the year 10000: no date goes so far
 # What is said of one prompt where it is said of a chat completion.
 OF_A_CALL = {
     Verdict.FORBIDDEN: Verdict.STOP,
@@ -189,10 +191,24 @@ class BatchApi:
 
 def _id(answer: object) -> str:
     """The id of an object the server made; without one nobody knows whether it did."""
-    found = getattr(answer, "id", None)
-    if not isinstance(found, str) or not found:
-        raise Trouble(Verdict.UNKNOWN, "the server's answer has no id")
+    found = _file_id(getattr(answer, "id", None), "id")
+    if found is None:
+        raise Trouble(Verdict.UNKNOWN, "the server's answer has no id", 200)
     return found
+
+
+def _file_id(value: object, name: str) -> str | None:
+    """An id as servers write it: a text, a number, or an object that has it; None for none.
+
+    Anything else is no 'none': what it names may be answers that were paid for.
+    """
+    if isinstance(value, dict):
+        value = value.get("id", value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    if value is None or isinstance(value, str):
+        return value or None
+    raise Trouble(Verdict.UNKNOWN, one_line(f"the server's {name} is no id: {value!r}"), 200)
 
 
 def _page_data(page: object) -> list[object]:
@@ -206,15 +222,17 @@ def _remote(answer: SdkBatch | object) -> RemoteBatch:
     status = str(getattr(answer, "status", "") or "").lower()
     metadata = getattr(answer, "metadata", None)
     counts = getattr(answer, "request_counts", None)
+    output = _file_id(getattr(answer, "output_file_id", None), "output_file_id")
+    errors = _file_id(getattr(answer, "error_file_id", None), "error_file_id")
     return RemoteBatch(
         batch_id=_id(answer),
         status="cancelled" if status == "canceled" else status,
-        input_file_id=getattr(answer, "input_file_id", None) or None,
+        input_file_id=_file_id(getattr(answer, "input_file_id", None), "input_file_id"),
         metadata=dict(metadata) if isinstance(metadata, dict) else {},
         created_at=_seconds(getattr(answer, "created_at", None)) or 0.0,
         expires_at=_seconds(getattr(answer, "expires_at", None)),
-        output_file_id=getattr(answer, "output_file_id", None) or None,
-        error_file_id=getattr(answer, "error_file_id", None) or None,
+        output_file_id=output,
+        error_file_id=None if errors == output else errors,  # one file with all lines, read once
         errors=_errors(getattr(answer, "errors", None)),
         completed=_count(getattr(counts, "completed", None)),
         failed=_count(getattr(counts, "failed", None)),
@@ -222,18 +240,24 @@ def _remote(answer: SdkBatch | object) -> RemoteBatch:
 
 
 def _seconds(value: object) -> float | None:
-    return float(value) if isinstance(value, (int, float)) else None
+    known = isinstance(value, int | float) and 0 <= value < LAST_SECOND
+    return float(value) if known else None  # type: ignore[arg-type]  # known: it is a number
 
 
 def _errors(errors: object) -> tuple[dict[str, Any], ...]:
     names = ("code", "line", "message", "param")
     data = getattr(errors, "data", None)
     data = data if isinstance(data, list) else []
-    return tuple({name: getattr(item, name, None) for name in names} for item in data)
+    told = [{name: getattr(item, name, None) for name in names} for item in data]
+    for error in told:
+        if isinstance(error["message"], str):
+            error["message"] = one_line(error["message"])
+    return tuple(told)
 
 
 def _count(value: object) -> int | None:
-    return value if isinstance(value, int) and value >= 0 else None
+    number = whole_number(value)
+    return number if number is not None and number >= 0 else None
 
 
 def _ends_whole(path: Path) -> bool:

@@ -41,6 +41,17 @@ class Doubts:
                 self._alone.append(request)
         return set_aside
 
+    def next_to_prove(self, requests: Iterator[Request]) -> Request | None:
+        """The request to try alone with an engine that died before it had answered anything.
+
+        One that no engine died with, else the last that one died with: where that kills an engine
+        too, it is the engine's fault.
+        """
+        fresh = next(requests, None)
+        if fresh is not None or not self._again:
+            return fresh
+        return self._again.pop()
+
     def next(
         self, requests: Iterator[Request], in_flight: Mapping[str, Request], window: int
     ) -> Request | None:

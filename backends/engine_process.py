@@ -27,6 +27,7 @@ from backends.engine_wire import (
 )
 from store import UserError
 from store.models import Request
+from store.private import users_umask
 
 # -P: a folder of the user's named store or backends must not come before ours.
 COMMAND = (sys.executable, "-P", "-m", "backends.engine_server")
@@ -51,7 +52,8 @@ class EngineProcess:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=output,
-                env={**os.environ, "PYTHONPATH": path},
+                env={**_without_our_keys(), "PYTHONPATH": path},
+                umask=users_umask(),  # of what it puts into caches
                 start_new_session=True,  # a Ctrl-C is the command's to handle
             )
         self._inbox: queue.SimpleQueue[Reply | None] = queue.SimpleQueue()
@@ -144,6 +146,18 @@ class EngineProcess:
         starved = code == -signal.SIGKILL and oom_kills() > self._oom_kills
         why = ", as the kernel does where memory runs out" if starved else ""
         return EngineDied(f"killed by {signal.Signals(-code).name}{why}", out_of_memory=starved)
+
+
+def _without_our_keys() -> dict[str, str]:
+    """The environment without keys of servers, since a model may bring code.
+
+    HF_TOKEN stays: gated models need it.
+    """
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name != "LLM_API_KEY" and not name.startswith("OPENAI_")
+    }
 
 
 def oom_kills() -> int:

@@ -17,6 +17,7 @@ import signal
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from typing import IO
 
@@ -131,14 +132,19 @@ def _receive(
     words: Iterator[Order], engine: VllmEngine, inbox: queue.SimpleQueue[Rendered]
 ) -> None:
     """Render requests beside the engine's thread; ends the process when the command is gone."""
-    for ask in words:
-        assert isinstance(ask, Ask), "the one Load comes first"
-        try:
-            token_ids, opened = engine.render(ask.messages)
-        except RequestRefused as error:
-            inbox.put(Refused(ask.request_id, str(error), error.code))
-        else:
-            inbox.put((ask, token_ids, opened))
+    try:
+        for ask in words:
+            assert isinstance(ask, Ask), "the one Load comes first"
+            try:
+                token_ids, opened = engine.render(ask.messages)
+            except RequestRefused as error:
+                inbox.put(Refused(ask.request_id, str(error), error.code))
+            else:
+                inbox.put((ask, token_ids, opened))
+    except BaseException:  # else the engine's thread would wait for ever; Rust's panics are none
+        traceback.print_exc()  # of Exception's
+        sys.stderr.flush()
+        os._exit(1)
     os._exit(0)
 
 

@@ -19,6 +19,7 @@ import openai
 from backends.lenient_json import decode_leniently
 from store import FastDatasetsError
 from store.models import Failure, FailureKind
+from store.readable import masked
 
 # Whatever the SDK lets out: its own errors, its transport's, a 200 that is no JSON, our time-out.
 CALL_ERRORS = (openai.OpenAIError, httpx2.HTTPError, json.JSONDecodeError, TimeoutError)
@@ -41,6 +42,7 @@ FILTER_CODE = re.compile(
 )
 LIMIT_TEXT = re.compile(r"token_limit_exceeded|enqueued token", re.IGNORECASE)
 LIMIT_NUMBER = re.compile(r"limit(?:\s+of|:)\s*([\d,.]*\d)\s*([KMB]?)", re.IGNORECASE)
+_THOUSANDS = re.compile(r"\d{1,3}(,\d{3})+|\d{1,3}(\.\d{3})+")
 _HTML = re.compile(r"<(script|style)\b.*?</\1>|<[^>]*>", re.IGNORECASE | re.DOTALL)
 
 
@@ -167,14 +169,21 @@ def _words_of_item(item: object) -> str:
 
 
 def one_line(message: str) -> str:
-    """A text without line ends, cut to a line's length."""
-    line = " ".join(message.split())
+    """A text without line ends and keys, cut to a line's length."""
+    line = " ".join(masked(message).split())
     return line if len(line) <= LINE_CHARACTERS else f"{line[: LINE_CHARACTERS - 1]}…"
 
 
 def learnt_limit(message: str) -> int | None:
     """The enqueued-token limit that a refusal's message names, in tokens."""
-    if found := LIMIT_NUMBER.search(message):
-        number = float(found[1].replace(",", ""))
-        return int(number * {"": 1, "K": 1e3, "M": 1e6, "B": 1e9}[found[2].upper()])
-    return None
+    found = LIMIT_NUMBER.search(message)
+    if found is None:
+        return None
+    digits, unit = found[1], found[2].upper()
+    if not unit and _THOUSANDS.fullmatch(digits):
+        return int(re.sub("[.,]", "", digits))
+    try:
+        number = float(digits.replace(",", ""))
+    except ValueError:
+        return None
+    return int(number * {"": 1, "K": 1e3, "M": 1e6, "B": 1e9}[unit])

@@ -28,6 +28,7 @@ _UNKNOWN_NAME = re.compile(
     r".*\b(max_(?:completion_)?tokens)",
     re.IGNORECASE,
 )
+_SCHEMA = re.compile(r"response.?format|json.?schema|structured.?outputs?", re.IGNORECASE)
 OTHER_NAME = {"max_tokens": "max_completion_tokens", "max_completion_tokens": "max_tokens"}
 
 
@@ -61,6 +62,8 @@ def advice(code: str, message: str, server: str) -> str:
         return f"Resume with --max-tokens-name {wanted[1].lower()}"
     if unknown := _UNKNOWN_NAME.search(message):
         return f"Resume with --max-tokens-name {OTHER_NAME[unknown[1].lower()]}"
+    if _SCHEMA.search(message):
+        return "Resume with --no-json-schema"
     if code == "404" or "404: " in message:
         return (
             f"Check the address {server} (LLM_API_BASE, which ends in /v1 for most servers: "

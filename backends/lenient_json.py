@@ -27,7 +27,7 @@ def leniently(raw: bytes) -> bytes:
     """
     text = raw.decode("utf-8", "replace").lstrip("\N{BYTE ORDER MARK}")
     value = json.loads(
-        _shallow(text),
+        shallow(text),
         parse_int=_int,
         parse_float=_float,
         parse_constant=lambda _: None,  # NaN, Infinity
@@ -56,7 +56,7 @@ def whole_number(value: object) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
-def _shallow(text: str) -> str:
+def shallow(text: str) -> str:
     """JSON with null for what is nested too deep, found without recursion."""
     kept: list[str] = []
     depth = start = 0

@@ -235,7 +235,10 @@ class _Crew:
             return  # sent before they waited: another worker met the same
         self._holds += 1
         if self._holds > PATIENCE:
-            self._refuse(f"the server does not let us in: {trouble}")
+            refused = "the server takes no request now"
+            if trouble.verdict is Verdict.UNREACHABLE:
+                refused = f"no connection to {self._options.base_url}"
+            self._refuse(f"{refused}: {trouble}")
         # Its word is good for once: a server that always says 'in 5 ms' is not asked for ever so.
         least = self._backoff(self._holds - 2) if self._holds > 1 else 0.0
         asked = _retry_after(error)

@@ -110,11 +110,16 @@ class Dialect:
         return body
 
 
-def dialect_of(model: str, provider: Provider, max_tokens_name: str | None) -> Dialect:
-    """What a server is known to want, by its provider; a name given wins."""
+def dialect_of(
+    model: str,
+    provider: Provider,
+    max_tokens_name: str | None = None,
+    json_schema: bool | None = None,
+) -> Dialect:
+    """What a server is known to want, by its provider; what is given wins."""
     is_openais = bool(OPENAI_MODELS.match(model))
     by_model = "max_completion_tokens" if is_openais else "max_tokens"
-    forces_schema = provider.json_schema
+    forces_schema = provider.json_schema if json_schema is None else json_schema
     return Dialect(
         max_tokens_name or provider.max_tokens_name or by_model,
         is_openais if forces_schema is None else forces_schema,

@@ -19,6 +19,7 @@ from store import Unfinished, UserError, WorkStore
 from store.models import AskOrder, Failure, FailureKind, Request, Result
 
 RESTARTS = 3  # in a row, without an answer in between
+TRIES = 2  # of an engine that has answered nothing yet: the second with a request of its own
 LESS_MEMORY = 0.8  # of what the engine took before it ran out of it
 # From so many tokens on the compiled model (GPU: with CUDA graphs) makes up for its longer start:
 # 75 to 125 s on a CPU, for a model that is 1.14 times as fast.
@@ -50,6 +51,7 @@ class VllmBackend(Backend):
         self._deaths_in_a_row = 0
         self._compiled = False
         self._answered = 0
+        self._died_unproven = 0
         self.clocks: list[Stepped] = []  # the last word of each engine that there was
 
     def work(self, store: WorkStore, progress: Progress) -> None:
@@ -112,6 +114,8 @@ class VllmBackend(Backend):
         else:
             how = "eager, since there is little to do"
         progress.say(f"loading {options.model}: {how} (vLLM's own log: {options.log})")
+        if options.engine_args.get("trust_remote_code"):
+            progress.say(f"trust_remote_code: Python code that comes with {options.model} is run")
         load = Load(
             options.model,
             dict(options.engine_args),
@@ -141,7 +145,7 @@ class VllmBackend(Backend):
         ends_at: float | None = None
         while True:
             asked = []
-            while (request := self._doubts.next(requests, in_flight, window)) is not None:
+            while (request := self._next(requests, in_flight, window)) is not None:
                 in_flight[request.request_id] = request
                 asked.append(request)
             if asked:
@@ -174,8 +178,23 @@ class VllmBackend(Backend):
             if ends_at is not None and (not replies or time.monotonic() >= ends_at):
                 return
 
+    def _next(
+        self, requests: Iterator[Request], in_flight: dict[str, Request], window: int
+    ) -> Request | None:
+        if self._answered or not self._died_unproven:
+            return self._doubts.next(requests, in_flight, window)
+        return None if in_flight else self._doubts.next_to_prove(requests)
+
     def _before_restart(self, death: EngineDied, progress: Progress) -> None:
         """Say what happened; raises Unfinished where starting again has been of no use."""
+        if not (self._answered or death.out_of_memory):
+            self._died_unproven += 1
+            if self._died_unproven == TRIES:
+                raise Unfinished(
+                    f"the engine died {TRIES} times before it answered anything ({death}; see "
+                    f"{self._options.log}). Nothing is set aside: check model, tokenizer, --lora "
+                    "and --engine-arg, then resume"
+                )
         if self._deaths_in_a_row > RESTARTS:
             raise Unfinished(
                 f"the engine died {self._deaths_in_a_row} times in a row ({death}; see "

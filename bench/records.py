@@ -356,8 +356,20 @@ def _bare_export(*names: str) -> Step:
     return export
 
 
+def shuffle_results(folder: Path, n: int) -> None:
+    """The answers in no order, as an engine gives them that has many in flight."""
+    with _our_store(folder, n) as store:
+        store.connection.execute("CREATE TEMP TABLE old AS FROM results")
+        store.connection.execute("DELETE FROM results")
+        store.connection.execute("INSERT INTO results FROM old ORDER BY hash(request_id)")
+
+
 # Made in processes of their own, since a process inherits the peak RSS of the one that starts it.
-INPUTS: dict[str, Step] = {"source": make_source, "outputs": write_outputs}
+INPUTS: dict[str, Step] = {
+    "source": make_source,
+    "outputs": write_outputs,
+    "shuffled": shuffle_results,
+}
 STEPS: dict[str, tuple[Step, Step | None]] = {
     "sample": (our_sample, bare_sample),
     "plan": (our_plan, bare_plan),
@@ -367,6 +379,7 @@ STEPS: dict[str, tuple[Step, Step | None]] = {
     "export distilled": (_our_export(), _bare_export("distilled")),
     "export + alpaca": (_our_export("alpaca"), _bare_export("distilled", "alpaca")),
     "export + sharegpt": (_our_export("sharegpt"), _bare_export("distilled", "sharegpt")),
+    "export shuffled": (_our_export("sharegpt"), _bare_export("distilled", "sharegpt")),
 }
 
 
@@ -444,6 +457,8 @@ def steps_at(n: int, folder: Path) -> dict[str, Any]:
     for name, (_, bare) in STEPS.items():
         if name == "collect":
             in_process("outputs", "ours", folder, n)
+        if name == "export shuffled":
+            in_process("shuffled", "ours", folder, n)
         os.sync()  # what was written before is not to be paid for now
         ours = in_process(name, "ours", folder, n)
         ours["records_per_second"] = n / ours["seconds"]

@@ -3,7 +3,7 @@
     from fastdatasets import Wishes, distill
 
     outcome = distill(Wishes(dataset_name="questions.jsonl", model="gpt-4.1-mini"), run="night")
-    print(outcome.status.requests.done, outcome.files)
+    print(outcome.status.requests.done, *outcome.files)
 
 The command line uses these functions too. They are imported on first use: importing the package
 costs nothing.

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
+from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from backends.providers import OPENAI_BASE, normal_base_url
@@ -67,6 +69,21 @@ def settle_address(
     store.move(named)
     so_far = "its answers stay in the export" if begun else "it has answered nothing"
     say(f"going on at {named}, no longer at {run_at}: {so_far}")
+
+
+def warn_of_plain_http(
+    base_url: str | None, settings: Settings, say: Callable[[str], None]
+) -> None:
+    """Say that the key and all texts go unencrypted to another machine, where they do."""
+    parts = urlsplit(base_url or "")
+    if parts.scheme != "http" or settings.llm_api_key is None:
+        return
+    host = parts.hostname or ""
+    with suppress(ValueError):  # a name
+        if ip_address(host).is_loopback:
+            return
+    if host != "localhost":
+        say(f"warning: LLM_API_KEY and all texts go unencrypted to {base_url}: use https://")
 
 
 def check_servers(

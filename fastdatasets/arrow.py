@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 import pyarrow as pa
 
+from fastdatasets.columns import common_columns
 from store import UserError
 
 SLICE_ROWS = 2048  # handed to DuckDB at a time, however many rows a batch of a file has
@@ -24,6 +25,11 @@ class ArrowRows:
         self.schema = schema
         self._read = read
 
+    @property
+    def names(self) -> list[str]:
+        """The columns' names."""
+        return list(self.schema.names)
+
     def select(self, names: Sequence[str]) -> ArrowRows:
         """The rows with these columns; the others are not read and may be of any type."""
         return ArrowRows(pa.schema([self.schema.field(name) for name in names]), self._read)
@@ -33,30 +39,38 @@ class ArrowRows:
 
     def __arrow_c_stream__(self, requested_schema: object = None) -> object:
         batches = (
-            # one file may have a null or an int32 where another has an int64
-            batch if batch.schema.equals(self.schema) else batch.cast(self.schema)
+            batch if batch.schema.equals(self.schema) else self._conform(batch)
             for batch in self._read(self.schema.names)
         )
         reader = pa.RecordBatchReader.from_batches(self.schema, batches)
         return reader.__arrow_c_stream__(requested_schema)
+
+    def _conform(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """A batch of a file that has an int32 where another has an int64, or lacks a column."""
+        columns = [
+            batch.column(field.name).cast(field.type)
+            if field.name in batch.schema.names
+            else pa.nulls(batch.num_rows, field.type)
+            for field in self.schema
+        ]
+        return pa.record_batch(columns, schema=self.schema)
 
 
 def rows_of_files(files: Sequence[Path]) -> ArrowRows:
     """The rows of Arrow files, one file after the other: Feather's format, or the stream that
     `datasets` writes.
 
-    Raises UserError where one is neither, or has other columns than the first.
+    Raises UserError where one is neither, or where they have other columns, see common_columns.
     """
-    schemas: list[pa.Schema] = []
+    schemas: dict[Path, pa.Schema] = {}
     for file in files:
         try:
-            schemas.append(_open(file)[1].schema)
+            schemas[file] = _open(file)[1].schema
         except (pa.ArrowException, OSError, ValueError) as error:  # ValueError: it is empty
             raise UserError(f"{file} is not an Arrow file: {str(error).splitlines()[0]}") from None
-        if schemas[-1].names != schemas[0].names:
-            raise UserError(f"{file} has other columns, or another order, than {files[0]}")
+    common_columns({file: schema.names for file, schema in schemas.items()})
     try:
-        schema = pa.unify_schemas(schemas, promote_options="permissive")
+        schema = pa.unify_schemas(list(schemas.values()), promote_options="permissive")
     except pa.ArrowException as error:
         raise UserError(f"the files beside {files[0]} have other types: {error}") from None
 
@@ -98,9 +112,10 @@ def _read_file(file: Path, names: list[str]) -> Iterator[pa.RecordBatch]:
         batches = map(reader.get_batch, range(reader.num_record_batches))
     else:
         batches = iter(reader)
+    held = [name for name in names if name in reader.schema.names]
     for batch in batches:
         for row in range(0, batch.num_rows, SLICE_ROWS):
-            yield batch.slice(row, SLICE_ROWS).select(names)
+            yield batch.slice(row, SLICE_ROWS).select(held)
             # Else what was read stays in this process's memory to the end of the file.
             pages.madvise(mmap.MADV_DONTNEED)
         del batch  # a compressed one takes memory: not two at once

@@ -5,14 +5,15 @@ from __future__ import annotations
 import gc
 import signal
 import sys
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 from fastdatasets import options as opt
+from fastdatasets.stdio import open_standard_files
 from store.errors import FastDatasetsError
 from store.models import Mode
+from store.readable import readable, readable_json
 
 if TYPE_CHECKING:
     from fastdatasets.session import Outcome
@@ -32,6 +33,7 @@ DAY_OPTIONS = frozenset(
         "max_enqueued_tokens",
         "completion_window",
         "max_tokens_name",
+        "json_schema",
         "max_cost",
         "price_in",
         "price_out",
@@ -137,6 +139,7 @@ def augment(
     max_enqueued_tokens: opt.MaxEnqueuedTokens = None,
     completion_window: opt.CompletionWindow = None,
     max_tokens_name: opt.MaxTokensName = None,
+    json_schema: opt.JsonSchema = None,
     max_cost: opt.MaxCost = None,
     price_in: opt.PriceIn = None,
     price_out: opt.PriceOut = None,
@@ -153,6 +156,7 @@ def resume(
     retry_truncated: opt.RetryTruncated = False,
     max_output_tokens: opt.ChangedLimit = None,
     resubmit_lost: opt.ResubmitLost = False,
+    output_file: opt.OutputFile = None,
     output_dir: opt.OutputDir = None,
     engine_arg: opt.EngineArg = None,
     max_attempts: opt.MaxAttempts = 3,
@@ -163,6 +167,7 @@ def resume(
     max_enqueued_tokens: opt.MaxEnqueuedTokens = None,
     completion_window: opt.CompletionWindow = None,
     max_tokens_name: opt.MaxTokensName = None,
+    json_schema: opt.JsonSchema = None,
     max_cost: opt.MaxCost = None,
     price_in: opt.PriceIn = None,
     price_out: opt.PriceOut = None,
@@ -180,6 +185,7 @@ def resume(
         retry_failed=retry_failed,
         retry_truncated=retry_truncated,
         max_output_tokens=max_output_tokens,
+        output_file=output_file,
     )
     if outcome is None:
         print("nothing to resume: no run is unfinished")
@@ -199,7 +205,10 @@ def status(
     from store.folder import STATUS_JSON
 
     view = look(run, output_dir, max_attempts)
-    print(STATUS_JSON.encode(view.status).decode() if as_json else to_text(view))
+    if as_json:
+        print(readable_json(STATUS_JSON.encode(view.status).decode()))
+    else:
+        print(readable(to_text(view)))
 
 
 @app.command()
@@ -241,7 +250,7 @@ def estimate(
         gpu_price=None if gpu_price is None else parse_usd("--gpu-price", gpu_price),
         output_dir=output_dir,
     )
-    print(to_json(found) if as_json else to_text(found))
+    print(readable_json(to_json(found)) if as_json else readable(to_text(found)))
 
 
 @app.command()
@@ -253,11 +262,11 @@ def config(as_json: opt.AsJson = False) -> None:
 
     settings = settings_in_force()
     if as_json:
-        print(msgspec.json.encode(settings).decode())
+        print(readable_json(msgspec.json.encode(settings).decode()))
     else:
         width = max(len(setting.name) for setting in settings)
         for setting in settings:
-            print(f"{setting.name:<{width}}  {setting.origin:<11}  {setting.value}")
+            print(readable(f"{setting.name:<{width}}  {setting.origin:<11}  {setting.value}"))
 
 
 @app.command()
@@ -290,9 +299,7 @@ def export(
     """Write a run's files again, of what is answered so far: the newest run's, if none is named."""
     from fastdatasets.session import export_again
 
-    _print_files(
-        export_again(run, output_dir, formats, include_reasoning, output_file, drop_truncated)
-    )
+    _finish(export_again(run, output_dir, formats, include_reasoning, output_file, drop_truncated))
 
 
 def _start(mode: Mode, options: dict[str, Any]) -> None:
@@ -314,13 +321,13 @@ def _pick(options: dict[str, Any], names: frozenset[str]) -> dict[str, Any]:
 
 def _finish(outcome: Outcome) -> None:
     """Print the files written, then exit with 3 where something is left."""
-    _print_files(outcome.files)
+    for file in outcome.files:
+        print(readable(file))
     outcome.raise_if_left()
 
 
-def _print_files(files: Sequence[object]) -> None:
-    for file in files:
-        print(file)
+def _complain(message: object) -> None:
+    print(readable(f"fastdatasets: {message}"), file=sys.stderr)
 
 
 def _end_in_good_order_at_signals() -> None:
@@ -332,14 +339,16 @@ def _end_in_good_order_at_signals() -> None:
 
 def main() -> None:
     """Run the command line; the one place that turns errors into exit codes."""
+    open_standard_files()
     # Rows are made by the hundred thousand and have no cycles: looking for some as often as Python
     # does takes an eighth of the time.
     gc.set_threshold(100_000, 20, 100)
     _end_in_good_order_at_signals()
     try:
         code = app(standalone_mode=False)
+        sys.stdout.flush()  # where a disk is full, an error like any other
     except FastDatasetsError as error:
-        print(f"fastdatasets: {error}", file=sys.stderr)
+        _complain(error)
         code = error.exit_code
     except typer.Exit as error:
         code = error.exit_code
@@ -347,14 +356,14 @@ def main() -> None:
         code = STOPPED
     except typer.TyperException as error:  # an option that does not exist, a value out of range
         if message := error.format_message():
-            print(f"fastdatasets: {message} (see --help)", file=sys.stderr)
+            _complain(f"{message} (see --help)")
         code = 1
     except OSError as error:
-        print(f"fastdatasets: {error}", file=sys.stderr)
+        _complain(error)
         code = 1
     except Exception as error:
         if not type(error).__module__.endswith("duckdb"):
             raise  # a defect of ours shows its traceback
-        print(f"fastdatasets: the store: {str(error).splitlines()[0]}", file=sys.stderr)
+        _complain(f"the store: {str(error).splitlines()[0]}")
         code = 1
     sys.exit(code)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 from store import UserError
 
@@ -94,9 +95,24 @@ def map_columns(
     if chat := _first(CHAT, names):
         return ColumnMapping(**{role: taken.get(role) for role in CANDIDATES}, chat=chat)
     raise UserError(
-        f"no column can be the instruction: the dataset has {', '.join(names)}. "
+        f"no column can be the instruction: the dataset has {some(names)}. "
         "Name one with --instruction-col"
     )
+
+
+def common_columns(columns: Mapping[Path, Sequence[str]]) -> list[str]:
+    """The columns of files that are one dataset: one file has all, others may lack some.
+
+    Raises UserError where they are not.
+    """
+    full = max(columns, key=lambda file: len(columns[file]))
+    for file, names in columns.items():
+        if other := [name for name in names if name not in columns[full]]:
+            raise UserError(
+                f"{file} has other columns than {full}: {some(other)}; files of one dataset have "
+                "the same, of which some may be missing"
+            )
+    return list(columns[full])
 
 
 def some(names: Sequence[str]) -> str:

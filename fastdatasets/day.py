@@ -19,6 +19,7 @@ from store.money import Price, Rates
 
 if TYPE_CHECKING:
     from backends.openai_batch import OpenAIBatch
+    from backends.providers import Dialect, Provider
 
 BACKENDS = ("openai-batch", "openai", "vllm")
 LONGEST_PROMPT = 128_000  # tokens; prices that rise with a prompt's length rise beyond that
@@ -38,14 +39,25 @@ class Day:
     max_enqueued_tokens: int | None = None
     completion_window: str | None = None
     max_tokens_name: str | None = None
+    json_schema: bool | None = None
     max_cost: str | None = None  # USD, as the user wrote it
     price_in: str | None = None  # USD per million tokens
     price_out: str | None = None
     yes: bool = False
 
-    def check(self, backend: str, model: str, base_url: str | None, *, generates: bool) -> None:
+    def check(
+        self,
+        backend: str,
+        model: str,
+        base_url: str | None,
+        settings: Settings,
+        *,
+        generates: bool,
+    ) -> None:
         """Raise UserError for what would fail later, before anything is made."""
         parse_engine_args(self.engine_arg)
+        if generates and backend != "vllm":
+            _key_for(backend, settings)
         self.price(backend, model, base_url, generates=generates)
         if backend == "vllm" and generates:
             from backends.vllm_engine import check_installed, check_model
@@ -114,23 +126,27 @@ class Day:
     def live(self, run: Run, settings: Settings) -> Backend:
         """Live requests to the run's server; raises UserError."""
         from backends.openai_live import LiveOptions, OpenAILive
-        from backends.providers import dialect_of, provider_for
+        from backends.providers import provider_for
 
         base_url = _address(run)
-        dialect = dialect_of(run.model, provider_for(base_url), self.max_tokens_name)
         return OpenAILive(
             LiveOptions(
                 base_url=base_url,
-                api_key=_checked_key(settings) or "none",
+                api_key=_key_for(run.backend, settings),
                 max_attempts=self.max_attempts,
                 concurrency=settings.max_llm_concurrency,
                 timeout_seconds=settings.fastdatasets_timeout_seconds,
                 max_wait_seconds=settings.fastdatasets_poll_seconds,
-                dialect=dialect,
+                dialect=self._dialect(run, provider_for(base_url)),
                 rates=self._rates(run),
                 max_cost=self.budget(),
             )
         )
+
+    def _dialect(self, run: Run, provider: Provider) -> Dialect:
+        from backends.providers import dialect_of
+
+        return dialect_of(run.model, provider, self.max_tokens_name, self.json_schema)
 
     def _rates(self, run: Run) -> Rates | None:
         price = self.price(run.backend, run.model, run.base_url, generates=True)
@@ -140,22 +156,19 @@ class Day:
         """The Batch API of the run's server; raises UserError."""
         from backends.batch_desk import BatchOptions
         from backends.openai_batch import OpenAIBatch
-        from backends.providers import dialect_of, provider_for
+        from backends.providers import provider_for
 
-        key = _checked_key(settings)
-        if key is None:
-            raise UserError("there is no key: set LLM_API_KEY in the environment or in .env")
         base_url = _address(run)
         provider = provider_for(base_url)
         return OpenAIBatch(
             BatchOptions(
                 base_url=base_url,
-                api_key=key,
+                api_key=_key_for(run.backend, settings),
                 folder=folder.path,
                 max_attempts=self.max_attempts,
                 max_requests=settings.fastdatasets_batch_max_requests or provider.max_requests,
                 max_bytes=settings.fastdatasets_batch_max_bytes or provider.max_bytes,
-                dialect=dialect_of(run.model, provider, self.max_tokens_name),
+                dialect=self._dialect(run, provider),
                 completion_window=self.completion_window or provider.completion_window,
                 max_enqueued_tokens=self.max_enqueued_tokens,
                 poll_seconds=settings.fastdatasets_poll_seconds,
@@ -179,10 +192,15 @@ def rates_of(price: UsdPrice) -> Rates:
     return Rates(rate(dearest), rate(price.cached_input), rate(price.output))
 
 
-def _checked_key(settings: Settings) -> str | None:
-    """The key without the line end that a file may have left on it; raises UserError."""
+def _key_for(backend: str, settings: Settings) -> str:
+    """The key without the line end that a file may have left on it; raises UserError.
+
+    Servers for live requests, as local ones are, may do without.
+    """
     if settings.llm_api_key is None:
-        return None
+        if backend == "openai":
+            return "none"
+        raise UserError("there is no key: set LLM_API_KEY in the environment or in .env")
     key = settings.llm_api_key.get_secret_value().strip()
     if not key.isascii() or not key.isprintable() or " " in key:
         raise UserError("LLM_API_KEY has characters that no key has: copy it once more")

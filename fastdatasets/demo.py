@@ -11,8 +11,10 @@ from pathlib import Path
 from backends.embedded import EMBEDDED_MODEL
 from fastdatasets.day import Day
 from fastdatasets.session import start
+from fastdatasets.stdio import open_standard_files
 from fastdatasets.wishes import Wishes
 from store import FastDatasetsError, UserError
+from store.readable import readable
 
 RECORDS = 24
 MAX_TOKENS = 160  # enough for an answer, and the demo ends in a minute
@@ -40,21 +42,22 @@ def demo() -> None:
         model=EMBEDDED_MODEL,
     )
     outcome = start(wishes, None, None, Day())
-    print("\n".join(outcome.files))
+    print(readable("\n".join(map(str, outcome.files))))
     outcome.raise_if_left()
     rows = json.loads((outcome.folder.path / "distilled.json").read_text("utf-8"))
     print(
         f"\n{len(rows)} answers in {time.monotonic() - began:.0f} s, loading included. The first:"
     )
-    print(f"  instruction: {rows[0]['instruction']}")
-    print(f"  output: {rows[0]['output']}")
+    print(readable(f"  instruction: {rows[0]['instruction']}"))
+    print(readable(f"  output: {rows[0]['output']}"))
 
 
 if __name__ == "__main__":
+    open_standard_files()
     try:
         demo()
     except FastDatasetsError as error:
-        print(f"fastdatasets: {error}", file=sys.stderr)
+        print(readable(f"fastdatasets: {error}"), file=sys.stderr)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         sys.exit(130)

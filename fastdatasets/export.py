@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
 
 from store import RunFolder, UserError, WorkStore
-from store.folder import replacing
+from store.folder import replacing, room_for
 from store.models import ExportOptions, Mode, Run
 from store.queries import load_file
 
@@ -26,6 +26,9 @@ class Exported:
 
     path: Path
     rows: int
+
+    def __str__(self) -> str:
+        return f"{self.path}  ({self.rows} rows)"
 
 
 def parse_formats(text: str) -> tuple[str, ...]:
@@ -49,10 +52,11 @@ def export(
 ) -> list[Exported]:
     """Write distilled.json and a file for each format, streamed, each whole or not at all.
 
-    options are the run's own, unless given. Equal stores give equal bytes. Records without an
-    answer are in none of the files.
+    options are the run's own, unless given; files of other formats that were written before and are
+    gone or out of date are written as well. Equal stores give equal bytes. Records without an
+    answer are in none of the files. Raises DiskFull, naming the file.
     """
-    options = options or run.export
+    options = _with_stale(store, run.mode, options or run.export)
     uses = {  # parameters of the training formats
         "include_reasoning": options.include_reasoning,
         "drop_truncated": options.drop_truncated,
@@ -61,7 +65,8 @@ def export(
     rows = dict.fromkeys(files, 0)
     with ExitStack() as stack:
         arrays = {statement: stack.enter_context(_array(path)) for statement, path in files.items()}
-        for _ in store.export_pages():
+        pages = stack.enter_context(closing(store.export_pages()))
+        for _ in pages:
             for statement, array in arrays.items():
                 parameters = uses if statement in FORMATS else {}
                 for count, objects in store.export_objects(STATEMENTS[statement], parameters):
@@ -70,16 +75,24 @@ def export(
     written = [Exported(path, rows[statement]) for statement, path in files.items()]
     if options.output_file is not None:
         target = Path(options.output_file)
-        with replacing(target) as temporary:
+        with room_for(target), replacing(target) as temporary:
             shutil.copyfile(folder.path / "distilled.json", temporary)
         written.append(Exported(target, written[0].rows))
+    store.note_exports([path.name for path in files.values()])
     return written
+
+
+def _with_stale(store: WorkStore, mode: Mode, options: ExportOptions) -> ExportOptions:
+    stale = store.stale_files()
+    every = export_files(RunFolder(Path()), mode, replace(options, formats=FORMATS))
+    left = (name for name in FORMATS if every[name].name in stale and name not in options.formats)
+    return replace(options, formats=(*options.formats, *left))
 
 
 @contextmanager
 def _array(path: Path) -> Iterator[IO[bytes]]:
     """A file for a JSON array: takes objects that each end with a comma and a newline."""
-    with replacing(path) as temporary, temporary.open("wb") as file:
+    with room_for(path), replacing(path) as temporary, temporary.open("wb") as file:
         file.write(b"[\n")
         yield file
         if file.tell() > 2:

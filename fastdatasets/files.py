@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import os
+import re
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +17,39 @@ KINDS = {".json", ".jsonl", ".csv", *BINARY}
 COMPRESSED = {".gz", ".zst"}  # of text
 # What `datasets` writes beside the data.
 NOT_DATA = {"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json"}
+DEFAULT_SPLIT = "train"
+MOST_FILES = 5  # in a message
+
+# train-00000-of-00002, also with a checksum after it, and train-0
+_SHARD = re.compile(r"-\d+(-of-\d+(-[0-9a-f]+)?)?$")
+_SPLIT_WORD = re.compile(
+    r"(?<![a-z])(train(ing)?|test(ing)?|validation|valid|val|dev|eval)(?![a-z])", re.IGNORECASE
+)
 
 
 def is_local(source: str) -> bool:
     """Whether a source names a local path, by being there or by looking like one."""
-    path = Path(source).expanduser()
-    return path.exists() or source.startswith(("/", ".", "~")) or kind_of(path) in KINDS
+    path = Path(source)
+    return os.path.lexists(path) or source.startswith(("/", ".", "~")) or kind_of(path) in KINDS
+
+
+def local_path(source: str) -> Path:
+    """The absolute path of a file or folder that is there; raises UserError.
+
+    A ~ stands for a home folder unless a file of that very name is here.
+    """
+    path = Path(source)
+    if not os.path.lexists(path):
+        with suppress(RuntimeError):  # there is no such user
+            path = path.expanduser()
+    try:
+        return path.resolve(strict=True)
+    except FileNotFoundError:
+        raise UserError(f"no such file or folder: {source}") from None
+    except OSError as error:
+        raise UserError(f"cannot read {source}: {error.strerror}") from None
+    except RuntimeError:  # so says Python 3.11 where the system says ELOOP
+        raise UserError(f"cannot read {source}: a symbolic link that leads to itself") from None
 
 
 def kind_of(path: Path) -> str:
@@ -48,27 +78,71 @@ def find_files(path: Path, split: str, say: Callable[[str], None]) -> list[Path]
                 f"{path}: unknown kind of file; known are {', '.join(sorted(KINDS))}, "
                 "those of text also compressed as .gz or .zst"
             )
+        if split != DEFAULT_SPLIT:
+            raise UserError(f"--split {split} is for folders and the Hub: {path} is one file")
         return [path]
     if saved := _saved_to_disk(path, split):
+        say(f"reading {_some_files(saved, path)}")
         return saved
     found = sorted(
         file
         for file in path.rglob("*")
-        if file.is_file() and _is_readable(file) and file.name not in NOT_DATA
+        if (file.is_file() or (file.is_symlink() and not file.exists()))
+        and _is_readable(file)
+        and not _is_beside_data(file.relative_to(path))
     )
-    # A folder with train and test files or folders: the split's own, where any names it.
-    named = [file for file in found if _names_split(file.relative_to(path), split)]
-    files = named or found
-    if not files:
+    if not found:
         raise UserError(f"{path}: no data files ({', '.join(sorted(KINDS))}) in this folder")
+    files = _files_of_split(path, found, split, say)
+    for file in files:
+        local_path(str(file))  # a link that leads nowhere is no file fewer
     if len(kinds := {kind_of(file) for file in files}) > 1:
         raise UserError(
             f"{path}: files of several kinds ({', '.join(sorted(kinds))}); name one file, "
             "or keep one kind in the folder"
         )
-    if not named and len(files) > 1:
-        say(f"no file of {path} is named after the split {split}: all {len(files)} are read")
     return files
+
+
+def _files_of_split(
+    path: Path, found: list[Path], split: str, say: Callable[[str], None]
+) -> list[Path]:
+    """Those of a folder's files that a file's or folder's name gives to the split.
+
+    All of them where none names any split and none was asked for: a plain folder of files.
+    """
+    if files := [file for file in found if split in _split_names(file.relative_to(path))]:
+        say(f"reading {_some_files(files, path)}")
+        return files
+    is_plain = not any(_SPLIT_WORD.search(str(file.relative_to(path))) for file in found)
+    if split == DEFAULT_SPLIT and is_plain:
+        say(f"no file of {path} is named after a split: reading {_some_files(found, path)}")
+        return found
+    kind = kind_of(found[0])
+    raise UserError(
+        f"{path} has no split {split!r} ({split}{kind}, {split}-00000-of-00001{kind} or a folder "
+        f"{split}): it has {_some_files(found, path)}. Set --split, or name a file"
+    )
+
+
+def _split_names(file: Path) -> set[str]:
+    """The splits that a file in a folder may be of: its folders' names, and its own."""
+    stem = file.name.removesuffix(file.suffix)
+    if file.suffix.lower() in COMPRESSED:
+        stem = Path(stem).stem
+    return {*file.parts[:-1], _SHARD.sub("", stem)}
+
+
+def _is_beside_data(file: Path) -> bool:
+    hidden = any(part.startswith(".") for part in file.parts)
+    return hidden or file.name in NOT_DATA
+
+
+def _some_files(files: Sequence[Path], folder: Path) -> str:
+    """Files for a message: the first ones, and how many there are."""
+    names = [str(file.relative_to(folder)) for file in files]
+    more = f", … ({len(names)} files)" if len(names) > MOST_FILES else ""
+    return ", ".join(names[:MOST_FILES]) + more
 
 
 def _saved_to_disk(path: Path, split: str) -> list[Path]:
@@ -80,18 +154,17 @@ def _saved_to_disk(path: Path, split: str) -> list[Path]:
         if split not in splits:
             raise UserError(f"{path} has no split {split!r}: it has {', '.join(splits)}")
         path = path / split
-    return [path / file["filename"] for file in _described(path / "state.json", "_data_files")]
+    state = path / "state.json"
+    files = [path / file["filename"] for file in _described(state, "_data_files") or ()]
+    if files and not splits and split not in (DEFAULT_SPLIT, _described(state, "_split")):
+        raise UserError(f"--split {split}: {path} is one dataset without splits")
+    return files
 
 
-def _described(file: Path, key: str) -> list[Any]:
-    """What a JSON file of `datasets` lists under a key; nothing where it is no such file."""
+def _described(file: Path, key: str) -> Any:
+    """What a JSON file of `datasets` has under a key; None where it is no such file."""
     try:
         found = json.loads(file.read_bytes())
-    except (OSError, ValueError):
-        return []
-    return found.get(key, []) if isinstance(found, dict) else []
-
-
-def _names_split(file: Path, split: str) -> bool:
-    stem = file.name.split(".")[0]
-    return split in file.parts[:-1] or stem == split or stem.startswith((f"{split}-", f"{split}_"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    return found.get(key) if isinstance(found, dict) else None

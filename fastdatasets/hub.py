@@ -15,6 +15,7 @@ import pyarrow as pa
 from fastdatasets.arrow import SLICE_ROWS, ArrowRows, rows_of_files
 from fastdatasets.columns import some
 from store import UserError
+from store.private import users_files
 
 if TYPE_CHECKING:
     from datasets import DatasetBuilder
@@ -49,7 +50,7 @@ def hub_rows(name: str, *, config: str | None, split: str, say: Callable[[str], 
     # Else each request is tried six times before it looks into its cache.
     datasets.config.HF_HUB_OFFLINE = was_offline or unreachable is not None
     try:
-        with _silence():
+        with _silence(), users_files():
             builder = _builder(name, config)
             _check_split(builder, name, split)
             builder.download_and_prepare()

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 
-from fastdatasets.session import describe_refused, find_or_newest
+from fastdatasets.runs import find_or_newest
+from fastdatasets.session import describe_refused
 from fastdatasets.settings import load_settings
 from store import RunFolder, Unfinished, WorkStore
-from store.models import FailureKind, Status
+from store.models import FailureKind, State, Status
 from store.money import Bought, Cost
 
 JOBS_SHOWN = 10  # of a run, the last ones; --json has all
@@ -18,13 +19,17 @@ WAIT_SECONDS = 0.5  # for a store that another process has open only for a momen
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """A run's status, and who holds its store where that kept us from reading it."""
+    """A run's status, and who holds its store where that kept us from reading it.
+
+    stale: the names of exported files that are gone, or older than its last answers.
+    """
 
     folder: RunFolder
     status: Status
     reasons: tuple[tuple[FailureKind, str, int], ...]
     refused_retries: tuple[tuple[FailureKind, str, int], ...]
     held_by: str | None
+    stale: tuple[str, ...] = ()
 
 
 def look(name: str | None = None, output_dir: Path | None = None, max_attempts: int = 3) -> View:
@@ -34,7 +39,8 @@ def look(name: str | None = None, output_dir: Path | None = None, max_attempts: 
         with WorkStore.open(folder.store_path, read_only=True, wait_seconds=WAIT_SECONDS) as store:
             status = store.status(folder.name, max_attempts)
             refused = tuple(store.refused_retries(max_attempts))
-            return View(folder, status, tuple(store.failure_reasons()), refused, None)
+            reasons, stale = tuple(store.failure_reasons()), tuple(sorted(store.stale_files()))
+            return View(folder, status, reasons, refused, None, stale)
     except TimeoutError as holder:
         written = folder.read_progress()
         if written is None:
@@ -106,20 +112,24 @@ def to_text(view: View) -> str:
     lines += [
         f"  {job.requests} requests of job {job.job} are lost: {job.reason}" for job in status.lost
     ]
+    if view.stale:
+        lines.append(f"  gone, or older than the last answers: {', '.join(view.stale)}")
     return "\n".join([*lines, *(f"  {line}" for line in _next_step(view))])
 
 
 def _next_step(view: View) -> list[str]:
     """What to do next about a run that nobody works on."""
-    counts, resume = view.status.requests, f"fastdatasets resume {view.folder.path}"
+    status, resume = view.status, f"fastdatasets resume {view.folder.path}"
+    counts = status.requests
     if view.held_by:
         return []
-    if view.status.lost:
+    if status.lost:
         return [f"ask again, and pay again, for what is lost with: {resume} --resubmit-lost"]
-    if counts.pending or counts.in_flight:
+    is_left = counts.pending or counts.in_flight
+    if is_left or (status.state is State.INCOMPLETE and not counts.failed):
         return [f"go on with: {resume}"]
     if counts.failed:
         return [f"ask again with: {resume} --retry-failed"]
-    if view.status.truncated > sum(count for _, _, count in view.refused_retries):
+    if status.truncated > sum(count for _, _, count in view.refused_retries):
         return [f"ask again for what was cut off: {resume} --retry-truncated"]
     return []

@@ -32,7 +32,7 @@ Split = Annotated[str, typer.Option(help="Split of the dataset.", rich_help_pane
 SampleSize = Annotated[
     int | None,
     typer.Option(
-        help="Records to take; 0: all. Default: DEFAULT_SAMPLE_SIZE, else 3.",
+        help="Records to take; 0: all. Default: DEFAULT_SAMPLE_SIZE, else 3; augment: all.",
         max=2**62,
         rich_help_panel=DATA,
     ),
@@ -209,6 +209,15 @@ MaxTokensName = Annotated[
         help="What the server calls the limit of an answer: max_tokens or max_completion_tokens. "
         "Default: by the provider, else max_tokens.",
         rich_help_panel=BATCH,
+    ),
+]
+JsonSchema = Annotated[
+    bool | None,
+    typer.Option(
+        "--json-schema/--no-json-schema",
+        help="Whether the server is told to answer by a JSON schema, where variants are asked for. "
+        "Default: by the provider, else not.",
+        rich_help_panel=MODEL,
     ),
 ]
 ResubmitLost = Annotated[

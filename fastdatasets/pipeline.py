@@ -8,10 +8,11 @@ from contextlib import ExitStack, closing
 import duckdb
 
 from backends import Backend
+from fastdatasets.broken import read_error
 from fastdatasets.export import Exported, export
 from fastdatasets.progress import RunProgress
 from fastdatasets.reuse import Earlier, EarlierRun
-from fastdatasets.sources import close_source, open_source, read_error
+from fastdatasets.sources import close_source, open_source
 from fastdatasets.stages import stages_of
 from store import RunFolder, WorkStore
 from store.models import ExportOptions, Mode, Run, Status
@@ -78,21 +79,25 @@ def sample(store: WorkStore, run: Run, say: Callable[[str], None]) -> None:
         return
     say(f"sampling {run.source}")
     try:
-        mapping, names = open_source(
-            store.connection,
-            run.source,
-            config=run.config,
-            split=run.split,
-            columns=run.columns,
-            say=say,
-        )
-        for role, name in run.columns.items():
-            if name is not None and name not in mapping.as_dict().values():
-                say(f"there is no column {name!r} for the {role}; adapting")
-        say(f"columns: {mapping.describe(names)}")
-        sampling = store.sample(
-            run.sample_size, run.seed, mapping.as_dict(), need_instruction=run.mode is Mode.AUGMENT
-        )
+        with store.database.disk_full_told():
+            mapping, names = open_source(
+                store.connection,
+                run.source,
+                config=run.config,
+                split=run.split,
+                columns=run.columns,
+                say=say,
+            )
+            for role, name in run.columns.items():
+                if name is not None and name not in mapping.as_dict().values():
+                    say(f"there is no column {name!r} for the {role}; adapting")
+            say(f"columns: {mapping.describe(names)}")
+            sampling = store.sample(
+                run.sample_size,
+                run.seed,
+                mapping.as_dict(),
+                need_instruction=run.mode is Mode.AUGMENT,
+            )
     except duckdb.Error as error:
         raise read_error(run.source, error) from None
     close_source(store.connection)

@@ -8,8 +8,8 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
-from io import BufferedWriter, FileIO, TextIOWrapper
-from typing import TYPE_CHECKING, Protocol, Self
+from io import BufferedWriter, TextIOWrapper
+from typing import Protocol, Self
 
 from rich.console import Console
 from rich.progress import (
@@ -23,11 +23,10 @@ from rich.progress import (
 )
 
 import backends
-from store import RunFolder, WorkStore
+from fastdatasets.stdio import Lenient
+from store import DiskFull, RunFolder, WorkStore
 from store.models import State, Status
-
-if TYPE_CHECKING:
-    from _typeshed import ReadableBuffer
+from store.readable import readable
 
 LOOK_SECONDS = 1.0
 LINE_SECONDS = 10.0  # between two plain lines
@@ -48,20 +47,6 @@ class RunProgress(backends.Progress, Protocol):
 Remark = Callable[[WorkStore, Status], str | None]
 
 
-class _Stderr(FileIO):
-    """A file that takes what nobody can read any more: its terminal is gone, or its disk full.
-
-    Answers that were paid for are stored all the same.
-    """
-
-    def write(self, text: ReadableBuffer, /) -> int:
-        """Write, or not."""
-        try:
-            return super().write(text)
-        except OSError:
-            return memoryview(text).nbytes
-
-
 class ConsoleProgress:
     """Prints to stderr, and keeps progress.json for those who look from outside.
 
@@ -74,7 +59,7 @@ class ConsoleProgress:
         self._folder = folder
         self._max_attempts = max_attempts
         self._file = TextIOWrapper(
-            BufferedWriter(_Stderr(os.dup(2), "w")), encoding="utf-8", errors="replace"
+            BufferedWriter(Lenient(os.dup(2), "w")), encoding="utf-8", errors="replace"
         )
         self._console = Console(file=self._file, highlight=False, soft_wrap=True)
         self._bar = Progress(
@@ -104,7 +89,7 @@ class ConsoleProgress:
 
     def say(self, line: str) -> None:
         """Print one line."""
-        self._console.print(line, markup=False)
+        self._console.print(readable(line), markup=False)
 
     def confirm(self, question: str) -> bool:
         """Ask on the terminal whether to go on; yes where there is nobody to ask."""
@@ -113,7 +98,7 @@ class ConsoleProgress:
         if _is_in_background(sys.stdin.fileno()):
             return True  # it would be stopped, not asked
         self._bar.stop()
-        self._file.write(question)
+        self._file.write(readable(question))
         self._file.flush()
         answer = sys.stdin.readline()
         self._bar.start()
@@ -129,7 +114,7 @@ class ConsoleProgress:
         began = time.monotonic()
         status = store.status(self._folder.name, self._max_attempts)
         # 'done' is only said by finish: an unnamed resume takes a run for done by this file.
-        with suppress(OSError):  # a full disk, which the next flush tells of
+        with suppress(OSError, DiskFull):  # a full disk, which the next flush tells of
             self._folder.write_progress(replace(status, state=State.INCOMPLETE))
         self._show(status)
         if self.remark is not None and (line := self.remark(store, status)):
@@ -139,9 +124,16 @@ class ConsoleProgress:
         return status
 
     def finish(self, store: WorkStore) -> Status:
-        """Write progress.json for the last time, when the run's files are written."""
+        """Write progress.json for the last time, when the run's files are written.
+
+        Raises DiskFull. Another reason why it cannot be written, such as a folder of that name, is
+        said: the run is done all the same.
+        """
         status = store.status(self._folder.name, self._max_attempts)
-        self._folder.write_progress(status)
+        try:
+            self._folder.write_progress(status)
+        except OSError as error:
+            self.say(f"{self._folder.path}/progress.json cannot be written: {error.strerror}")
         return status
 
     def _show(self, status: Status) -> None:

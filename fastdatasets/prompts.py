@@ -1,4 +1,4 @@
-"""Prompt templates: Jinja2 in a sandbox, and which of the default ones a record gets."""
+"""Prompt templates: Jinja2 in a bounded sandbox, and which of the default ones a record gets."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from jinja2 import StrictUndefined, Template, TemplateSyntaxError
-from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2 import Template, TemplateSyntaxError
 
+from fastdatasets.sandbox import BoundedSandbox
 from store import UserError
 from store.models import Language, Row
 
@@ -42,6 +42,8 @@ def own_template(stage: str, path: Path) -> dict[str, str]:
         Prompt(stage, templates, Language.AUTO).render(Row(0, 0, "text", "text"))
     except TemplateSyntaxError as error:
         raise UserError(f"prompt template {path}, line {error.lineno}: {error.message}") from None
+    except (RecursionError, MemoryError, SyntaxError):  # of Jinja's parser, of Python's compiler
+        raise UserError(f"prompt template {path}: nested too deeply to be compiled") from None
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
     return templates
@@ -74,7 +76,7 @@ class Prompt:
 
     def render(self, row: Row, **more: object) -> str:
         """The prompt for a row; raises UserError where the template cannot be filled."""
-        template, builtins = _compile(self._text(row))
+        sandbox, template, builtins = _compile(self._text(row))
         variables = {
             **builtins,
             "instruction": row.instruction,
@@ -87,7 +89,8 @@ class Prompt:
             # What template.render does, without gathering Jinja's builtins anew for every row,
             # which takes longer than all the rest.
             context = template.new_context(variables, shared=True)
-            prompt = "".join(template.root_render_func(context))
+            sandbox.start()
+            prompt = sandbox.joined(template.root_render_func(context))
         except Exception as error:  # a template can do anything: 1 / 0, an unknown variable
             raise UserError(
                 f"the prompt template of stage {self._stage} fails on record {row.record}: "
@@ -110,7 +113,11 @@ class Prompt:
 
 
 @cache
-def _compile(text: str) -> tuple[Template, dict[str, Any]]:
-    """A template and the functions that Jinja gives to each."""
-    template = ImmutableSandboxedEnvironment(undefined=StrictUndefined).from_string(text)
-    return template, dict(template.globals)
+def _compile(text: str) -> tuple[BoundedSandbox, Template, dict[str, Any]]:
+    """A template and the functions that Jinja gives to each; raises UserError, TemplateError."""
+    sandbox = BoundedSandbox()
+    try:
+        template = sandbox.from_string(text)
+    except (RecursionError, MemoryError, SyntaxError):  # the last ones are Python's compiler's
+        raise UserError("the prompt template is nested too deeply") from None
+    return sandbox, template, dict(template.globals)

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import duckdb
+import msgspec
+
 from store import RunFolder, UserError, WorkStore
 from store.models import ExportOptions, Language, Mode, Run, State
+from store.private import private_files
+from store.readable import readable
 from store.work_store import utc_now
+
+PRIVATE = 0o700  # the mode of a run's folder
 
 # What may differ when a run is gone on with by name: it enters no request. The address is compared
 # by settle_address.
@@ -49,6 +57,8 @@ class RunSpec:
 
 def find_run(name: str, output_dir: Path) -> RunFolder:
     """The run named by a path or by its name under the output folder; raises UserError."""
+    if not name.strip():
+        raise UserError(f"{name!r} names no run: its folder, or its name in {output_dir}/, does")
     for path in (Path(name), output_dir / name):
         folder = RunFolder(path)
         if folder.exists():
@@ -65,6 +75,37 @@ def newest_first(output_dir: Path) -> list[RunFolder]:
     return sorted(folders, key=lambda folder: folder.store_path.stat().st_ctime_ns, reverse=True)
 
 
+def those_readable(folders: Iterable[RunFolder]) -> Iterator[RunFolder]:
+    """Those of the runs whose stores can be read, or are held right now; says which ones cannot."""
+    for folder in folders:
+        try:
+            _peek(folder)
+        except TimeoutError:
+            yield folder
+        except UserError as error:
+            print(readable(f"run {folder.path} is passed over: {error}"), file=sys.stderr)
+        else:
+            yield folder
+
+
+def source_of(folder: RunFolder) -> str | None:
+    """A run's source, None where its store cannot be read right now."""
+    try:
+        return _peek(folder).source
+    except (UserError, TimeoutError):
+        return None
+
+
+def _peek(folder: RunFolder) -> Run:
+    """What a run is; raises UserError where its store cannot be read, TimeoutError where held."""
+    try:
+        with WorkStore.open(folder.store_path, read_only=True, wait_seconds=0) as store:
+            return store.run()
+    except (duckdb.Error, msgspec.MsgspecError, ValueError) as error:
+        reason = str(error).partition("\n")[0]
+        raise UserError(f"{folder.store_path} cannot be read: {reason}") from None
+
+
 def is_unfinished(folder: RunFolder) -> bool:
     """Whether a run wants something more, by progress.json: that says 'done' only when it is."""
     status = folder.read_progress()
@@ -78,24 +119,56 @@ def find_unfinished(name: str | None, output_dir: Path) -> RunFolder | None:
     """
     if name is not None:
         return find_run(name, output_dir)
-    return next((folder for folder in newest_first(output_dir) if is_unfinished(folder)), None)
+    unfinished = (folder for folder in newest_first(output_dir) if is_unfinished(folder))
+    return next(those_readable(unfinished), None)
 
 
-def new_folder(output_dir: Path, name: str | None, now: datetime) -> RunFolder:
-    """A folder for a new run, by its name or by the time; raises UserError where a file stands."""
-    stem = name or now.strftime("%Y%m%d_%H%M%S")
+def find_or_newest(name: str | None, output_dir: Path) -> RunFolder:
+    """The run of that name, the newest where none is named; raises UserError."""
     if name is not None:
-        path = output_dir / name
+        return find_run(name, output_dir)
+    folders = newest_first(output_dir)
+    if not folders:
+        raise UserError(f"there is no run in {output_dir}/ yet")
+    for folder in those_readable(folders):
+        return folder
+    raise UserError(f"there is no run in {output_dir}/ that can be read")
+
+
+def named_folder(name: str, output_dir: Path) -> RunFolder:
+    """Where a run of that name stands, or would; raises UserError where that is no folder for one.
+
+    A name is that of a folder in the output folder; with a slash it is a path, from there.
+    """
+    path = output_dir / name
+    if not name.strip() or "\0" in name or output_dir.resolve().is_relative_to(path.resolve()):
+        raise UserError(
+            f"--run {name!r} is no name for a run: its folder would be {output_dir} or one around "
+            "it. Choose a name, or a path with a slash in it"
+        )
+    return RunFolder(path)
+
+
+def new_folder(output_dir: Path, named: RunFolder | None, now: datetime) -> RunFolder:
+    """Make the folder of a new run, private: the one named, else one called by the time.
+
+    Raises UserError where it cannot be made.
+    """
+    if named is not None:
         try:
-            path.mkdir(parents=True, exist_ok=True)
+            named.path.parent.mkdir(parents=True, exist_ok=True)
+            named.path.mkdir(mode=PRIVATE, exist_ok=True)
         except OSError as error:
-            raise UserError(f"cannot make the run's folder {path}: {error.strerror}") from None
-        return RunFolder(path)
+            raise UserError(
+                f"cannot make the run's folder {named.path}: {error.strerror}"
+            ) from None
+        return named
+    stem = now.strftime("%Y%m%d_%H%M%S")
     output_dir.mkdir(parents=True, exist_ok=True)
     for number in range(1, 1000):  # two runs may start in one second
         path = output_dir / (stem if number == 1 else f"{stem}_{number}")
         try:
-            path.mkdir()
+            path.mkdir(mode=PRIVATE)
         except FileExistsError:
             continue
         return RunFolder(path)
@@ -106,20 +179,49 @@ def new_folder(output_dir: Path, name: str | None, now: datetime) -> RunFolder:
 def opened(folder: RunFolder, spec: RunSpec | None = None) -> Iterator[WorkStore]:
     """The run's store, held for this command; made from spec where the folder has none yet.
 
-    Raises Busy where another command works on the run, UserError where spec differs from what the
-    run is.
+    A run that is made and fails before there is anything to resume is removed again. Raises Busy
+    where another command works on the run, UserError where spec differs from what the run is.
     """
-    with folder.lock():
+    with private_files(), folder.lock():
         if folder.exists():
-            store = WorkStore.open(folder.store_path, on_wait=_say_waiting)
-            if spec is not None:
-                _check_same(folder, store.run_as_made(), spec)
+            with WorkStore.open(folder.store_path, on_wait=_say_waiting) as store:
+                if spec is not None:
+                    _check_same(folder, store.run_as_made(), spec)
+                yield store
         elif spec is not None:
-            store = WorkStore.create(folder.store_path, spec.run())
+            with _made(folder, spec) as store:
+                yield store
         else:
             raise UserError(f"{folder.path} is not a run: there is no {folder.store_path.name}")
-        with store:
-            yield store
+
+
+@contextmanager
+def _made(folder: RunFolder, spec: RunSpec) -> Iterator[WorkStore]:
+    """A new store; on an error the run is removed where there is nothing in it to resume."""
+    keep = False
+    try:
+        with WorkStore.create(folder.store_path, spec.run()) as store:
+            try:
+                yield store
+            except BaseException as error:
+                keep = _can_be_resumed(store, error)
+                raise
+    except BaseException:
+        if not keep:
+            folder.remove()
+        raise
+
+
+def _can_be_resumed(store: WorkStore, error: BaseException) -> bool:
+    """Whether a new run that ended with an error is worth another command.
+
+    Not without records, nor where the user has to change something and nothing was asked yet.
+    """
+    if not isinstance(error, Exception):
+        return True  # a Ctrl-C, say
+    if store.sampling() is None:
+        return False
+    return not isinstance(error, UserError) or store.has_sent()
 
 
 def _check_same(folder: RunFolder, run: Run, spec: RunSpec) -> None:
@@ -139,6 +241,4 @@ def _brief(value: object) -> str:
 
 
 def _say_waiting(holder: str) -> None:
-    import sys
-
-    print(f"waiting for {holder} to give the store free", file=sys.stderr)
+    print(readable(f"waiting for {holder} to give the store free"), file=sys.stderr)

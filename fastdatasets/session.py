@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import duckdb
 
 from backends import Backend
-from fastdatasets.address import settle_address
+from fastdatasets.address import settle_address, warn_of_plain_http
 from fastdatasets.costs import SecondEstimate, open_costs
 from fastdatasets.day import Day
 from fastdatasets.export import Exported, export, parse_formats
@@ -19,17 +18,19 @@ from fastdatasets.progress import ConsoleProgress
 from fastdatasets.reuse import EarlierRun, check_same_server, find_earlier
 from fastdatasets.runs import (
     RunSpec,
-    find_run,
+    find_or_newest,
     find_unfinished,
     is_unfinished,
+    named_folder,
     new_folder,
     newest_first,
     opened,
+    source_of,
 )
 from fastdatasets.settings import Settings, load_settings
-from fastdatasets.wishes import Wishes, writable
+from fastdatasets.wishes import Wishes, check_not_of_run, writable
 from store import RunFolder, Unfinished, UserError, WorkStore
-from store.models import ExportOptions, FailureKind, Mode, Run, Status
+from store.models import ExportOptions, FailureKind, Mode, Run, State, Status
 from store.work_store import utc_now
 
 TODAY = Day()
@@ -37,21 +38,27 @@ TODAY = Day()
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """Where a command left a run: its status, the files written, why requests failed."""
+    """Where a command left a run: its status, the files written, why requests failed.
+
+    missing: rows that such files lack, where they were written before the run's end.
+    """
 
     folder: RunFolder
     status: Status
-    files: tuple[str, ...]
+    files: tuple[Exported, ...]
     reasons: tuple[tuple[FailureKind, str, int], ...]
+    missing: int = 0
 
     def raise_if_left(self) -> None:
         """Raise Unfinished, saying what is left, unless the run is done."""
         counts = self.status.requests
+        missing = f"{self.missing} rows are missing from the files. " if self.missing else ""
         if counts.failed:
             why = "; ".join(f"{n} × {message}" for _, message, n in self.reasons)
             raise Unfinished(
-                f"{counts.failed} of {counts.total} requests failed for good and are in no export "
-                f"({why}). Ask again: fastdatasets resume {self.folder.path} --retry-failed"
+                f"{missing}{counts.failed} of {counts.total} requests failed for good and are in "
+                f"no export ({why}). "
+                f"Ask again: fastdatasets resume {self.folder.path} --retry-failed"
             )
         if lost := self.status.lost:
             of = f" of {len(lost)} jobs" if len(lost) > 1 else ""
@@ -62,7 +69,12 @@ class Outcome:
             )
         if counts.pending or counts.in_flight:
             raise Unfinished(
-                f"{counts.pending} requests are pending, {counts.in_flight} in flight. "
+                f"{missing}{counts.pending} requests are pending, {counts.in_flight} in flight. "
+                f"Go on with: fastdatasets resume {self.folder.path}"
+            )
+        if self.status.state is not State.DONE:
+            raise Unfinished(
+                f"{missing}The run is not complete. "
                 f"Go on with: fastdatasets resume {self.folder.path}"
             )
 
@@ -89,31 +101,30 @@ def start(wishes: Wishes, output_dir: Path | None, name: str | None, day: Day) -
     settings = load_settings()
     spec = wishes.spec(settings)
     output_dir = output_dir or settings.fastdatasets_output_dir
-    named = None if name is None else output_dir / name
-    earlier = find_earlier(day.reuse, output_dir, named)
-    if named is None or not RunFolder(named).exists():
-        day.check(spec.backend, spec.model, spec.base_url, generates=not spec.skip_generation)
+    named = None if name is None else named_folder(name, output_dir)
+    if named is not None and spec.export.output_file is not None:
+        check_not_of_run(Path(spec.export.output_file), named)
+    earlier = find_earlier(day.reuse, output_dir, None if named is None else named.path)
+    if named is None or not named.exists():
+        generates = not spec.skip_generation
+        day.check(spec.backend, spec.model, spec.base_url, settings, generates=generates)
         check_same_server(earlier, spec.base_url, accept_other=day.accept_other_server)
     others = [
         folder
         for folder in newest_first(output_dir)
-        if folder.name != name and is_unfinished(folder) and _source_of(folder) == spec.source
+        if folder.name != name and is_unfinished(folder) and source_of(folder) == spec.source
     ]
-    folder = new_folder(output_dir, name, utc_now())
-    try:
-        with opened(folder, spec) as store, ConsoleProgress(folder, day.max_attempts) as progress:
-            if others:
-                more = f" and {len(others) - 1} more" if len(others) > 1 else ""
-                progress.say(
-                    f"note: this is a new run; {others[0].name}{more} over the same source is "
-                    f"unfinished (fastdatasets resume {others[0].path})"
-                )
-            progress.say(f"run {folder.path}: {_engine(wishes, spec)}, model {spec.model}")
-            _settle(store, progress, settings, day, earlier)
-            return _work(folder, store, progress, settings, day, earlier, spec.export)
-    except UserError:
-        _forget_if_nothing_was_sampled(folder)
-        raise
+    folder = new_folder(output_dir, named, utc_now())
+    with opened(folder, spec) as store, ConsoleProgress(folder, day.max_attempts) as progress:
+        if others:
+            more = f" and {len(others) - 1} more" if len(others) > 1 else ""
+            progress.say(
+                f"note: this is a new run; {others[0].name}{more} over the same source is "
+                f"unfinished (fastdatasets resume {others[0].path})"
+            )
+        progress.say(f"run {folder.path}: {_engine(wishes, spec)}, model {spec.model}")
+        _settle(store, progress, settings, day, earlier)
+        return _work(folder, store, progress, settings, day, earlier, spec.export)
 
 
 def resume(
@@ -124,10 +135,13 @@ def resume(
     retry_failed: bool = False,
     retry_truncated: bool = False,
     max_output_tokens: int | None = None,
+    output_file: Path | None = None,
 ) -> Outcome | None:
     """Go on with a run, the newest unfinished one where none is named; None where there is none.
 
     max_output_tokens: the run's limit from now on; what has no answer is asked again with it.
+    output_file: as when the run was made; one that is only stored in the run is not written outside
+    of its folder.
     """
     if max_output_tokens is not None and max_output_tokens < 1:
         raise UserError(f"--max-output-tokens {max_output_tokens}: at least 1 token is expected")
@@ -148,7 +162,8 @@ def resume(
             progress.look_now(store)  # else it would still be 'done' after a death right here
             again = store.retry_truncated()
             progress.say(f"asking again for {again} answers that were cut off: twice the limit")
-        return _work(folder, store, progress, settings, day, earlier)
+        options = _exports(folder, store.run(), output_file, progress.say)
+        return _work(folder, store, progress, settings, day, earlier, options)
 
 
 def cancel(
@@ -176,7 +191,9 @@ def cancel(
         settle_address(store, settings, progress.say, accept_other=False)
         run = store.run()
         day.batch(run, settings, folder).cancel(store, progress, forget=forget)
-        status = progress.look_now(store)
+        if (status := progress.look_now(store)).requests.done:
+            options = _exports(folder, run, None, progress.say)
+            return _export_what_is_answered(folder, store, progress, options)
         return Outcome(folder, status, (), tuple(store.failure_reasons()))
 
 
@@ -187,21 +204,46 @@ def export_again(
     include_reasoning: bool = False,
     output_file: Path | None = None,
     drop_truncated: bool = False,
-) -> tuple[str, ...]:
+) -> Outcome:
     """Write a run's files of what is answered so far; options not given are the run's own."""
     folder = find_or_newest(name, output_dir or load_settings().fastdatasets_output_dir)
-    with opened(folder) as store:
+    with opened(folder) as store, ConsoleProgress(folder, TODAY.max_attempts) as progress:
         run = store.run()
-        options = run.export
+        options = _exports(folder, run, output_file, progress.say)
         if formats is not None:
             options = replace(options, formats=parse_formats(formats))
         if include_reasoning:
             options = replace(options, include_reasoning=True)
         if drop_truncated:
             options = replace(options, drop_truncated=True)
-        if output_file is not None:
-            options = replace(options, output_file=writable(output_file))
-        return _describe(export(folder, store, run, options))
+        return _export_what_is_answered(folder, store, progress, options)
+
+
+def _export_what_is_answered(
+    folder: RunFolder, store: WorkStore, progress: ConsoleProgress, options: ExportOptions
+) -> Outcome:
+    """Write a run's files wherever it stands, and say what they lack."""
+    files = export(folder, store, store.run(), options)
+    status = progress.finish(store)
+    missing = 0 if status.state is State.DONE else store.missing_rows(files[0].rows)
+    return Outcome(folder, status, tuple(files), tuple(store.failure_reasons()), missing)
+
+
+def _exports(
+    folder: RunFolder, run: Run, named: Path | None, say: Callable[[str], None]
+) -> ExportOptions:
+    """A run's exports with the file that the command names.
+
+    A stored file is written in the run's folder only: somebody else may have made the run.
+    """
+    stored = run.export
+    if named is not None:
+        return replace(stored, output_file=writable(named, run.source))
+    file = stored.output_file
+    if file is None or Path(file).resolve().parent == folder.path.resolve():
+        return stored
+    say(f"{file} is written only where it is named again: --output-file {file}")
+    return replace(stored, output_file=None)
 
 
 def describe_refused(_: FailureKind, message: str, retries: int) -> str:
@@ -210,16 +252,6 @@ def describe_refused(_: FailureKind, message: str, retries: int) -> str:
         f"{retries} answers that were cut off stay: asking again with a higher limit failed for "
         f"good ({message}); --retry-failed tries it once more"
     )
-
-
-def find_or_newest(name: str | None, output_dir: Path) -> RunFolder:
-    """The run of that name, the newest where none is named; raises UserError."""
-    if name is not None:
-        return find_run(name, output_dir)
-    folders = newest_first(output_dir)
-    if not folders:
-        raise UserError(f"there is no run in {output_dir}/ yet")
-    return folders[0]
 
 
 def _settle(
@@ -232,6 +264,7 @@ def _settle(
     """See which server the run asks, and that reused answers are from there; raises UserError."""
     accept = day.accept_other_server
     settle_address(store, settings, progress.say, accept_other=accept)
+    warn_of_plain_http(store.run().base_url, settings, progress.say)
     check_same_server(earlier, store.run().base_url, accept_other=accept)
 
 
@@ -273,7 +306,7 @@ def _work(
         progress.say(f"{status.truncated} answers were cut off at the token limit")
     for refused in store.refused_retries(day.max_attempts):
         progress.say(describe_refused(*refused))
-    return Outcome(folder, status, _describe(files), tuple(store.failure_reasons()))
+    return Outcome(folder, status, tuple(files), tuple(store.failure_reasons()))
 
 
 def _apply_limit(folder: RunFolder, store: WorkStore, progress: ConsoleProgress) -> None:
@@ -295,31 +328,3 @@ def _engine(wishes: Wishes, spec: RunSpec) -> str:
     if spec.backend == "vllm":
         return "the local engine (no LLM_API_KEY or LLM_API_BASE is set)"
     return f"backend {spec.backend} (LLM_API_KEY or LLM_API_BASE is set)"
-
-
-def _describe(files: Sequence[Exported]) -> tuple[str, ...]:
-    return tuple(f"{file.path}  ({file.rows} rows)" for file in files)
-
-
-def _source_of(folder: RunFolder) -> str | None:
-    """A run's source, None where its store cannot be read right now."""
-    try:
-        with WorkStore.open(folder.store_path, read_only=True, wait_seconds=0) as store:
-            return store.run().source
-    except (UserError, TimeoutError):
-        return None
-
-
-def _forget_if_nothing_was_sampled(folder: RunFolder) -> None:
-    """Remove a run that failed before it had records: there is nothing in it to resume."""
-    if not folder.exists():
-        return
-    with suppress(UserError, TimeoutError):
-        with WorkStore.open(folder.store_path, wait_seconds=0) as store:
-            if store.sampling() is not None:
-                return
-        for file in folder.path.iterdir():
-            if file.name in ("work.duckdb", "run.lock", "progress.json"):
-                file.unlink()
-        with suppress(OSError):
-            folder.path.rmdir()

@@ -11,6 +11,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from store import UserError
 from store.models import Language
+from store.readable import hide_key
 
 
 class Settings(BaseSettings):
@@ -61,6 +62,9 @@ def load_settings() -> Settings:
         ) from None
     except UnicodeDecodeError as error:
         raise UserError(f".env is not UTF-8: {error}") from None
+    for key in (settings.llm_api_key, settings.hf_token):
+        if key is not None:
+            hide_key(key.get_secret_value().strip())
     # `datasets` and transformers read these from the environment when they are imported
     if settings.hf_endpoint:
         os.environ.setdefault("HF_ENDPOINT", settings.hf_endpoint)

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
-import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import duckdb
-import pyarrow as pa
 import pyarrow.parquet
 from duckdb import CoalesceOperator, ColumnExpression, ConstantExpression, FunctionExpression
 
 from fastdatasets.arrow import ArrowRows, class_labels, rows_of_files
-from fastdatasets.columns import ColumnMapping, map_columns
-from fastdatasets.files import find_files, is_local, kind_of
+from fastdatasets.broken import read_error
+from fastdatasets.columns import ColumnMapping, common_columns, map_columns
+from fastdatasets.files import find_files, is_local, kind_of, local_path
+from fastdatasets.text_files import FileRows, csv_rows, json_rows, pattern_of
 from store import UserError
 from store.queries import load_file
 
@@ -29,10 +26,7 @@ def check_source(source: str) -> str:
     Raises UserError where it is neither; whether the Hub has it is not asked here.
     """
     if is_local(source):
-        path = Path(source).expanduser().resolve()
-        if not path.exists():
-            raise UserError(f"no such file or folder: {source}")
-        return str(path)
+        return str(local_path(source))
     from fastdatasets.hub import is_hub_name
 
     if not is_hub_name(source):
@@ -60,10 +54,12 @@ def open_source(
     column can be the instruction.
     """
     rows, labels = _open_rows(connection, source, config=config, split=split, say=say)
-    names = list(rows.schema.names if isinstance(rows, ArrowRows) else rows.columns)
+    names = rows.columns if isinstance(rows, duckdb.DuckDBPyRelation) else rows.names
     mapping = map_columns(names, columns, source)
     if isinstance(rows, ArrowRows):
         rows = connection.from_arrow(rows.select(mapping.columns()))
+    elif isinstance(rows, FileRows):
+        rows = rows.select(mapping.columns())
     # Registered, not created: a database file refuses a view on what lives in this process only.
     connection.register("source_rows", _project(connection, rows, mapping, labels))
     return mapping, names
@@ -82,140 +78,53 @@ def _open_rows(
     config: str | None,
     split: str,
     say: Callable[[str], None],
-) -> tuple[ArrowRows | duckdb.DuckDBPyRelation, dict[str, list[str]]]:
+) -> tuple[ArrowRows | FileRows | duckdb.DuckDBPyRelation, dict[str, list[str]]]:
     """A source's rows, and what the numbers of its class labels stand for."""
     if not is_local(source):
         from fastdatasets.hub import hub_rows
 
-        rows = hub_rows(source, config=config, split=split, say=say)
-        return rows, class_labels(rows.schema)
+        arrow = hub_rows(source, config=config, split=split, say=say)
+        return arrow, class_labels(arrow.schema)
     if config is not None:
         say(f"--config-name {config} is for datasets of the Hub: {source} is read as it stands")
-    files = find_files(Path(source).expanduser(), split, say)
+    files = find_files(Path(source), split, say)
     if kind_of(files[0]) == ".arrow":
-        rows = rows_of_files(files)
-        return rows, class_labels(rows.schema)
-    relation = _read_files(connection, files)
+        arrow = rows_of_files(files)
+        return arrow, class_labels(arrow.schema)
+    rows = _read_files(connection, files)
     if kind_of(files[0]) == ".parquet":
-        return relation, class_labels(pyarrow.parquet.read_schema(files[0]))
-    return relation, {}
-
-
-def read_error(source: str, error: duckdb.Error) -> UserError:
-    """What to tell the user of an error that came up while a source's rows were read.
-
-    Raises KeyboardInterrupt where that was none of the source's.
-    """
-    # What reads Arrow's batches is Python, where a Ctrl-C may fall as well.
-    if isinstance(error, duckdb.InterruptException) or "KeyboardInterrupt" in str(error):
-        raise KeyboardInterrupt from None
-    path = Path(source)
-    is_json = path.is_file() and kind_of(path) in (".json", ".jsonl")
-    if is_json and (place := _bad_json(path)):
-        return UserError(f"{source} is not valid JSON: {place}")
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    detail = " ".join(lines[:3]) if "CSV Error" in lines[0] else lines[0]
-    return UserError(f"cannot read {source}: {detail}")
+        return rows, class_labels(pyarrow.parquet.read_schema(files[0]))
+    return rows, {}
 
 
 def _read_files(
     connection: duckdb.DuckDBPyConnection, files: Sequence[Path]
-) -> duckdb.DuckDBPyRelation:
+) -> FileRows | duckdb.DuckDBPyRelation:
     kind = kind_of(files[0])
-    # DuckDB takes * ? [ in a path for a pattern, and folders like a=b for columns.
-    paths = [re.sub(r"([*?\[])", r"[\1]", str(file)) for file in files]
-    try:
-        if kind == ".parquet":
-            return connection.read_parquet(paths, union_by_name=True, hive_partitioning=False)
-        if kind == ".csv":
-            # Nothing is sniffed: sniffing skips broken lines and makes dates of texts.
-            names = _csv_header(files[0])
-            for file in files[1:]:
-                if _csv_header(file) != names:
-                    raise UserError(f"{file} has other columns, or another order, than {files[0]}")
-            return connection.read_csv(
-                paths,  # type: ignore[arg-type]  # the stub knows one file only
-                header=True,
-                delimiter=",",
-                quotechar='"',
-                escapechar='"',
-                auto_detect=False,
-                columns=dict.fromkeys(names, "VARCHAR"),
-                hive_partitioning=False,
-            )
-        return _read_json(connection, files, paths)
-    except duckdb.Error as error:
-        raise read_error(str(files[0]), error) from None
+    if kind == ".parquet":
+        return _read_parquet(connection, files)
+    if kind == ".csv":
+        return csv_rows(connection, files)
+    return json_rows(connection, files)
 
 
-def _read_json(
-    connection: duckdb.DuckDBPyConnection, files: Sequence[Path], paths: list[str]
+def _read_parquet(
+    connection: duckdb.DuckDBPyConnection, files: Sequence[Path]
 ) -> duckdb.DuckDBPyRelation:
-    # All rows are looked at: a column may first appear in the last one.
-    columns: dict[str, str] = {}
-    for file, path in zip(files, paths, strict=True):
+    columns: dict[Path, list[str]] = {}
+    for file in files:
         try:
-            found = connection.read_json(
-                path, maximum_depth=1, sample_size=-1, hive_partitioning=False
-            ).columns
+            # Folders like a=b would be columns.
+            found = connection.read_parquet(pattern_of(file), hive_partitioning=False)
         except duckdb.Error as error:
             raise read_error(str(file), error) from None
-        if found == ["json"]:
-            raise UserError(f"{file}: no objects in it; one JSON object a row is expected")
-        # As VARCHAR a string stays what it is, also one that looks like a date or a number.
-        columns |= dict.fromkeys(found, "VARCHAR")
-    if len(paths) == 1:
-        return connection.read_json(paths[0], columns=columns, hive_partitioning=False)
-    # One scan of many files would hold 32 MB for each until its end, so they are gathered.
-    for place, path in enumerate(paths):
-        relation = connection.read_json(path, columns=columns, hive_partitioning=False)
-        connection.register("one_file", relation)
-        into = "INSERT INTO gathered" if place else "CREATE OR REPLACE TEMP TABLE gathered AS"
-        connection.execute(f"{into} FROM one_file")
-    connection.unregister("one_file")
-    return connection.table("gathered")
-
-
-def _open(file: Path) -> io.BufferedReader:
-    return io.BufferedReader(pa.input_stream(str(file), compression="detect"))
-
-
-def _csv_header(file: Path) -> list[str]:
-    with _open(file) as stream:
-        text = io.TextIOWrapper(stream, encoding="utf-8-sig", newline="")
-        try:
-            header = next(csv.reader(text), [])
-        except (UnicodeDecodeError, csv.Error) as error:
-            raise UserError(f"{file} is not a UTF-8 CSV file: line 1: {error}") from None
-    if not header:
-        raise UserError(f"{file} is empty: a line of column names is expected")
-    # pandas writes its index under an empty name
-    names = [name or f"column{number}" for number, name in enumerate(header)]
-    if len({name.lower() for name in names}) < len(names):
-        raise UserError(f"{file}: a column name stands twice in line 1: {', '.join(names)}")
-    return names
-
-
-def _bad_json(file: Path) -> str | None:
-    """Where a JSON file breaks. DuckDB counts lines differently, so it is looked up again."""
+        columns[file] = found.columns
+    common_columns(columns)
+    paths = [pattern_of(file) for file in files]
     try:
-        with _open(file) as stream:
-            first = stream.read(1)
-            if first == b"[":
-                json.loads(first + stream.read())
-                return None
-        with _open(file) as stream:
-            for number, line in enumerate(stream, start=1):
-                try:
-                    if line.strip():
-                        json.dumps(json.loads(line), ensure_ascii=False).encode()
-                except ValueError as error:  # lone surrogates included: no text can hold them
-                    return f"line {number}: {getattr(error, 'msg', error)}"
-    except json.JSONDecodeError as error:
-        return f"line {error.lineno}, column {error.colno}: {error.msg}"
-    except ValueError as error:  # invalid UTF-8
-        return str(error)
-    return None
+        return connection.read_parquet(paths, union_by_name=True, hive_partitioning=False)
+    except duckdb.Error as error:
+        raise read_error(str(files[0]), error) from None
 
 
 def _project(

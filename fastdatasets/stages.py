@@ -10,7 +10,7 @@ import msgspec
 
 from backends import Progress
 from fastdatasets.prompts import Prompt
-from fastdatasets.variants import distinct, parse_variants
+from fastdatasets.variants import SCHEMA_KEY, distinct, parse_variants
 from store import WorkStore
 from store.models import Ask, Derived, Mode, Row, Run, VariedAnswer
 
@@ -24,8 +24,8 @@ _NEEDS_TEXT = re.compile(
 # What backends that can force a schema are asked to force; the prompt asks for the bare array.
 VARIANTS_SCHEMA = {
     "type": "object",
-    "properties": {"variations": {"type": "array", "items": {"type": "string"}}},
-    "required": ["variations"],
+    "properties": {SCHEMA_KEY: {"type": "array", "items": {"type": "string"}}},
+    "required": [SCHEMA_KEY],
     "additionalProperties": False,
 }
 

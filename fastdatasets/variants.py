@@ -2,18 +2,66 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Iterator, Sequence
+from bisect import bisect
+from collections.abc import Sequence
+from json import JSONDecoder
 
 import json_repair
 from rapidfuzz import fuzz, utils
 
 NEAR = 90.0  # percent of equal characters, in order, from which two instructions are the same
-TEXT_KEYS = ("instruction", "question", "prompt", "text", "content", "variation", "variant")
+SCHEMA_KEY = "variations"  # of the object that is asked for where a server can force a schema
+TEXT_KEYS = (
+    "instruction",
+    "question",
+    "prompt",
+    "text",
+    "content",
+    "variation",
+    "variant",
+    "指令",
+    "问题",
+)
 
-_FENCED = re.compile(r"```[a-zA-Z]*\s*\n(.*?)```", re.DOTALL)
-_LISTED = re.compile(r"^\s*(?:\d+\s*[.)、．:：]|[-*•])\s*(\S.*)$", re.MULTILINE)
+# Keys under which an object may hold instructions. Any other list in it is of something else:
+# reasoning, steps, notes, what could be done instead.
+_LIST_KEY = re.compile(
+    r"variation|variant|instruction|question|prompt|task|指令|变体|问题|任务"
+    r"|^(data|items|list|array|results?|outputs?)$",
+    re.IGNORECASE,
+)
+_FENCE = re.compile(r"^[ \t]*```[a-zA-Z]*|```[ \t]*$", re.MULTILINE)
+_ITEM = re.compile(
+    r"^(?P<indent>[ \t]*)"
+    r"(?:(?P<number>\**(?:[（(]?\d{1,3}[)）.、．:：](?!\d)|[①-⑳]"
+    r"|(?:instruction|variation|指令|变体)[ \t]*\d{1,3}[ \t]*[:：.])\**)|[-–*](?=\s)|•)"
+    r"[ \t]*(?P<text>\S.*)$",
+    re.MULTILINE | re.IGNORECASE,
+)
+# Where JSON with texts in it may begin: at a line's beginning, or after a colon.
+_OPENER = re.compile(r"(?:^|[:：])[ \t]*(?P<json>[\[{]\s*[\[{\"'“])", re.MULTILINE)
+_FIRST = re.compile(r"(?<!\d)1(?!\d)|①")
+_QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
+_MARK = re.compile(r"[\[{\"'“”]")
+_MOST_MARKS = 1_000  # in JSON to repair, which takes time by their square
+_DECODER = JSONDecoder(strict=False)  # a line end within a string is a common slip
+
+# How a text begins that gives no instructions, whatever it lists: reasons, alternatives.
+_APOLOGY = re.compile(
+    r"\W*(?:(?:i['’]?m|i am)\s+(?:\w+\s+)?)?(?:sorry|afraid|unable|not able)\b"
+    r"|\W*i\s+(?:cannot|can['’]?t|can not|won['’]?t|will not|must decline|apologi[sz]e)\b"
+    r"|\W*(?:unfortunately|my apologies|as an ai)\b"
+    r"|\W*(?:[很非常十分]*抱歉|对不起|不好意思|很?遗憾|我?(?:无法|不能|拒绝)|作为一?[个名]?(?:AI|人工智能|语言模型))",
+    re.IGNORECASE,
+)
+_REFUSAL = re.compile(
+    r"\bi(?:['’]?m|\s+am)?\s+(?:cannot|can['’]?t|can not|won['’]?t|will not|unable to|not able to)"
+    r"\s+(?:\w+\s+){0,2}?(?:help|assist|comply|provide|fulfil|create|generate|write|produce|support)"
+    r"|(?:^|[我，,。])\s*(?:无法|不能|不会|拒绝)(?:[为帮给][您你])?(?:继续)?"
+    r"(?:提供|协助|帮助|生成|编写|满足|回答|完成)",
+    re.IGNORECASE,
+)
 
 
 def parse_variants(text: str) -> list[str] | None:
@@ -21,22 +69,19 @@ def parse_variants(text: str) -> list[str] | None:
 
     Understood are a JSON array of strings or of objects, an object that holds one, either of them
     in prose or in a fenced block, slightly broken or cut off (then without the last, half item),
-    and a numbered or bulleted list.
+    and a numbered or bulleted list. A refusal gives none, nor does a list of something else: it is
+    better to ask again than to take what is no instruction.
     """
-    text = text.rpartition("</think>")[2]
-    for part in _json_parts(text):
-        try:
-            value = json.loads(part)
-        except ValueError:
-            continue
-        if found := _strings(value):
-            return found
-    start = text.find("[")
-    if start >= 0 and (found := _strings(json_repair.loads(text[start:]))):
-        whole = "]" in text[start:]
-        return found if whole else found[:-1] or None
-    listed = [_unquoted(match[1]) for match in _LISTED.finditer(text)]
-    return [item for item in listed if item] or None
+    text = _FENCE.sub("", text.rpartition("</think>")[2]).strip()
+    items = list(_ITEM.finditer(text))
+    openers = [match.start("json") for match in _OPENER.finditer(text) if not _within(match, items)]
+    found = _in_json(text, openers)
+    if not found and not _refuses(text, items):
+        if openers and not (items and items[0].start() < openers[0]):
+            found = _repaired(text[openers[0] :])
+        else:
+            found = _listed(text, items)
+    return None if not found or _is_refusal(found[0]) else found
 
 
 def distinct(candidates: Sequence[str], taken: Sequence[str], wanted: int) -> tuple[list[str], int]:
@@ -60,20 +105,81 @@ def _is_near(one: str, other: str) -> bool:
     return fuzz.ratio(one, other, processor=utils.default_process, score_cutoff=NEAR) > 0
 
 
-def _json_parts(text: str) -> Iterator[str]:
-    """Where JSON may stand in a text, the likeliest first."""
-    yield text
-    yield from _FENCED.findall(text)
-    for opener, closer in ("[]", "{}"):
-        start, end = text.find(opener), text.rfind(closer)
-        if 0 <= start < end:
-            yield text[start : end + 1]
+def _within(match: re.Match[str], items: Sequence[re.Match[str]]) -> bool:
+    """Whether JSON stands in an item of a list: the instruction speaks of it."""
+    before = bisect(items, match.start(), key=lambda item: item.start())
+    return before > 0 and match.start() < items[before - 1].end()
 
 
-def _strings(value: object) -> list[str]:
+def _in_json(text: str, openers: Sequence[int]) -> list[str]:
+    """The texts of the JSON values in a text: what the schema's key holds, else the last list.
+
+    What comes before an answer's JSON is what the teacher thought about.
+    """
+    found: list[str] = []
+    end = 0
+    for start in openers:
+        if start < end:
+            continue  # inside of the value before
+        try:
+            value, end = _DECODER.raw_decode(text, start)
+        except (ValueError, RecursionError):
+            break  # broken: what opens further on may be inside of it
+        if isinstance(value, dict) and (keyed := _texts(value.get(SCHEMA_KEY))):
+            return keyed
+        found = _texts(value) or found
+    return found
+
+
+def _repaired(text: str) -> list[str]:
+    """The texts of a JSON value that is slightly broken, without the last where it was cut off."""
+    if len(_MARK.findall(text)) > _MOST_MARKS:
+        return []
+    try:
+        found = _texts(json_repair.loads(text))
+    except RecursionError:
+        return []
+    between = _QUOTED.sub("", text)
+    whole = '"' not in between and between.count("[") <= between.count("]")
+    return found if whole else found[:-1]
+
+
+def _listed(text: str, items: Sequence[re.Match[str]]) -> list[str]:
+    """The outermost items of a list: of the last numbered one, else of the only bulleted one."""
+    numbered = [item for item in items if item["number"]]
+    lists = _split(text, numbered or items, numbered=bool(numbered))
+    if not lists or (len(lists) > 1 and not numbered):
+        return []
+    listed = [_unquoted(item["text"]) for item in lists[-1]]
+    return [item for item in listed if item]
+
+
+def _split(
+    text: str, items: Sequence[re.Match[str]], *, numbered: bool
+) -> list[list[re.Match[str]]]:
+    """Items as lists: a new one where numbers begin anew, or bullets after a line of prose."""
+    least = min((len(item["indent"]) for item in items), default=0)
+    lists: list[list[re.Match[str]]] = []
+    for item in items:
+        if len(item["indent"]) > least:
+            continue
+        apart = not lists or bool(
+            re.search(r"^\S", text[lists[-1][-1].end() : item.start()], re.MULTILINE)
+        )
+        anew = apart and (not numbered or _FIRST.search(item["number"]))
+        if not lists or anew:
+            lists.append([])
+        lists[-1].append(item)
+    return lists
+
+
+def _texts(value: object) -> list[str]:
     """The texts of a JSON value: an array's, or those of the first array in an object."""
     if isinstance(value, dict):
-        return next((found for item in value.values() if (found := _strings(item))), [])
+        named = (
+            item for key, item in value.items() if isinstance(item, dict) or _LIST_KEY.search(key)
+        )
+        return next((found for item in named if (found := _texts(item))), [])
     if not isinstance(value, list):
         return []
     texts = [_text_of(item) for item in value]
@@ -87,5 +193,19 @@ def _text_of(item: object) -> str | None:
 
 
 def _unquoted(text: str) -> str:
+    """An item without the quotes or the emphasis around it."""
     text = text.strip().removesuffix(",")
-    return text[1:-1].strip() if len(text) > 1 and text[0] == text[-1] == '"' else text
+    if text.endswith("**") and text.count("**") == 1 + text.startswith("**"):
+        text = text.strip("*")
+    return text[1:-1].strip() if len(text) > 1 and text[0] + text[-1] in ('""', "“”") else text
+
+
+def _refuses(text: str, items: Sequence[re.Match[str]]) -> bool:
+    """Whether what stands before a list says that there will be none."""
+    before = text[: items[0].start()] if items else text
+    return bool(_APOLOGY.match(text) or _REFUSAL.search(before))
+
+
+def _is_refusal(item: str) -> bool:
+    """Whether a text that stands for an instruction refuses, as where a schema was forced."""
+    return bool(_APOLOGY.match(item) and _REFUSAL.search(item))

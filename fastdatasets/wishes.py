@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,14 +9,17 @@ from typing import Any
 from fastdatasets.address import new_address
 from fastdatasets.day import BACKENDS
 from fastdatasets.export import parse_formats
+from fastdatasets.files import local_path
 from fastdatasets.prompts import default_templates, own_template
 from fastdatasets.runs import RunSpec
 from fastdatasets.settings import Settings
 from fastdatasets.sources import check_source
-from store import UserError
+from store import RunFolder, UserError
+from store.folder import replacing
 from store.models import ExportOptions, Language, Mode
 
 DEFAULT_MAX_TOKENS = 4096
+RUN_FILES = ("work.", "run.lock", "progress.json", "distilled", "engine.", "jobs", "spill", ".")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +81,7 @@ class Wishes:
             export=ExportOptions(
                 formats=parse_formats(formats),
                 include_reasoning=self.include_reasoning,
-                output_file=writable(self.output_file),
+                output_file=writable(self.output_file, self._source()),
                 drop_truncated=self.drop_truncated,
             ),
         )
@@ -107,10 +109,7 @@ class Wishes:
             )
         if self.high_quality_file is None:
             return check_source(str(self.dataset_name))
-        path = self.high_quality_file.expanduser().resolve()
-        if not path.exists():
-            raise UserError(f"no such file or folder: {self.high_quality_file}")
-        return str(path)
+        return str(local_path(str(self.high_quality_file)))
 
     def _model(self, settings: Settings, backend: str) -> str:
         from backends.embedded import EMBEDDED_MODEL
@@ -153,15 +152,35 @@ def default_backend(settings: Settings) -> str:
     return "openai" if settings.llm_api_key or settings.llm_api_base else "vllm"
 
 
-def writable(file: Path | None) -> str | None:
-    """The file's absolute path; raises UserError now rather than after a night."""
+def writable(file: Path | None, source: str) -> str | None:
+    """The absolute path of an --output-file; raises UserError now rather than after a night.
+
+    A temporary file is made beside it and removed, as the export will do.
+    """
     if file is None:
         return None
-    path = file.expanduser().resolve()
     try:
+        path = file.expanduser().resolve()
         path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror}") from None
-    if path.is_dir() or not os.access(path.parent, os.W_OK):
-        raise UserError(f"cannot write {path}: it is a folder, or stands in one that is read-only")
+        if path.exists() and not path.is_file():
+            raise UserError(f"cannot write {path}: it is a folder, a device or a pipe, not a file")
+        if path.exists() and Path(source).exists() and path.samefile(source):
+            raise UserError(f"cannot write {path}: it is the source of the run")
+        for parent in path.parents:
+            if (run := RunFolder(parent)).exists():
+                check_not_of_run(path, run)
+        with replacing(path, keep=False) as temporary:
+            temporary.open("ab").close()
+    except (OSError, RuntimeError) as error:  # RuntimeError: links in a circle
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"cannot write {file}: {reason}") from None
     return str(path)
+
+
+def check_not_of_run(path: Path, run: RunFolder) -> None:
+    """Raise UserError where a path is one of the files that a run keeps in its folder."""
+    folder = run.path.resolve()
+    if folder not in path.parents:
+        return
+    if path.parent != folder or path.name.startswith(RUN_FILES):
+        raise UserError(f"cannot write {path}: it is a file of run {run.name}")

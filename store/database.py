@@ -46,7 +46,7 @@ class Database:
 
         Raises TimeoutError after wait_seconds in which another process held it.
         """
-        self._path = path
+        self.path = path
         self._read_only = read_only
         self._on_wait = on_wait
         self._invalidated = False
@@ -64,16 +64,16 @@ class Database:
     def _connect(self, wait_seconds: float) -> duckdb.DuckDBPyConnection:
         def connect() -> duckdb.DuckDBPyConnection:
             return duckdb.connect(
-                str(self._path),
+                str(self.path),
                 read_only=self._read_only,
                 config={
                     "memory_limit": MEMORY_LIMIT,
                     "wal_autocheckpoint": "64MB",
-                    "temp_directory": str(self._path.parent / "spill"),
+                    "temp_directory": str(self.path.parent / "spill"),
                 },
             )
 
-        return _when_free(self._path, connect, wait_seconds, self._on_wait)
+        return _when_free(self.path, connect, wait_seconds, self._on_wait)
 
     def close(self) -> None:
         """Give the file free."""
@@ -104,7 +104,7 @@ class Database:
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """All of the block's statements take effect, or none; raises DiskFull."""
-        with self._disk_full_told():
+        with self.disk_full_told():
             self.connection.execute("BEGIN")
             try:
                 yield
@@ -115,7 +115,7 @@ class Database:
             self.connection.execute("COMMIT")
 
     @contextmanager
-    def _disk_full_told(self) -> Iterator[None]:
+    def disk_full_told(self) -> Iterator[None]:
         """Raise DiskFull where statements of the block found no room on the disk.
 
         Not where they took effect all the same: after a commit DuckDB moves what is in its log to
@@ -125,7 +125,7 @@ class Database:
             yield
         except duckdb.Error as error:
             self._invalidated = isinstance(error, duckdb.FatalException)
-            if (full := _disk_full(self._path, error)) is None:
+            if (full := _disk_full(self.path, error)) is None:
                 raise
             if not str(error).startswith("FATAL Error: Transaction COMMIT succeeded"):
                 raise full from None
@@ -142,7 +142,7 @@ class Database:
 
     def run(self, name: str, **parameters: Any) -> None:
         """Run a statement of queries.sql; raises DiskFull."""
-        with self._disk_full_told():
+        with self.disk_full_told():
             self.connection.execute(QUERIES[name], parameters)
 
     def row(self, name: str, **parameters: Any) -> tuple[Any, ...]:
@@ -158,13 +158,16 @@ class Database:
         """A statement's one column of texts, none of them null: how many, and their UTF-8 bytes.
 
         End to end as Arrow has them in memory, so that no text becomes an object of Python's.
+        Raises DiskFull where what does not fit the memory does not fit the disk either.
         """
-        reader = self.connection.sql(statement, params=parameters).to_arrow_reader(TEXTS)
-        for batch in reader:
-            texts = batch.column(0)
-            _, offsets, data = texts.buffers()
-            ends = memoryview(offsets).cast("i")
-            yield len(texts), memoryview(data)[ends[texts.offset] : ends[texts.offset + len(texts)]]
+        with self.disk_full_told():
+            reader = self.connection.sql(statement, params=parameters).to_arrow_reader(TEXTS)
+            for batch in reader:
+                texts = batch.column(0)
+                _, offsets, data = texts.buffers()
+                ends = memoryview(offsets).cast("i")
+                first, last = ends[texts.offset], ends[texts.offset + len(texts)]
+                yield len(texts), memoryview(data)[first:last]
 
     @contextmanager
     def incoming(self, rows: pa.Table) -> Iterator[None]:
@@ -200,6 +203,8 @@ def _when_free(
                 said = True
             time.sleep(min(RETRY_SECONDS, max(0.0, deadline - time.monotonic())))
         except duckdb.Error as error:
+            if (full := _disk_full(path, error)) is not None:
+                raise full from None
             reason = str(error).splitlines()[0]
             raise UserError(f"{path} cannot be opened: {reason}") from None
 

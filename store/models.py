@@ -59,12 +59,13 @@ class Event(StrEnum):
     MOVED = "moved"  # from here on another server is asked
     OTHER_SERVERS = "other_servers"  # answers that they gave earlier runs may be taken
     ESTIMATED = "estimated"  # it was said what its first answers tell of the rest
+    EXPORTED = "exported"  # its files were written
 
 
 class State(StrEnum):
     """Whether a run needs anything more."""
 
-    DONE = "done"  # nothing is pending, in flight or failed
+    DONE = "done"  # nothing is pending, in flight or failed, and its files are those of its answers
     INCOMPLETE = "incomplete"
 
 
@@ -104,6 +105,24 @@ class Run:
     num_aug: int
     skip_generation: bool
     export: ExportOptions
+
+
+@dataclass(frozen=True, slots=True)
+class Exports:
+    """Files that were written into the run's folder, and how much was in the store by then.
+
+    Nothing is ever deleted from a store, so with the same counts they would be the same again.
+    """
+
+    files: tuple[str, ...]
+    asks: int
+    results: int
+    variants: int
+
+    @property
+    def counts(self) -> tuple[int, int, int]:
+        """What was in the store by then."""
+        return self.asks, self.results, self.variants
 
 
 @dataclass(frozen=True, slots=True)

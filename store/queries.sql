@@ -1,6 +1,9 @@
 -- Every statement the store runs, by name; parameters are named ($name). Relations that a caller
 -- registers for one statement are called 'incoming' (Arrow) or 'source_rows' (a dataset's rows).
 
+-- name: checkpoint
+CHECKPOINT
+
 -- name: insert_version
 INSERT INTO meta VALUES ($version)
 
@@ -187,11 +190,11 @@ SELECT record, $stage, ordinal, sample, version, request_id::UUID FROM incoming
 -- name: insert_results
 -- The first success of a request wins.
 INSERT INTO results
-SELECT request_id::UUID, text, reasoning, finish_reason, prompt_tokens, completion_tokens,
+SELECT request_id, text, reasoning, finish_reason, prompt_tokens, completion_tokens,
        cached_tokens, $backend, cost_of(prompt_tokens, cached_tokens, completion_tokens, $input, $cached, $output), NULL,
        (now() AT TIME ZONE 'UTC'), false
-FROM incoming
-WHERE request_id::UUID NOT IN (SELECT request_id FROM results)
+FROM (SELECT * REPLACE (request_id::UUID AS request_id) FROM incoming)
+ANTI JOIN results USING (request_id)
 
 -- name: attach_earlier
 ATTACH $path AS earlier (READ_ONLY)
@@ -441,15 +444,35 @@ FROM (SELECT * FROM export_keys WHERE page = getvariable('page')) AS keys
 JOIN (SELECT *, rowid AS record_row FROM records
       WHERE rowid BETWEEN getvariable('first_record') AND getvariable('last_record')) AS records
     USING (record_row)
-JOIN (SELECT *, rowid AS result_row FROM results
-      WHERE rowid BETWEEN getvariable('first_result') AND getvariable('last_result')) AS results
-    USING (result_row)
-LEFT JOIN (SELECT *, rowid AS variant_row FROM variants) AS variants USING (variant_row)
+JOIN export_results AS results USING (result_row)
+LEFT JOIN (SELECT *, rowid AS variant_row FROM variants
+           WHERE rowid BETWEEN getvariable('first_variant') AND getvariable('last_variant')) AS variants
+    USING (variant_row)
+
+-- name: export_results_in_order
+-- The results of a page, and others between them.
+CREATE OR REPLACE TEMP VIEW export_results AS
+SELECT rowid AS result_row, text, reasoning, finish_reason
+FROM results
+WHERE rowid BETWEEN getvariable('first_result') AND getvariable('last_result')
+
+-- name: write_export_results
+-- Results that came in another order than their rows', as files by page.
+COPY (
+    SELECT page, result_row, text, reasoning, finish_reason
+    FROM (SELECT DISTINCT page, result_row FROM export_keys)
+    JOIN (SELECT rowid AS result_row, text, reasoning, finish_reason FROM results) USING (result_row)
+) TO $folder (FORMAT parquet, PARTITION_BY (page))
+
+-- name: export_results_by_page
+CREATE OR REPLACE TEMP VIEW export_results AS
+FROM read_parquet(getvariable('export_folder') || '/page=' || getvariable('page') || '/*.parquet',
+                  hive_partitioning := false)
 
 -- name: export_keys_originals
 CREATE OR REPLACE TEMP TABLE export_keys AS
 SELECT *, sum(bytes) OVER (ORDER BY record) // $page_bytes AS page
-FROM (SELECT record, 0 AS ordinal, rowid AS record_row, 0 AS result_row,
+FROM (SELECT record, 0 AS ordinal, rowid AS record_row, NULL::BIGINT AS result_row, NULL::BIGINT AS variant_row,
              strlen(instruction) + strlen(input) + strlen(original_output) + strlen(reasoning) AS bytes
       FROM records)
 ORDER BY record
@@ -464,9 +487,27 @@ FROM records
 JOIN (SELECT record FROM export_keys WHERE page = getvariable('page')) USING (record)
 WHERE rowid BETWEEN getvariable('first_record') AND getvariable('last_record')
 
+-- name: export_counts
+-- What decides what is exported.
+SELECT (SELECT count(*) FROM asks), (SELECT count(*) FROM results), (SELECT count(*) FROM variants)
+
+-- name: exported
+-- What was said of each export, in the order in which they were written.
+SELECT detail FROM events WHERE event = 'exported' ORDER BY rowid
+
+-- name: count_rows
+-- Rows that an export has once all of them are answered, as far as they are known.
+SELECT (SELECT count(*) FROM records) + (SELECT count(*) FROM variants)
+
 -- name: export_pages
-SELECT page, min(record_row), max(record_row), min(result_row), max(result_row)
+SELECT page, min(record_row), max(record_row), coalesce(min(result_row), 0), coalesce(max(result_row), 0),
+       coalesce(min(variant_row), 0), coalesce(max(variant_row), 0)
 FROM export_keys GROUP BY page ORDER BY page
+
+-- name: export_scans
+-- How many results are read where each page reads all between its first and its last; how many there are.
+SELECT coalesce(sum(results), 0)::BIGINT, (SELECT count(*) FROM results)
+FROM (SELECT max(result_row) - min(result_row) + 1 AS results FROM export_keys GROUP BY page)
 
 -- name: insert_job_event
 INSERT INTO job_events VALUES ($job_id, $event, $batch_id, (now() AT TIME ZONE 'UTC'), $detail)

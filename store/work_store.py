@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence, Set
-from contextlib import contextmanager
+import secrets
+import shutil
+from collections.abc import Generator, Iterator, Mapping, Sequence, Set
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Self
 
 import duckdb
@@ -14,7 +17,7 @@ import pyarrow as pa
 
 from store.bill import bill, current_price
 from store.database import Database, OnWait
-from store.errors import UserError
+from store.errors import DiskFull, UserError
 from store.identity import Moved, changed_limit, current_run, run_as_made, run_row, servers
 from store.journal import Journal
 from store.limits import LimitApplied, next_versions
@@ -24,6 +27,7 @@ from store.models import (
     Counts,
     Derived,
     Event,
+    Exports,
     FailedAlike,
     Failure,
     FailureKind,
@@ -56,6 +60,12 @@ PAGE = 2048  # requests read at a time
 PREFIX_CHARACTERS = 1024  # of a shared beginning that is worth keeping in an engine's cache
 PLAN_PAGE = 20_000  # records planned in one transaction
 EXPORT_PAGE_BYTES = 32 << 20  # text exported at a time
+EXPORT_SCANS = 3  # how often an export may read the results before it puts them in order
+EXPORT_PREFIX = ".export-"  # of the folder in which it does
+EXPORT_PAGE = (  # what export_pages gives, as variables of the views
+    *("page", "first_record", "last_record"),
+    *("first_result", "last_result", "first_variant", "last_variant"),
+)
 
 
 class WorkStore:
@@ -67,16 +77,30 @@ class WorkStore:
 
     @classmethod
     def create(cls, path: Path, run: Run) -> WorkStore:
-        """Make a new store with its run row, which appears under its name whole or not at all."""
-        temporary = path.with_suffix(".new")
-        temporary.unlink(missing_ok=True)
-        database = Database(temporary)
-        with database.transaction():
-            database.connection.execute(SCHEMA)
-            database.run("insert_version", version=VERSION)
-            database.run("insert_run", **run_row(run))
-        database.close()
-        temporary.replace(path)
+        """Make a new store with its run row, which appears under its name whole or not at all.
+
+        Raises DiskFull. The caller holds the folder's lock: what a killed process left is removed.
+        """
+        log = path.with_name(f"{path.name}.wal")
+        for leftover in (log, *path.parent.glob(f".{path.name}.*")):
+            leftover.unlink(missing_ok=True)
+        temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+        try:
+            with closing(Database(temporary)) as database:
+                with database.transaction():
+                    database.connection.execute(SCHEMA)
+                    database.run("insert_version", version=VERSION)
+                    database.run("insert_run", **run_row(run))
+                database.run("checkpoint")  # else the tables might be in its log still
+            temporary.chmod(0o600)
+            temporary.replace(path)
+        except DiskFull:
+            raise DiskFull(
+                f"there is no room on the disk for {path}: make room, then start again"
+            ) from None
+        finally:
+            for leftover in path.parent.glob(f"{temporary.name}*"):
+                leftover.unlink(missing_ok=True)
         return cls.open(path)
 
     @classmethod
@@ -545,7 +569,7 @@ class WorkStore:
         )
         pending = total - done - failed - in_flight
         planned = self.sampling() is not None and (run.skip_generation or not self._unasked())
-        finished = planned and not (pending or failed or in_flight)
+        finished = planned and not (pending or failed or in_flight) and self._is_exported()
         return Status(
             run=name,
             mode=run.mode,
@@ -581,21 +605,81 @@ class WorkStore:
 
     # -- exporting
 
-    def export_pages(self) -> Iterator[None]:
+    def note_exports(self, names: Sequence[str]) -> None:
+        """Note that the files of these names in the run's folder are what the store gives now."""
+        exports = Exports(tuple(names), *self.database.row("export_counts"))
+        noted = self._exported()
+        if any(noted.get(name) != exports.counts for name in names):
+            self._event(Event.EXPORTED, exports)
+
+    def stale_files(self) -> set[str]:
+        """The names of exported files that are gone, or not what the store would give now."""
+        counts = self.database.row("export_counts")
+        folder = self.database.path.parent
+        return {
+            name
+            for name, noted in self._exported().items()
+            if noted != counts or not (folder / name).is_file()
+        }
+
+    def _is_exported(self) -> bool:
+        return bool(self._exported()) and not self.stale_files()
+
+    def _exported(self) -> dict[str, tuple[int, int, int]]:
+        """The files that were exported, and what was in the store by the last time each was."""
+        rows = self.database.rows("exported")
+        exports = [msgspec.json.decode(detail, type=Exports) for (detail,) in rows]
+        return {name: one.counts for one in exports for name in one.files}
+
+    def missing_rows(self, rows: int) -> int:
+        """How many rows an export of so many lacks of all that the run is to have."""
+        (known,) = self.database.row("count_rows")
+        run = self.run()
+        if run.skip_generation:
+            return 0
+        _, variants = self.short_of_variants(run.num_aug) if run.num_aug else (0, 0)
+        return int(known) + variants - rows
+
+    def export_pages(self, page_bytes: int = EXPORT_PAGE_BYTES) -> Generator[None]:
         """Make the view export_rows show one page of the exported rows after the other.
 
         In sample order: the answered rows, or the dataset's own where generation is skipped.
+        Raises DiskFull.
         """
         keys, rows = "export_keys_answered", "export_rows_answered"
         if self.run().skip_generation:
             keys, rows = "export_keys_originals", "export_rows_originals"
-        self.database.run(keys, page_bytes=EXPORT_PAGE_BYTES)
-        self.database.run(rows)
-        bounds = ("page", "first_record", "last_record", "first_result", "last_result")
-        for page in self.database.rows("export_pages"):
-            for name, value in zip(bounds, page, strict=True):
-                self.connection.execute(f"SET VARIABLE {name} = $value", {"value": int(value)})
-            yield
+        self.database.run(keys, page_bytes=page_bytes)
+        with self._export_results() as results:
+            for page in self.database.rows("export_pages"):
+                for name, value in zip(EXPORT_PAGE, page, strict=True):
+                    self._set(name, int(value))
+                self.database.run(results)
+                self.database.run(rows)
+                yield
+
+    @contextmanager
+    def _export_results(self) -> Iterator[str]:
+        """Give the statement that makes the view export_results, the results of the page.
+
+        A page reads all results between its first and its last. Where they came in another order
+        than that of their rows, this would be nearly all of them for each page, so they are first
+        put side by side, in files that are removed in the end.
+        """
+        read, results = self.database.row("export_scans")
+        if read <= EXPORT_SCANS * results:
+            yield "export_results_in_order"
+            return
+        folder = self.database.path.parent
+        for left in folder.glob(f"{EXPORT_PREFIX}*"):  # of an export that was killed
+            shutil.rmtree(left, ignore_errors=True)
+        with TemporaryDirectory(prefix=EXPORT_PREFIX, dir=folder) as pages:
+            self._set("export_folder", pages)
+            self.database.run("write_export_results", folder=pages)
+            yield "export_results_by_page"
+
+    def _set(self, variable: str, value: int | str) -> None:
+        self.connection.execute(f"SET VARIABLE {variable} = $value", {"value": value})
 
     def export_objects(
         self, select: str, parameters: Mapping[str, Any]

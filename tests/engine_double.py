@@ -5,8 +5,8 @@
 A request whose prompt says 'poison' kills it (SIGKILL) once everything it was asked has been read;
 one that says 'starve' ends it as a lack of memory does, unless it was given less than all of the
 memory. One that says 'refuse CODE' is refused with that code; one that says 'interrupt' is a Ctrl-C
-for the command. Each start and each request is a line
-of the journal.
+for the command; 'keys' has the names of its environment that tell of keys written to the journal.
+Each start and each request is a line of the journal.
 """
 
 from __future__ import annotations
@@ -38,6 +38,9 @@ def main() -> None:
         note(f"ask {prompt}")
         if "poison" in prompt:
             os.kill(os.getpid(), signal.SIGKILL)
+        if prompt == "keys":
+            names = {name for name in os.environ if "KEY" in name or "TOKEN" in name}
+            note(f"keys {sorted(names | {name for name in os.environ if 'OPENAI' in name})}")
         if "interrupt" in prompt:
             os.kill(os.getppid(), signal.SIGINT)
         if "starve" in prompt and load.memory_share == 1:

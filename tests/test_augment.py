@@ -16,11 +16,12 @@ from fastdatasets.day import Day
 from fastdatasets.session import Outcome, resume, start
 from fastdatasets.variants import distinct, parse_variants
 from fastdatasets.wishes import Wishes
-from store import UserError
+from store import Unfinished, UserError
 from store.models import Mode
 from tests.conftest import start as start_command
 from tests.conftest import write_jsonl
 from tests.llmserver import LLMServer, Reply
+from tests.llmserver.settings import CHAT_PARAMETERS
 
 SAMPLES = [{"instruction": f"Describe item {n}", "input": "x" * (n % 2)} for n in range(4)]
 
@@ -173,6 +174,35 @@ def test_resume_in_either_stage(server: LLMServer) -> None:
     assert (len(exported()), server.bill.twice(), server.bill.total) == (16, [], 20)
 
 
+def test_server_that_can_force_a_schema(server: LLMServer) -> None:
+    """With --json-schema a server is told the schema of variants, and none of answers."""
+    words = ("augment", "--high-quality-file", write_jsonl(Path("d.jsonl"), SAMPLES))  # type: ignore[arg-type]
+    server.answer = lambda body: (
+        json.dumps({"steps": ["Think"], "variations": json.loads(str(teacher(body)))})
+        if is_vary(body)
+        else teacher(body)
+    )
+    process = start_command(
+        *words, "--model", "m", "--run", "r", "--json-schema",
+        "--backend", os.environ["TEST_BACKEND"],
+    )  # fmt: skip
+    assert process.communicate()[1].count("Unknown") == 0
+    assert (process.returncode, len(exported())) == (0, 16)
+    bodies = [json.loads(body) for body in server.bill.executions]
+    formats = [body.get("response_format", {}).get("type") for body in bodies]
+    assert formats == ["json_schema"] * 4 + [None] * 16
+
+
+def test_server_that_knows_no_schema(server: LLMServer) -> None:
+    """One that refuses the schema stops the run, which goes on without."""
+    server.parameters = CHAT_PARAMETERS - {"response_format"}
+    with pytest.raises(Unfinished, match=r"Resume with --no-json-schema$"):
+        augment(json_schema=True)
+    outcome = resume("r", None, Day(json_schema=False, max_attempts=1))
+    assert outcome is not None
+    assert (outcome.status.state, server.bill.total) == ("done", 20)
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
@@ -199,6 +229,80 @@ def test_resume_in_either_stage(server: LLMServer) -> None:
 )
 def test_parse_variants(text: str, expected: list[str] | None) -> None:
     """Variants are found however the teacher wraps them, and nowhere else."""
+    assert parse_variants(text) == expected
+
+
+ENGLISH = """Sure! Here are 3 [new] instructions:
+
+1. Write a haiku about rain.
+2. Explain [briefly] why the sky is "blue".
+3. Convert ["a", "b"] into a string: ["a"]
+
+Let me know if you need more."""
+CHINESE = """好的，以下是 3 条[全新]指令：
+
+1. 写一首关于雨的诗。
+2. 解释[简短]天空为什么是蓝色的。
+
+希望对你有帮助！"""
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (
+            ENGLISH,
+            [
+                "Write a haiku about rain.",
+                'Explain [briefly] why the sky is "blue".',
+                'Convert ["a", "b"] into a string: ["a"]',
+            ],
+        ),
+        (CHINESE, ["写一首关于雨的诗。", "解释[简短]天空为什么是蓝色的。"]),
+        ('{"reasoning": ["First", "Second"], "variations": ["a", "b"]}', ["a", "b"]),
+        ('{"reasoning": ["First", "Second"], "variations": ["a", "b", "hal', ["a", "b"]),
+        ('{"reasoning": ["First", "Sec', None),
+        ('{"思考": ["先想"], "指令": ["甲", "乙"]}', ["甲", "乙"]),
+        ('{"result": {"steps": ["x"], "questions": ["a", "b"]}}', ["a", "b"]),
+        ('{"error": "not allowed", "suggestions": ["Ask for a poem", "Ask a doctor"]}', None),
+        ('Kinds: ["poem", "song"]\n```json\n{"variations": ["a", "b"]}\n```', ["a", "b"]),
+        ('Kinds I thought of: ["poem", "song"]\n\n["a", "b"]', ["a", "b"]),
+        ('[{"reasoning": "why", "instruction": "a"}, {"instruction": "b"}]', ["a", "b"]),
+        ('[{"指令": "甲"}, {"指令": "乙"}]', ["甲", "乙"]),
+        ('["Write:\n- a poem\n- a song", "b"]', ["Write:\n- a poem\n- a song", "b"]),
+        ("Analysis:\n- short\n- polite\n\nInstructions:\n1. a\n2. b", ["a", "b"]),
+        ("1. Read it\n2. Vary it\n\nNew instructions:\n1. a\n2. b", ["a", "b"]),
+        ("1. a\n   - in short\n   - politely\n2. b\n   - at length", ["a", "b"]),
+        ("1. a\n\nThis one is harder.\n\n2. b\n\nThis one is easier.", ["a", "b"]),
+        ("1. a\n1. b\n1. c", ["a", "b", "c"]),
+        ("**1. Write a poem**\n**2.** Write *one* song", ["Write a poem", "Write *one* song"]),
+        ("**Instruction 1:** a\n**Instruction 2:** b", ["a", "b"]),
+        ("指令1：甲\n指令2：乙", ["甲", "乙"]),
+        ("（1）甲\n（2）乙", ["甲", "乙"]),
+        ("① 甲\n② 乙", ["甲", "乙"]),
+        ("1. “甲”\n2. “乙”", ["甲", "乙"]),
+        ("- a\n- b\n---\n", ["a", "b"]),
+        ("Think of:\n- tone\n- length\nThen:\n- a\n- b", None),
+        ("1.5 million people live there.", None),
+        ("I'm sorry, but I can't help with that. You could:\n- Ask a doctor\n- Call 112", None),
+        ("I cannot write such instructions because they are:\n1. Harmful\n2. Illegal", None),
+        ("Thank you for asking. I’m unable to provide these. Instead:\n- Ask me for a poem", None),
+        ("抱歉，我无法提供这类指令，原因如下：\n1. 涉及隐私\n2. 违反规定", None),
+        ("作为一个AI语言模型，我不能生成此类内容。您可以：\n- 咨询律师\n- 报警", None),
+        ("感谢提问。我无法协助此请求，建议：\n• 咨询医生", None),
+        ('{"variations": ["I\'m sorry, but I can\'t assist with that."]}', None),
+        ('["抱歉，我无法满足该请求。"]', None),
+        (
+            '["I cannot log in. What now?", "为无法提供收据的客户写一封邮件"]',
+            ["I cannot log in. What now?", "为无法提供收据的客户写一封邮件"],
+        ),
+        ("[" * 100_000, None),
+        ('{"a":' * 20_000, None),
+        ('["' * 20_000, None),
+    ],
+)
+def test_answers_of_teachers(text: str, expected: list[str] | None) -> None:
+    """Only instructions are taken: no word in brackets, no reasoning, nothing of a refusal."""
     assert parse_variants(text) == expected
 
 

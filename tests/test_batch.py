@@ -85,6 +85,15 @@ CALL_FAULTS = {
     "status canceled": Fault(LOOK, Kind.STATUS_NAMES, None, fields={"cancelled": "canceled"}),
     "null counts": Fault(LOOK, Kind.NULL_COUNTS, None),
     "empty file ids": Fault(LOOK, Kind.EMPTY_FILE_IDS, None),
+    "file ids as objects": Fault("* /batches*", Kind.OBJECT_FILE_IDS, None),
+    "one id for output and errors": Fault(LOOK, Kind.SAME_FILE_IDS, None),
+    "output id that is none": Fault(LOOK, Kind.SET, 2, fields={"output_file_id": [1]}),
+    "upload with an id that is none": Fault(FILES, Kind.SET, 2, fields={"id": {"a": 1}}),
+    "upload with a number as id": Fault(FILES, Kind.SET, 1, fields={"id": 5}),
+    "create with a number as id": Fault(POST, Kind.SET, 1, fields={"id": {"id": True}}),
+    "times out of range": Fault(
+        "* /batches*", Kind.SET, None, fields={"created_at": 10**400, "expires_at": -(10**400)}
+    ),
     "no metadata": Fault("* /batches*", Kind.NO_METADATA, None),
 }
 

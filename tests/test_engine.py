@@ -122,9 +122,54 @@ def test_engine_that_cannot_live(store: WorkStore, tmp_path: Path) -> None:  # n
     ask(store, ["a"])
     options = backend(tmp_path)._options
     engine = VllmBackend(replace(options, command=(sys.executable, "-c", "pass")))
-    with pytest.raises(Unfinished, match=r"the engine died 4 times in a row \(it ended without"):
+    with pytest.raises(
+        Unfinished, match=r"died 2 times before it answered anything \(it ended with"
+    ):
         engine.work(store, SilentProgress())
     assert store.has_pending(3)
+
+
+def test_engine_that_never_answers(store: WorkStore, tmp_path: Path) -> None:  # noqa: F811
+    """An adapter or a tokenizer that kills the engine with whatever is asked ends the run."""
+    ask(store, [f"poison {number}" for number in range(6)])
+    engine = backend(tmp_path)
+    with pytest.raises(Unfinished, match=r"the engine died 2 times before it answered anything"):
+        engine.work(store, SilentProgress())
+    assert starts(tmp_path) == ["start 1.0"] * 2
+    assert (store.failure_reasons(), store.has_pending(1)) == ([], True)
+
+
+@pytest.mark.parametrize("others", [3, 40])
+def test_first_request_kills_the_engine(
+    store: WorkStore,  # noqa: F811
+    tmp_path: Path,
+    others: int,
+) -> None:
+    """A request that kills the engine before it has answered anything is still set aside alone."""
+    prompts = [f"question {number}" for number in range(others)]
+    ask(store, ["poison", *prompts])
+    engine = backend(tmp_path)
+    engine.work(store, SilentProgress())
+    engine.close()
+    assert texts(store) == {f"Answer to {prompt}" for prompt in prompts}
+    assert [reason[::2] for reason in store.failure_reasons()] == [(FailureKind.SERVER, 1)]
+
+
+def test_keys_are_not_the_engines(
+    store: WorkStore,  # noqa: F811
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The engine gets no key of a server, but the Hub's token; that remote code runs is said."""
+    for name in ("LLM_API_KEY", "OPENAI_API_KEY", "OPENAI_ORG_ID", "HF_TOKEN"):
+        monkeypatch.setenv(name, "x")
+    ask(store, ["keys"])
+    options = replace(backend(tmp_path)._options, engine_args={"trust_remote_code": True})
+    engine, progress = VllmBackend(options), SilentProgress()
+    engine.work(store, progress)
+    engine.close()
+    assert "keys ['HF_TOKEN']" in (tmp_path / "journal").read_text().splitlines()
+    assert progress.lines[1] == "trust_remote_code: Python code that comes with m is run"
 
 
 def test_longest_first(store: WorkStore) -> None:  # noqa: F811

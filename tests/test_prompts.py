@@ -59,6 +59,24 @@ def test_language_of(text: str, expected: Language) -> None:
     assert language_of(text) is expected
 
 
+FAILS = "{path}: the prompt template of stage answer fails on record 0: "
+TOO_LONG = FAILS + "it takes longer than 0.5 s"
+LONG = "range(99999)"
+
+
+def test_loops_know_where_they_are(tmp_path: Path) -> None:
+    """The limits change nothing about what a loop knows of itself."""
+    path = tmp_path / "own.j2"
+    path.write_text(
+        "{% for n in range(9) if n is odd %}{{ loop.index }}/{{ loop.length }}:{{ n * 2 }}"
+        "{{ ', ' if not loop.last }}{% endfor %}"
+        "{% for one in [] %}{% else %} none{% endfor %} {{ '%s-%03d' % (instruction, 7) }}",
+        "utf-8",
+    )
+    prompt = Prompt("answer", own_template("answer", path), Language.AUTO)
+    assert prompt.render(row("q")) == "1/4:2, 2/4:6, 3/4:10, 4/4:14 none q-007"
+
+
 def test_own_template(tmp_path: Path) -> None:
     """A user's template serves records of every language."""
     path = tmp_path / "own.j2"
@@ -76,7 +94,34 @@ def test_own_template(tmp_path: Path) -> None:
             "{path}: the prompt template of stage answer fails on record 0: 'question' is "
             "undefined; its variables are instruction, input, output, reasoning",
         ),
+        (
+            f"{'{{'}{'(' * 3000}1{')' * 3000}{'}}'}",
+            "prompt template {path}: nested too deep",
+        ),
+        (
+            "{% if 1 %}" * 150 + "{% endif %}" * 150,
+            "prompt template {path}: nested too deep",
+        ),
         ("{{ ''.__class__.__mro__ }}", "{path}: the prompt template of stage answer fails on rec"),
+        ("{{ lipsum(10000000) }}", FAILS + "'lipsum' is undefined"),
+        (f"{{% for a in {LONG} %}}{{% for b in {LONG} %}}{{% endfor %}}{{% endfor %}}", TOO_LONG),
+        ("{% macro f(n) %}{{ f(n) }}{{ f(n) }}{% endmacro %}{{ f(1) }}", FAILS + "maximum recurs"),
+        (
+            "{% macro f(n) %}{% if n %}{{ f(n - 1) }}{{ f(n - 1) }}{% endif %}{% endmacro %}"
+            "{{ f(60) }}",
+            TOO_LONG,
+        ),
+        ("{{ 'x' * 10 ** 10 }}", FAILS + "a product is longer than 1000000"),
+        ("{{ 10 ** 10 ** 10 ** 10 ** 10 ** 10 }}", FAILS + "a power has more than 100000 bits"),
+        ("{{ 'x'.ljust(10 ** 10) }}", FAILS + "a text is filled up to more than 1000000"),
+        ("{{ 'x'|center(10 ** 10) }}", FAILS + "a text is filled up to more than 1000000"),
+        ("{{ '%10000000000d' % 1 }}", FAILS + "a text is filled up to more than 1000000"),
+        ("{{ '{:>10000000000}'.format(1) }}", FAILS + "a text is filled up to more than 1000000"),
+        (
+            f"{{% for a in {LONG} %}}{{{{ 'x' * 9999 }}}}{{% endfor %}}",
+            FAILS + "it makes more than 20000000 characters",
+        ),
+        ("{{ " + "(" * 3000 + "1" + ")" * 3000 + " }}", "{path}: the prompt template is nested to"),
     ],
 )
 def test_bad_template(tmp_path: Path, text: str, message: str) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from backends.errors import learnt_limit
 from fastdatasets.day import Day
 from fastdatasets.session import Outcome, resume, start
 from fastdatasets.wishes import Wishes
@@ -191,3 +192,20 @@ def test_address_without_its_path(server: LLMServer, command: Command, backend: 
     again = command("resume", "r", "--max-attempts", 1)
     assert again.returncode == 0, again.stderr
     assert server.bill.total == 50
+
+
+@pytest.mark.parametrize(
+    ("words", "tokens"),
+    [
+        ("Limit: 2.000.000 enqueued tokens", 2_000_000),
+        ("limit of 2,000,000 tokens", 2_000_000),
+        ("limit of 90.000 tokens", 90_000),
+        ("Limit: 1.35M", 1_350_000),
+        ("Limit: 200K", 200_000),
+        ("Limit: 1.2.3M", None),
+        ("Limit: none", None),
+    ],
+)
+def test_limit_in_a_message(words: str, tokens: int | None) -> None:
+    """A limit is read with either mark between its thousands, and no number is no limit."""
+    assert learnt_limit(words) == tokens

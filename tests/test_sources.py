@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import json
+import random
+import subprocess
 import tempfile
 from dataclasses import replace
 from decimal import Decimal
@@ -21,6 +23,7 @@ from fastdatasets.runs import opened
 from fastdatasets.settings import load_settings
 from fastdatasets.wishes import Wishes
 from store import RunFolder, UserError
+from tests.conftest import Command
 
 ROWS: list[dict[str, Any]] = [
     {"instruction": "Date it", "input": "", "output": "2024-01-01"},
@@ -116,18 +119,105 @@ def test_folder_of_a_split(tmp_path: Path) -> None:
     assert [row[0] for row in read(tmp_path, split="test")] == ["c"]
 
 
-def test_folder_without_the_split_is_read_as_a_whole_and_said(tmp_path: Path) -> None:
-    """Where no file is named after the split, all are read, and a line says so."""
+def test_plain_folder_is_read_as_a_whole_and_said(tmp_path: Path) -> None:
+    """Where no file names any split, all are read, and a line says which."""
     for name in ("a", "b"):
         (tmp_path / f"{name}.jsonl").write_bytes(lines([{"instruction": name}]))
     rows, said = sampled(tmp_path, config_name="main")
     assert [row[0] for row in rows] == ["a", "b"]
     assert said == [
         f"--config-name main is for datasets of the Hub: {tmp_path} is read as it stands",
-        f"no file of {tmp_path} is named after the split train: all 2 are read",
+        f"no file of {tmp_path} is named after a split: reading a.jsonl, b.jsonl",
         "columns: instruction ← instruction",
         "sampled 2 of 2 rows",
     ]
+
+
+def folder(path: Path, *names: str) -> Path:
+    """A folder of files with one record each, whose instruction is the file's name."""
+    for name in names:
+        file = path / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        data = lines([{"instruction": name}])
+        file.write_bytes(gzip.compress(data) if file.suffix == ".gz" else data)
+    return path
+
+
+OTHERS = (
+    "test_socratic.jsonl",
+    "train.tok.json",
+    "test.tok.jsonl",
+    "testing.jsonl",
+    "tests/a.jsonl",
+)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["test.jsonl"],
+        ["test.JSONL.gz"],
+        ["data/test.jsonl"],
+        ["test/a.jsonl", "test/b.jsonl"],
+        ["test-0.jsonl", "test-1.jsonl"],
+        ["test-00000-of-00002.jsonl", "test-00001-of-00002.jsonl"],
+        ["test-00000-of-00001-a09b74b3ef9c3b56.jsonl"],
+    ],
+)
+def test_split_takes_exact_names(tmp_path: Path, names: list[str]) -> None:
+    """A split is the files of exactly its name, its shards and a folder of that name."""
+    path = folder(tmp_path / "d", *names, *OTHERS, ".cache/test.jsonl", ".test.jsonl")
+    rows, said = sampled(path, split="test")
+    assert [row[0] for row in rows] == names
+    assert said[0] == f"reading {', '.join(names)}"
+
+
+def test_split_that_no_file_names(tmp_path: Path) -> None:
+    """Without a file of the split the error names those there are, for the default one too."""
+    path = folder(tmp_path / "d", "test_socratic.jsonl", "a.jsonl")
+    for split in ("test", "train"):
+        with pytest.raises(UserError) as raised:
+            read(path, split=split)
+        assert str(raised.value) == (
+            f"{path} has no split '{split}' ({split}.jsonl, {split}-00000-of-00001.jsonl or a "
+            f"folder {split}): it has a.jsonl, test_socratic.jsonl. Set --split, or name a file"
+        )
+
+
+def test_split_of_a_plain_folder(tmp_path: Path) -> None:
+    """A folder whose files name no split has no other than the default one."""
+    path = folder(tmp_path / "d", *(f"{number}.jsonl" for number in range(7)))
+    with pytest.raises(UserError, match=r": it has 0.jsonl, .*4.jsonl, … \(7 files\)\. Set"):
+        read(path, split="test")
+
+
+def test_split_of_a_single_file(tmp_path: Path) -> None:
+    """One file has no splits."""
+    path = write(tmp_path / "d.jsonl")
+    with pytest.raises(UserError) as raised:
+        read(path, split="test")
+    assert str(raised.value) == f"--split test is for folders and the Hub: {path} is one file"
+
+
+def test_links_that_lead_nowhere(tmp_path: Path, command: Command) -> None:
+    """A link to itself, as the source or in its folder, is an error and not a file fewer."""
+    path = folder(tmp_path / "d", "train-0.jsonl")
+    (path / "train-1.jsonl").symlink_to("train-1.jsonl")
+    for source in (path, path / "train-1.jsonl"):
+        found = command("distill", "--dataset-name", source, "--skip-generation", "--run", "r")
+        assert (found.returncode, found.stdout) == (1, "")
+        assert found.stderr.splitlines()[-1].endswith(
+            f"cannot read {path / 'train-1.jsonl'}: a symbolic link that leads to itself"
+        )
+        assert not (tmp_path / "output" / "r").exists()
+
+
+@pytest.mark.parametrize("option", ["--dataset-name", "--high-quality-file"])
+def test_file_whose_name_begins_with_a_tilde(tmp_path: Path, command: Command, option: str) -> None:
+    """./~x.jsonl is that file, not somebody's home folder."""
+    write(tmp_path / "~x.jsonl")
+    found = command("distill", option, "./~x.jsonl", "--skip-generation", "--sample-size", "0")
+    assert (found.returncode, found.stderr.splitlines()[-1]) == (0, "sampled 3 of 3 rows")
 
 
 def saved(rows: list[dict[str, Any]]) -> Any:
@@ -232,7 +322,10 @@ def test_arrow_files_of_other_columns(tmp_path: Path) -> None:
     other = write_arrow(tmp_path / "1.arrow", pa.table({"query": ["a"]}), stream=True)
     with pytest.raises(UserError) as raised:
         read(tmp_path)
-    assert str(raised.value) == f"{other} has other columns, or another order, than {first}"
+    assert str(raised.value) == (
+        f"{other} has other columns than {first}: query; files of one dataset have the same, of "
+        "which some may be missing"
+    )
 
 
 def test_arrow_file_that_was_cut_off(tmp_path: Path) -> None:
@@ -290,26 +383,85 @@ def test_values_become_strings(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("d.jsonl", b'{"a": 1}\n{"a":}\n', "{path} is not valid JSON: line 2: Expecting value"),
+        (
+            "d.jsonl",
+            b'{"a": 1}\n{"a":}\n',
+            "{path} is not valid JSON: line 2: Expecting value; leave it out with: sed 2d {path} "
+            "> good.jsonl",
+        ),
+        (
+            "d.jsonl",
+            b'{"a":1}\r\n{"a":\r\n\r\n[1]\n{"a":2}\nnull\n{"a":"\xff"}\n',
+            "{path} is not valid JSON: line 2: Expecting value; leave all 3 that cannot be read "
+            "out with: sed '2d;4d;7d' {path} > good.jsonl",
+        ),
+        (
+            "d.jsonl",
+            b"{\n" * 21,
+            "{path} is not valid JSON: line 1: Expecting property name enclosed in double quotes; "
+            "more than 20 records cannot be read",
+        ),
         (
             "d.json",
             b'[{"a": 1},\n{"a":}]',
-            "{path} is not valid JSON: line 2, column 6: Expecting value",
+            "{path} is not valid JSON: line 2, column 6: Expecting value; correct or take out that "
+            "object",
+        ),
+        (
+            "d.json",
+            b'\xef\xbb\xbf [\n{"a": "],\\""},\n\n  {"a": "\xc3\xa4",\n "b": "\\ud800"}]',
+            "{path} is not valid JSON: line 4, column 3: half of a surrogate pair (\\ud800), which "
+            "no text can hold; correct or take out that object",
+        ),
+        (
+            "d.json",
+            b'{\n "a": 1,\n "b": \n}\n',
+            "{path} is not valid JSON: line 4, column 1: Expecting value; correct or take out that "
+            "object",
         ),
         (
             "d.jsonl",
             b'{"a": "x"}\n{"a": "\\ud800"}\n',
-            "{path} is not valid JSON: line 2: 'utf-8' codec can't encode character '\\ud800' in "
-            "position 7: surrogates not allowed",
+            "{path} is not valid JSON: line 2: half of a surrogate pair (\\ud800), which no text "
+            "can hold; leave it out with: sed 2d {path} > good.jsonl",
         ),
         ("d.jsonl", b"1\n2\n", "{path}: no objects in it; one JSON object a row is expected"),
+        (
+            "d.jsonl",
+            b'{"prompt": "a"}\n\n2\n',
+            "{path} is not valid JSON: line 3: an object is expected; leave it out with: sed 3d "
+            "{path} > good.jsonl",
+        ),
+        (
+            "d.jsonl.gz",
+            b"no gzip",
+            "cannot read {path}: zlib inflate failed: incorrect header check",
+        ),
+        (
+            "d.jsonl.gz",
+            gzip.compress(random.Random(0).randbytes(10_000).hex().encode())[:9_000],
+            "cannot read {path}: IO Error: Unexpected end of GZIP stream: {path}",
+        ),
+        ("d.csv.gz", b"no gzip", "cannot read {path}: zlib inflate failed: incorrect header check"),
         ("d.csv", b"", "{path} is empty: a line of column names is expected"),
         ("d.csv", b"a,a\n1,2\n", "{path}: a column name stands twice in line 1: a, a"),
         (
             "d.csv",
-            b"prompt,b\n1,2\n1,2,3\n",
-            "cannot read {path}: Invalid Input Error: CSV Error on Line: 3 Original Line: 1,2,3 "
-            "Expected Number of Columns: 2 Found: 3",
+            b'prompt,b\n"1\n1",2\n1,2,3\n1,"\xff\n"\n1,2\n',
+            "{path} is not valid CSV: line 4: 3 columns, 2 are expected; leave all 2 that cannot "
+            "be read out with: sed '4d;5,6d' {path} > good.csv",
+        ),
+        (
+            "d.csv",
+            b'prompt,b\n1,"2\n1,2\n',
+            "{path} is not valid CSV: line 2: unexpected end of data; leave it out with: sed 2,3d "
+            "{path} > good.csv",
+        ),
+        (
+            "d.csv",
+            b"prompt" + b",b" * 100_000 + b"\n",
+            "{path}: line 1 names 100001 columns, and at most 10000 can be read; make a file of "
+            "those that are needed, such as the first: cut -d, -f1-10000",
         ),
         (
             "d.parquet",
@@ -346,6 +498,118 @@ def test_file_that_is_not_what_it_says(
     with pytest.raises(UserError) as raised:
         read(path)
     assert str(raised.value) == message.format(path=path)
+
+
+@pytest.mark.parametrize(
+    ("name", "head", "tail"),
+    [("d.jsonl", b'{"prompt":"', b'"}'), ("d.csv", b'1,"', b'"')],
+)
+def test_record_that_is_too_large(
+    tmp_path: Path, command: Command, name: str, head: bytes, tail: bytes
+) -> None:
+    """One record of 50 MB is named, and what is said to leave it out makes a file that is read."""
+    path = tmp_path / name
+    rows = [head + b"a" + tail, head + b"x" * 50_000_000 + tail, head + b"b" + tail]
+    header = [b"id,prompt"] if name == "d.csv" else []
+    path.write_bytes(b"\n".join(header + rows) + b"\n")
+    distill = ("distill", "--skip-generation", "--sample-size", "0", "--dataset-name")
+    refused = command(*distill, path)
+    line = len(header) + 2
+    kind, limit = ("CSV", 2) if header else ("JSON", 16)
+    edit = f"sed {line}d {path} > good{path.suffix}"
+    assert (refused.returncode, refused.stderr.splitlines()[-1]) == (
+        1,
+        f"fastdatasets: {path} is not valid {kind}: line {line}: longer than {limit} MB; leave "
+        f"it out with: {edit}",
+    )
+    subprocess.run(edit, shell=True, check=True)
+    read = command(*distill, f"good{path.suffix}")
+    assert (read.returncode, read.stderr.splitlines()[-2]) == (0, "sampled 2 of 2 rows")
+
+
+DEEP = b"[" * 100_000 + b"]" * 100_000
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "expected"),
+    [
+        ("d.json", b'\xef\xbb\xbf\r\n[{"prompt":"a"},{"prompt":"b"}]', ["a", "b"]),
+        ("d.jsonl", b'\xef\xbb\xbf{"prompt":"a"}\n{"prompt":"b"}', ["a", "b"]),
+        ("d.jsonl", b'{"":1,"prompt":"a"}\n{"prompt":"b"}', ["a", "b"]),
+        ("d.jsonl", b'{"prompt":"a","Output":1,"output":2}\n{"prompt":"b"}', ["a", "b"]),
+        ("d.jsonl", b'{"prompt":"a","prompt":"z"}\n{"prompt":"b"}', ["a", "b"]),
+        ("d.jsonl", b'{"prompt":"a"}\n{"prompt":"b","x":' + DEEP + b"}", ["a", "b"]),
+        ("d.jsonl", b'{"prompt":"a"}\n{"prompt":' + DEEP + b"}", ["a", DEEP.decode()]),
+        (
+            "d.jsonl",
+            json.dumps({f"c{n}": n for n in range(300)} | {"prompt": "a"}).encode(),
+            ["a"],
+        ),
+    ],
+    ids=["bom-array", "bom", "empty-key", "case", "twice", "deep-beside", "deep", "columns"],
+)
+def test_json_that_is_unusual(
+    tmp_path: Path, name: str, content: bytes, expected: list[str]
+) -> None:
+    """JSON is read whatever its objects' keys and depth are."""
+    path = tmp_path / name
+    path.write_bytes(content)
+    assert [row[0] for row in read(path)] == expected
+
+
+def test_json_with_a_sole_column_called_json(tmp_path: Path) -> None:
+    """A column may be called json."""
+    path = tmp_path / "d.jsonl"
+    path.write_bytes(b'{"json":"a"}\n{"json":"b"}\n')
+    assert [row[0] for row in read(path, instruction="json")] == ["a", "b"]
+
+
+def test_deep_json_that_is_broken(tmp_path: Path, command: Command) -> None:
+    """A broken line is found beside one that is nested too deep for a decoder of Python's."""
+    path = tmp_path / "d.jsonl"
+    path.write_bytes(b'{"prompt":' + DEEP + b'}\n{"prompt":\n')
+    done = command("distill", "--dataset-name", path, "--skip-generation", "--run", "r")
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (
+        1,
+        f"fastdatasets: {path} is not valid JSON: line 2: Expecting value; leave it out with: "
+        f"sed 2d {path} > good.jsonl",
+    )
+    assert not (tmp_path / "output" / "r").exists()
+
+
+def write_columns(path: Path, columns: list[str]) -> Path:
+    """A file of one record whose values are its columns' names."""
+    table = pa.table({name: [name] for name in columns})
+    match path.suffix:
+        case ".jsonl":
+            path.write_bytes(lines(table.to_pylist()))
+        case ".csv":
+            path.write_text(f"{','.join(columns)}\n{','.join(columns)}\n")
+        case ".parquet":
+            pyarrow.parquet.write_table(table, path)
+        case _:
+            pyarrow.feather.write_feather(table, str(path))
+    return path
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "csv", "parquet", "arrow"])
+def test_columns_of_several_files(tmp_path: Path, kind: str) -> None:
+    """A file may lack columns, or have them in another order; one with others is an error."""
+    first = write_columns(tmp_path / f"0.{kind}", ["output", "prompt"])
+    write_columns(tmp_path / f"1.{kind}", ["prompt"])
+    full = write_columns(tmp_path / f"2.{kind}", ["prompt", "thinking", "output"])
+    assert read(tmp_path) == [
+        ("prompt", "", "output", "", None),
+        ("prompt", "", "", "", None),
+        ("prompt", "", "output", "thinking", None),
+    ]
+    write_columns(first, ["query", "prompt"])
+    with pytest.raises(UserError) as raised:
+        read(tmp_path)
+    assert str(raised.value) == (
+        f"{first} has other columns than {full}: query; files of one dataset have the same, of "
+        "which some may be missing"
+    )
 
 
 @pytest.mark.parametrize("source", ["a/b/c", "folder/", "two words", "what?", "a--b"])

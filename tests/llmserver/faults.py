@@ -43,6 +43,8 @@ class Kind(StrEnum):
     NULL_COUNTS = "null_counts"  # request_counts is null
     NO_OUTPUT_FILE = "no_output_file"  # batches name no output file, whatever they completed
     EMPTY_FILE_IDS = "empty_file_ids"  # "" where a batch has no output or error file
+    OBJECT_FILE_IDS = "object_file_ids"  # {"id": …} for the id of a file in a batch
+    SAME_FILE_IDS = "same_file_ids"  # the output file's id as the error file's, too
     STATUS_NAMES = "status_names"  # `fields` maps a status to another name
     ENDLESS = "endless"  # lists say has_more for ever
     IGNORE_AFTER = "ignore_after"  # lists begin anew whatever `after` says
@@ -59,6 +61,8 @@ SHAPES = frozenset(
         Kind.NULL_COUNTS,
         Kind.NO_OUTPUT_FILE,
         Kind.EMPTY_FILE_IDS,
+        Kind.OBJECT_FILE_IDS,
+        Kind.SAME_FILE_IDS,
         Kind.STATUS_NAMES,
         Kind.ENDLESS,
         Kind.IGNORE_AFTER,
@@ -205,6 +209,11 @@ def _reshape_batch(item: Json, fault: Fault) -> None:
         case Kind.EMPTY_FILE_IDS:
             item["output_file_id"] = item["output_file_id"] or ""
             item["error_file_id"] = item["error_file_id"] or ""
+        case Kind.OBJECT_FILE_IDS:
+            for name in ("input_file_id", "output_file_id", "error_file_id"):
+                item[name] = {"id": item[name]} if item[name] else None
+        case Kind.SAME_FILE_IDS:
+            item["error_file_id"] = item["output_file_id"]
         case Kind.STATUS_NAMES:
             item["status"] = fault.fields.get(item["status"], item["status"])
 

@@ -225,6 +225,23 @@ def test_batch_objects_are_odd(
     assert client.batches.retrieve(batch.id).to_dict() == batch.to_dict()
 
 
+def test_ids_of_files_are_odd(server: LLMServer, client: OpenAI) -> None:
+    """The ids of a batch's files come as objects, or those of its output and errors are one."""
+    batch = run(server, client)
+    forms: dict[Kind, dict[str, Any]] = {
+        Kind.OBJECT_FILE_IDS: {
+            "input_file_id": {"id": batch.input_file_id},
+            "output_file_id": {"id": batch.output_file_id},
+            "error_file_id": None,
+        },
+        Kind.SAME_FILE_IDS: {"error_file_id": batch.output_file_id},
+    }
+    for kind, expected in forms.items():
+        server.faults.append(Fault("GET /batches/*", kind))
+        seen = client.batches.retrieve(batch.id)
+        assert {name: getattr(seen, name) for name in expected} == expected
+
+
 def test_fields_may_be_missing(server: LLMServer, client: OpenAI) -> None:
     """Usage in particular, of batches and of live answers; several odd shapes add up."""
     batch = run(server, client)

@@ -1,0 +1,70 @@
+"""The standard files of a command: all are open, and a reader that is gone is no error."""
+
+from __future__ import annotations
+
+import os
+import sys
+from io import BufferedReader, BufferedWriter, FileIO, TextIOWrapper
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
+
+_FIRST_FREE = 3  # after stdin, stdout and stderr
+
+
+class Lenient(FileIO):
+    """A log that takes what nobody can read any more: its terminal is gone, or its disk full.
+
+    Answers that were paid for are stored all the same.
+    """
+
+    def write(self, text: ReadableBuffer, /) -> int:
+        """Write, or not."""
+        try:
+            return super().write(text)
+        except OSError:
+            return memoryview(text).nbytes
+
+
+class _Output(FileIO):
+    """Output that its reader may cut off, as `head` does; another failure is raised, once."""
+
+    failed = False
+
+    def write(self, text: ReadableBuffer, /) -> int:
+        """Write, or not where nobody reads."""
+        try:
+            return super().write(text)
+        except OSError as error:
+            if not (self.failed or isinstance(error, BrokenPipeError)):
+                self.failed = True
+                raise
+            return memoryview(text).nbytes
+
+
+def open_standard_files() -> None:
+    """Open /dev/null on descriptors 0 to 2 that are closed, and let no closed reader end a command.
+
+    To be called before a file is opened: the next one, such as a run's store, would become
+    descriptor 1 or 2, and what is printed would be written into it.
+    """
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) < _FIRST_FREE:
+        os.set_inheritable(descriptor, True)
+    os.close(descriptor)
+    if sys.stdin is None:
+        sys.stdin = TextIOWrapper(BufferedReader(FileIO(0, closefd=False)))
+    sys.stdout = _text(_Output(1, "w", closefd=False), sys.stdout)
+    sys.stderr = _text(Lenient(2, "w", closefd=False), sys.stderr)
+
+
+def _text(raw: FileIO, before: object) -> TextIOWrapper:
+    """A raw file as one of text, like the one before it, which was None where that was closed."""
+    if isinstance(before, TextIOWrapper):
+        before.flush()
+        encoding, errors, lines = before.encoding, before.errors, before.line_buffering
+    else:
+        encoding, errors, lines = "utf-8", "backslashreplace", True
+    return TextIOWrapper(
+        BufferedWriter(raw), encoding=encoding, errors=errors, line_buffering=lines
+    )

@@ -1,0 +1,222 @@
+"""A run is done when its files are those of the answers it has, and not before."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fastdatasets.day import Day
+from fastdatasets.export import STATEMENTS, Exported
+from fastdatasets.looking import look, to_text
+from fastdatasets.pipeline import sample
+from fastdatasets.runs import opened
+from fastdatasets.session import Outcome, cancel, export_again, resume, start
+from fastdatasets.stages import Answer
+from fastdatasets.wishes import Wishes
+from store import DiskFull, RunFolder, Unfinished, UserError, WorkStore
+from store.models import AskOrder, Result
+from tests.conftest import Command, write_jsonl
+from tests.doubles import SilentProgress
+from tests.llmserver import LLMServer
+from tests.test_full_disk import files_of_at_most
+from tests.test_pipeline import spec_for
+
+RUN = Path("output/r")
+NAMES = ["distilled.json", "distilled-alpaca.json", "distilled-sharegpt.json"]
+USES = {"include_reasoning": False, "drop_truncated": False}
+QUESTIONS = [f"Question {number}" for number in range(7)]
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[LLMServer]:
+    """A batch server, and settings under which nothing waits."""
+    with LLMServer() as server:
+        monkeypatch.setenv("LLM_API_KEY", "sk-test")
+        monkeypatch.setenv("LLM_API_BASE", server.base_url)
+        monkeypatch.setenv("FASTDATASETS_POLL_SECONDS", "0")
+        monkeypatch.setenv("FASTDATASETS_ADOPT_GRACE_SECONDS", "0")
+        yield server
+
+
+def submit() -> Outcome:
+    """A run whose questions are at the server."""
+    source = write_jsonl(Path("d.jsonl"), [{"prompt": question} for question in QUESTIONS])
+    wishes = Wishes(dataset_name=str(source), sample_size=0, backend="openai-batch", model="m")
+    return start(wishes, None, "r", Day(wait=False))
+
+
+def copy(rows: int, size: int = 10) -> Outcome:
+    """A finished run that asks nobody."""
+    source = write_jsonl(
+        Path("d.jsonl"), [{"prompt": f"{n}", "output": "x" * size} for n in range(rows)]
+    )
+    wishes = Wishes(
+        dataset_name=str(source), sample_size=0, backend="openai", model="m", skip_generation=True
+    )
+    return start(wishes, None, "r", Day())
+
+
+def rows(name: str = NAMES[0]) -> int:
+    """How many rows a file of the run has."""
+    found: list[Any] = json.loads((RUN / name).read_text("utf-8"))
+    return len(found)
+
+
+@pytest.mark.parametrize("finished", [7, 3])
+def test_cancel_exports_what_was_finished(server: LLMServer, finished: int) -> None:
+    """What a cancelled batch had finished is in the files; they say what they lack."""
+    server.looks = None
+    submit()
+    (batch,) = server.batches
+    server.expire(batch, finished)
+    server.looks = 0
+    outcome = cancel("r", None, Day())
+    assert outcome is not None
+    assert outcome.files == tuple(Exported(RUN / name, finished) for name in NAMES)
+    assert ([rows(name) for name in NAMES], outcome.missing) == ([finished] * 3, 7 - finished)
+    assert (look("r").status.state == "done") == (finished == 7)
+    if finished == 7:
+        outcome.raise_if_left()
+    else:
+        with pytest.raises(
+            Unfinished, match=r"^4 rows are missing from the files\. 4 requests are"
+        ):
+            outcome.raise_if_left()
+    go_on = resume("r", None, Day())
+    assert go_on is not None
+    assert (go_on.status.state, rows(), server.bill.twice()) == ("done", 7, [])
+
+
+def test_export_of_an_unfinished_run(server: LLMServer, command: Command) -> None:
+    """It writes what is answered, says how many rows are missing and exits with 3."""
+    server.looks = None
+    submit()
+    done = command("export", "r")
+    assert (done.returncode, done.stderr) == (
+        3,
+        "fastdatasets: 7 rows are missing from the files. 0 requests are pending, 7 in flight. "
+        "Go on with: fastdatasets resume output/r\n",
+    )
+    assert done.stdout.splitlines() == [f"output/r/{name}  (0 rows)" for name in NAMES]
+    server.looks = 0
+    assert command("resume", "r").returncode == 0
+    done = command("export", "r")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_files_that_are_older_than_the_answers(server: LLMServer) -> None:
+    """They are named, the run is not done, and the next export writes all of them."""
+    server.looks = None
+    submit()
+    export_again("r", formats="alpaca")
+    with WorkStore.open(RUN / "work.duckdb") as store:
+        ids = store.connection.execute("SELECT request_id::VARCHAR FROM requests").fetchall()
+        results = [Result(one, "Fine", None, "stop", 5, 7, 0) for (one,) in ids]
+        store.add_outcomes("openai-batch", results, [])
+    assert look("r").stale == ("distilled-alpaca.json", "distilled.json")
+    export_again("r", formats="sharegpt")
+    assert [rows(name) for name in NAMES] == [7, 7, 7]
+    assert look("r").stale == ()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_file_that_is_gone(command: Command, name: str) -> None:
+    """A run without one of its files is not done; a resume writes it and exits with 0."""
+    assert copy(2).status.state == "done"
+    (RUN / name).unlink()
+    view = look("r")
+    assert (view.status.state, view.stale) == ("incomplete", (name,))
+    assert to_text(view).splitlines()[-2:] == [
+        f"  gone, or older than the last answers: {name}",
+        "  go on with: fastdatasets resume output/r",
+    ]
+    assert (command("resume", "r").returncode, rows(name)) == (0, 2)
+    assert look("r").status.state == "done"
+
+
+def test_disk_that_is_full_of_exports() -> None:
+    """The file that found no room is named, the run is not done, and a resume writes it."""
+    copy(20, size=1 << 18)
+    for name in NAMES:
+        (RUN / name).unlink()
+    with (
+        files_of_at_most(4 << 20),
+        pytest.raises(
+            DiskFull,
+            match=r"^the disk is full \(output/r/distilled[a-z-]*.json: File too large\)",
+        ),
+    ):
+        resume("r", None, Day())
+    assert sorted(path.name for path in RUN.iterdir()) == [
+        "progress.json", "run.lock", "work.duckdb",
+    ]  # fmt: skip
+    assert look("r").status.state == "incomplete"
+    outcome = resume("r", None, Day())
+    assert outcome is not None
+    assert (outcome.status.state, rows()) == ("done", 20)
+
+
+def test_answers_in_no_order(tmp_path: Path) -> None:
+    """Put side by side first, they give what one page of all gives, and leave no file."""
+    source = write_jsonl(tmp_path / "d.jsonl", [{"prompt": f"{n:02}"} for n in range(20)])
+    (tmp_path / "run").mkdir()
+    with opened(RunFolder(tmp_path / "run"), spec_for(source)) as store:
+        run = store.run()
+        sample(store, run, print)
+        Answer(run).plan(store, SilentProgress())
+        requests = list(store.pending(3, AskOrder.PREFIX))
+        for first in range(4):
+            results = [
+                Result(one.request_id, f"A{one.messages[-1]['content']}", None, "stop", 5, 7, 0)
+                for one in requests[first::4]
+            ]
+            store.add_outcomes("b", results, [])
+        exports = {}
+        for page_bytes in (1 << 20, 20):
+            lines, folders = b"", set()
+            for _ in store.export_pages(page_bytes):
+                folders |= {path.name[:8] for path in (tmp_path / "run").glob(".export-*")}
+                for _, piece in store.export_objects(STATEMENTS["alpaca"], USES):
+                    lines += piece
+            exports[page_bytes] = (lines, folders)
+    expected = "".join(
+        f'{{"instruction":"{n:02}","input":"","output":"A{n:02}"}},\n' for n in range(20)
+    ).encode()
+    assert exports == {1 << 20: (expected, set()), 20: (expected, {".export-"})}
+    assert list((tmp_path / "run").glob(".export-*")) == []
+
+
+REFUSED = {
+    "d.jsonl": "it is the source of the run",
+    "output/s/work.duckdb": "it is a file of run s",
+    "output/s/jobs/1.jsonl": "it is a file of run s",
+    "output/r/distilled.json": "it is a file of run r",
+    "folder": "it is a folder, a device or a pipe, not a file",
+    "pipe": "it is a folder, a device or a pipe, not a file",
+    "/dev/null": "it is a folder, a device or a pipe, not a file",
+    "x" * 256: "File name too long",
+    "circle": "Symlink loop",
+    "d.jsonl/x": "File exists",
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_output_file_that_cannot_be_written(server: LLMServer, name: str) -> None:
+    """It is refused before there is a folder of the run, and before anything is asked."""
+    source = write_jsonl(Path("d.jsonl"), [{"prompt": "a"}])
+    before = source.read_bytes()
+    Path("folder").mkdir()
+    os.mkfifo("pipe")
+    Path("circle").symlink_to("circle")
+    Path("output/s").mkdir(parents=True)
+    Path("output/s/work.duckdb").touch()
+    wishes = Wishes(dataset_name="d.jsonl", model="m", output_file=Path(name))
+    with pytest.raises(UserError, match=f"^cannot write .*: .*{REFUSED[name]}"):
+        start(wishes, None, "r", Day())
+    assert ((RUN / "work.duckdb").exists(), server.bill.total) == (False, 0)
+    assert source.read_bytes() == before

@@ -1,0 +1,294 @@
+"""A run's folder: private, whole or not at all, and never a way to write elsewhere."""
+
+from __future__ import annotations
+
+import os
+import re
+import resource
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from fastdatasets.day import Day
+from fastdatasets.looking import look
+from fastdatasets.runs import find_or_newest
+from fastdatasets.session import export_again, resume, start
+from fastdatasets.wishes import Wishes
+from store import RunFolder, UserError
+from store.folder import replacing
+from tests.conftest import Command, write_jsonl
+
+OUTPUT = Path("output")
+
+
+@pytest.fixture(autouse=True)
+def source() -> Path:
+    """A dataset with outputs of its own, so that nobody has to be asked."""
+    return write_jsonl(Path("d.jsonl"), [{"prompt": "a", "answer": "b"}])
+
+
+def words(name: str, *options: str) -> list[str]:
+    """The options of a run that asks nothing."""
+    return [
+        "distill", "--dataset-name", "d.jsonl", "--skip-generation", "--run", name, *options
+    ]  # fmt: skip
+
+
+def make(name: str, **wishes: object) -> None:
+    """A run that asks nothing, and is done."""
+    options = {"dataset_name": "d.jsonl", "skip_generation": True} | wishes
+    start(Wishes(**options), None, name, Day())  # type: ignore[arg-type]
+
+
+def run_child(
+    arguments: list[str], shell: str = '"$@"', before: Callable[[], None] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """The command as a shell starts it, before: run in the child."""
+    child = [sys.executable, "-m", "fastdatasets", *arguments]
+    return subprocess.run(
+        ["bash", "-c", shell, "bash", *child],
+        capture_output=True,
+        text=True,
+        check=False,
+        preexec_fn=before,
+    )
+
+
+@pytest.mark.parametrize("closed", ["<&- >&- 2>&-", "2>&-"])
+def test_closed_standard_files(closed: str) -> None:
+    """A run that is started with closed standard files has a store that can be read."""
+    assert run_child(words("r"), f'"$@" {closed}').returncode == 0
+    status = look("r").status
+    assert (status.state, status.records) == ("done", 1)
+
+
+def test_closed_reader() -> None:
+    """A log reader that leaves after a line, and one of the output, end no command."""
+    done = run_child(words("r"), '"$@" 2>&1 | head -1; exit ${PIPESTATUS[0]}')
+    assert (done.returncode, done.stderr, len(done.stdout.splitlines())) == (0, "", 1)
+    assert look("r").status.state == "done"
+    done = run_child(["status", "r"], '"$@" | true; exit ${PIPESTATUS[0]}')
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_output_that_cannot_be_written() -> None:
+    """A full disk under the output is an error, in one line."""
+    make("r")
+    done = run_child(["status", "r"], '"$@" > /dev/full')
+    assert (done.returncode, done.stderr) == (
+        1, "fastdatasets: [Errno 28] No space left on device\n",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("size", [0, 20_000, 300_000])
+def test_disk_that_is_full_at_the_start(command: Command, size: int) -> None:
+    """Where there is no room, the disk is named, and the same command goes through later."""
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+
+    done = run_child(words("r"), before=limit)
+    assert (done.returncode, done.stdout) == (3, "")
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith(("fastdatasets: there is no room", "fastdatasets: the disk is full"))
+    assert "d.jsonl" not in last
+    assert not OUTPUT.joinpath("r").exists() or look("r").status.records == 1
+    done = command(*words("r"))
+    assert (done.returncode, look("r").status.state) == (0, "done")
+
+
+def test_what_a_killed_command_left(command: Command) -> None:
+    """Files of a store that was being made, and a log without its store, are in nobody's way."""
+    folder = OUTPUT / "r"
+    folder.mkdir(parents=True)
+    for name in (".work.duckdb.0123", ".work.duckdb.0123.wal", "work.duckdb.wal"):
+        (folder / name).write_text("left over")
+    (folder / ".fastdatasets-0123.tmp").write_text("left over")
+    assert command(*words("r")).returncode == 0
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "distilled-alpaca.json", "distilled-sharegpt.json", "distilled.json", "progress.json",
+        "run.lock", "work.duckdb",
+    ]  # fmt: skip
+
+
+def break_newest() -> None:
+    """Make a good run, and newer ones that cannot be read: no store, none of ours, cut off."""
+    make("good")
+    whole = OUTPUT.joinpath("good/work.duckdb").read_bytes()
+    for name, content in [("a", b"x" * 20_000), ("b", b""), ("c", whole[:20_000])]:
+        OUTPUT.joinpath(name).mkdir()
+        OUTPUT.joinpath(name, "work.duckdb").write_bytes(content)
+
+
+def test_broken_runs_are_passed_over(command: Command) -> None:
+    """A status and a resume without a name say which runs cannot be read, and find one that can."""
+    break_newest()
+    done = command("status")
+    assert (done.returncode, done.stdout.splitlines()[0].split(":")[0]) == (0, "run output/good")
+    assert sorted(line.split(" is passed")[0] for line in done.stderr.splitlines()) == [
+        "run output/a", "run output/b", "run output/c",
+    ]  # fmt: skip
+    done = command("resume")
+    assert (done.returncode, done.stdout) == (0, "nothing to resume: no run is unfinished\n")
+    OUTPUT.joinpath("good/progress.json").unlink()
+    done = command("resume")
+    assert (done.returncode, done.stdout.splitlines()[0]) == (
+        0, "output/good/distilled.json  (1 rows)",
+    )  # fmt: skip
+    assert command("status", "a").returncode == 1
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"[",
+        b'{"run": 1}',
+        b'{"run": "\xff"}',
+        b"[" * 200_000,
+        b'{"cost": {"spent": 1e99999999999999999999}}',
+        b'{"records": 1' + b"0" * 10_000 + b"}",
+        None,
+    ],
+)
+def test_damaged_progress(capfd: pytest.CaptureFixture[str], content: bytes | None) -> None:
+    """Whatever stands in a progress.json (None: it is a folder), new runs and resumes go on."""
+    make("r")
+    progress = OUTPUT / "r" / "progress.json"
+    progress.unlink()
+    if content is None:
+        progress.mkdir()
+    else:
+        progress.write_bytes(content)
+    make("another")
+    outcome = resume(None, None, Day())
+    assert outcome is not None
+    assert (outcome.folder.name, outcome.status.state) == ("r", "done")
+    told = "progress.json cannot be written: Is a directory" in capfd.readouterr().err
+    assert told is (content is None)
+
+
+def test_runs_are_private(command: Command) -> None:
+    """A run's folder and files are their owner's alone; the output folder is as the user wants."""
+    before = os.umask(0o022)
+    try:
+        assert command(*words("r")).returncode == 0
+    finally:
+        os.umask(before)
+    modes = {path.name: path.stat().st_mode & 0o777 for path in (OUTPUT / "r").iterdir()}
+    assert set(modes.values()) == {0o600}
+    assert [path.stat().st_mode & 0o777 for path in (OUTPUT, OUTPUT / "r")] == [0o755, 0o700]
+
+
+@pytest.mark.parametrize(
+    "name", ["run.lock", "work.duckdb", "work.duckdb.wal", "jobs", "engine.log", "spill"]
+)
+def test_links_are_not_followed(name: str) -> None:
+    """A link in a run's folder is refused: nothing is written to where it leads."""
+    make("r")
+    target = Path("elsewhere")
+    link = OUTPUT / "r" / name
+    if link.exists():
+        link.rename(target)
+    else:
+        target.write_text("mine")
+    content = target.read_bytes()
+    link.symlink_to(target.resolve())
+    with pytest.raises(UserError, match=f"{name} is a symbolic link"):
+        resume("r", None, Day())
+    assert target.read_bytes() == content
+
+
+def test_progress_that_is_a_link() -> None:
+    """A progress.json that is a link is neither read nor written through."""
+    make("r")
+    progress = OUTPUT / "r" / "progress.json"
+    progress.rename("elsewhere")
+    progress.symlink_to(Path("elsewhere").resolve())
+    assert RunFolder(OUTPUT / "r").read_progress() is None
+    Path("elsewhere").write_text("mine")
+    assert resume("r", None, Day()) is not None
+    assert (Path("elsewhere").read_text(), progress.is_symlink()) == ("mine", False)
+
+
+def test_temporary_files() -> None:
+    """Two writers of one file have temporary files of their own, and each is whole."""
+    path = Path("file")
+    with replacing(path) as one:
+        one.write_text("one")
+        with replacing(path) as other:
+            other.write_text("other")
+            modes = [file.stat().st_mode & 0o777 for file in (one, other)]
+        assert path.read_text() == "other"
+    assert (path.read_text(), modes, one != other) == ("one", [0o600, 0o600], True)
+    assert sorted(file.name for file in Path().iterdir()) == ["d.jsonl", "file"]
+
+
+def test_stored_output_file_is_named_again(capfd: pytest.CaptureFixture[str]) -> None:
+    """A file outside of the run's folder is written only by a command that names it."""
+    outside = Path("outside.json")
+    make("r", output_file=outside)
+    content = outside.read_text()
+    outside.unlink()
+    told = f"{outside.resolve()} is written only where it is named again: --output-file"
+    resume("r", None, Day())
+    assert told in capfd.readouterr().err
+    export_again("r")
+    assert told in capfd.readouterr().err
+    assert not outside.exists()
+    resume("r", None, Day(), output_file=outside)
+    assert outside.read_text() == content
+
+
+@pytest.mark.parametrize("name", ["", " ", ".", "..", "./", "a/..", "../..", "a/../.."])
+def test_names_that_leave_the_output_folder(name: str) -> None:
+    """What is the output folder itself, or around it, is no run's name; nothing is made."""
+    with pytest.raises(UserError, match=f"--run {re.escape(repr(name))} is no name for a run"):
+        make(name)
+    assert not OUTPUT.exists()
+
+
+def test_path_on_purpose() -> None:
+    """A path with a slash in it is where the user wants the run."""
+    make("../beside")
+    make("below/r")
+    assert look("beside").status.state == look("output/below/r").status.state == "done"
+    with pytest.raises(UserError, match="'' names no run"):
+        find_or_newest("", OUTPUT)
+
+
+@pytest.mark.parametrize(
+    ("env", "options"),
+    [
+        ({}, ["--backend", "openai-batch"]),
+        ({"LLM_API_KEY": "k e y"}, ["--backend", "openai"]),
+        ({"LLM_API_KEY": "k", "LLM_API_BASE": "nowhere"}, ["--backend", "openai"]),
+    ],
+)
+def test_failed_start_leaves_no_run(
+    command: Command, env: dict[str, str], options: list[str]
+) -> None:
+    """A run that cannot be asked for anything leaves nothing that a resume would find."""
+    named = ["--dataset-name", "d.jsonl", "--model", "m", "--run", "r", *options]
+    done = command("distill", *named, env=env)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert not OUTPUT.exists()
+    assert command("resume").stdout == "nothing to resume: no run is unfinished\n"
+
+
+def test_broken_source_leaves_no_run(command: Command) -> None:
+    """A source that fails while it is read leaves no run."""
+    Path("g.jsonl.gz").write_bytes(b"\x1f\x8bgarbage")
+    done = command("distill", "--dataset-name", "g.jsonl.gz", "--skip-generation", "--run", "r")
+    assert (done.returncode, list(OUTPUT.iterdir())) == (1, [])
+
+
+def test_run_that_stands_is_not_removed() -> None:
+    """A command that does not fit a run that stands leaves it as it is."""
+    make("r")
+    with pytest.raises(UserError, match="stands already with another seed"):
+        make("r", seed=7)
+    assert look("r").status.state == "done"
