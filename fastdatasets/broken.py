@@ -25,6 +25,8 @@ MOST_RECORDS = 20  # of those that cannot be read, in a message
 CHUNK = 1 << 20
 BOM = b"\xef\xbb\xbf"
 
+csv.field_size_limit(MAX_CSV_RECORD)  # its own is 128 kB, which DuckDB reads
+
 _TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+"|[\[\]{},"]', re.DOTALL)
 _HALF_PAIR = re.compile("[\ud800-\udfff]")
 
