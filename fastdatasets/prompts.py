@@ -42,8 +42,6 @@ def own_template(stage: str, path: Path) -> dict[str, str]:
         Prompt(stage, templates, Language.AUTO).render(Row(0, 0, "text", "text"))
     except TemplateSyntaxError as error:
         raise UserError(f"prompt template {path}, line {error.lineno}: {error.message}") from None
-    except (RecursionError, MemoryError, SyntaxError):  # of Jinja's parser, of Python's compiler
-        raise UserError(f"prompt template {path}: nested too deeply to be compiled") from None
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
     return templates
