@@ -53,7 +53,7 @@ class Collecting:
             )
         self.validated = self.validated or remote.status in WORKING
         if batch.cancelled_by_us and not remote.is_terminal and remote.status != "cancelling":
-            self.ask_to_cancel(batch)
+            self._ask_to_cancel(batch)
         if not remote.is_terminal:
             self._say_if_overdue(remote)
             return
@@ -79,7 +79,7 @@ class Collecting:
         )
         reach(KillPoint.ENDED)
 
-    def ask_to_cancel(self, batch: Batch) -> None:
+    def _ask_to_cancel(self, batch: Batch) -> None:
         """POST …/cancel, at each look until the status tells that the server took it."""
         try:
             self._desk.api.cancel(batch.batch_id)

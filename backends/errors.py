@@ -21,9 +21,17 @@ from store import FastDatasetsError
 from store.models import Failure, FailureKind
 from store.readable import masked
 
-# Whatever the SDK lets out: its own errors, its transport's, a 200 that is no JSON, our time-out.
-CALL_ERRORS = (openai.OpenAIError, httpx2.HTTPError, json.JSONDecodeError, TimeoutError)
+# Whatever the SDK lets out: its own errors, its transport's, a 200 that is no JSON or is nested too
+# deep, our time-out.
+CALL_ERRORS = (
+    openai.OpenAIError,
+    httpx2.HTTPError,
+    json.JSONDecodeError,
+    RecursionError,
+    TimeoutError,
+)
 
+NO_ANSWER = "no_answer"  # our code for a request that was sent and may have been executed
 LINE_CHARACTERS = 500  # of a server's words, at most
 STOP_CODES = {
     "invalid_api_key",
@@ -87,9 +95,13 @@ def trouble_of(error: Exception, api_key: str) -> Trouble:
         verdict = verdict_of(error.status_code, code, message)
         return Trouble(verdict, message, error.status_code, code)
     reason = error.__cause__ or error
-    text = f"{type(error).__name__}: {reason}".replace(api_key, "***")
-    unreachable = isinstance(reason, httpx2.ConnectError | httpx2.ConnectTimeout)
-    return Trouble(Verdict.UNREACHABLE if unreachable else Verdict.UNKNOWN, one_line(text))
+    # Many errors of a transport have no text of their own.
+    words = "no answer in time" if isinstance(error, TimeoutError) else str(reason)
+    words = words or type(reason).__name__
+    text = one_line(f"{type(error).__name__}: {words}".replace(api_key, "***"))
+    if isinstance(reason, httpx2.ConnectError | httpx2.ConnectTimeout):
+        return Trouble(Verdict.UNREACHABLE, text)
+    return Trouble(Verdict.UNKNOWN, text, code=NO_ANSWER)
 
 
 def verdict_of(status: int, code: str | None, message: str) -> Verdict:

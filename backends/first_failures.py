@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from backends.errors import NO_ANSWER
 from store import Unfinished
 from store.models import FailureKind
 
@@ -32,11 +33,16 @@ _SCHEMA = re.compile(r"response.?format|json.?schema|structured.?outputs?", re.I
 OTHER_NAME = {"max_tokens": "max_completion_tokens", "max_completion_tokens": "max_tokens"}
 
 
+class Unanswered(Unfinished):
+    """The first requests were sent and not answered: they may be billed, so attempts are used."""
+
+
 def all_failed_alike(store: WorkStore, max_attempts: int, server: str) -> Unfinished | None:
     """Why to end a run of which no request was answered and the first of them failed in one way.
 
     What is wrong with all of them is found on the first twenty, or on all where the run has fewer.
-    They use no attempt: whoever ends the run calls store.stop once no more failures will come.
+    They use no attempt: whoever ends the run calls store.stop once no more failures will come, but
+    for Unanswered, since each resume would buy the same again.
     Answers that cost and could not be kept (filtered, unusable) show that the server works.
     """
     alike = store.failed_alike(max_attempts, ENOUGH)
@@ -45,6 +51,11 @@ def all_failed_alike(store: WorkStore, max_attempts: int, server: str) -> Unfini
     if alike.code == TOO_LONG:
         return None
     reason = f"the first {alike.requests} requests all failed alike: {alike.message}"
+    if alike.code == NO_ANSWER:
+        return Unanswered(
+            f"{reason.rstrip('.')}. Nothing more is sent; the server may bill them. Check {server} "
+            "and FASTDATASETS_TIMEOUT_SECONDS, then resume with --retry-failed"
+        )
     return stopped(reason, server, alike.code)
 
 
@@ -69,6 +80,8 @@ def advice(code: str, message: str, server: str) -> str:
             f"Check the address {server} (LLM_API_BASE, which ends in /v1 for most servers: "
             "https://api.example.com/v1) and the model's name, then resume"
         )
+    if "APIConnectionError" in message:
+        return f"Check the address {server} (LLM_API_BASE) and that it is up, then resume"
     if _LENGTH.search(message):
         return "Resume with a lower --max-output-tokens, which makes other requests"
     return "Check key, model and parameters, then resume"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
+from decimal import ROUND_UP, Decimal
 
 from backends.stopping import Stop
 from store import Unfinished, WorkStore
@@ -157,7 +158,7 @@ class Purse:
 def out_of_money(max_cost: int, rates: Rates, max_attempts: int, store: WorkStore) -> Unfinished:
     """What to tell of requests that the budget, in picodollars, does not allow."""
     spent, in_flight = store.spent(rates), store.in_flight_at_kills()
-    left = store.left(max_attempts)
+    left, dearest = store.left(max_attempts), store.dearest_pending(rates, max_attempts, 1)
     cost = rates.cost(Usage(left.prompt_tokens, 0, left.completion_tokens))
     unsure = (
         f" ({dollars(in_flight):.4f} of them perhaps, for requests that were in flight when a "
@@ -169,5 +170,11 @@ def out_of_money(max_cost: int, rates: Rates, max_attempts: int, store: WorkStor
         f"--max-cost {dollars(max_cost).normalize():f} is reached: {dollars(spent):.4f} USD are "
         f"spent{unsure}, and the next request could cost more than what is left. "
         f"{left.requests} requests are pending, about {dollars(cost):.4f} USD more; resume "
-        f"with a higher --max-cost, as {2 * dollars(spent + cost):.2f}"
+        f"with a higher --max-cost, as {_enough(spent, cost, dearest):f}"
     )
+
+
+def _enough(spent: int, cost: int, dearest: int) -> Decimal:
+    """USD that most likely buy all, and the next request surely; picodollars are given."""
+    enough = dollars(max(2 * (spent + cost), spent + dearest))
+    return enough.quantize(Decimal("0.01" if enough >= 1 else "0.000001"), ROUND_UP)

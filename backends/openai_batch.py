@@ -96,7 +96,6 @@ class _Passes:
         self._collecting = Collecting(desk, self._lost)
         self._silent = 0  # passes in a row in which a call failed
         self._stalled = 0  # passes in a row in which the server took and gave nothing
-        self._cancelled: set[str] = set()  # batches whose cancel the server has answered
 
     def has_more_to_do_now(self, live: list[Job]) -> bool:
         """Whether a command that does not wait for batches should make another pass."""
@@ -233,9 +232,6 @@ class _Passes:
         for batch in job.batches.values():
             if batch.state is BatchState.OPEN and not batch.cancelled_by_us:
                 self.desk.journal.tell(job, JobEvent.CANCELLING, batch.batch_id)
-            if batch.state is BatchState.OPEN and batch.batch_id not in self._cancelled:
-                self._collecting.ask_to_cancel(batch)
-                self._cancelled.add(batch.batch_id)
         if job.doubtful:
             self._submitting.look_for_twins(job)
         self._collecting.poll_and_collect(job)

@@ -9,6 +9,7 @@ from itertools import chain
 from typing import Protocol
 
 from backends.base import Outcomes, Progress
+from backends.first_failures import Unanswered
 from backends.money import Purse
 from backends.stopping import Stop, noting_signals
 from store import DiskFull, Unfinished, WorkStore
@@ -89,7 +90,8 @@ def _drain(
         unstored.flush_at_last(stop)
     reason = reason or why_end()
     if reason is not None:
-        unstored.store.stop(str(reason))
+        if not isinstance(reason, Unanswered):
+            unstored.store.stop(str(reason))
         raise reason
 
 

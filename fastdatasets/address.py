@@ -59,13 +59,13 @@ def settle_address(
     run_at = run.base_url
     if run_at is None or named in (None, run_at) or run.skip_generation:
         return
+    store.journal.check_address(named)
     begun = store.journal.any_result() or any(job.attempt for job in store.journal.jobs().values())
     if begun and not accept_other:
         raise UserError(
             f"this run asks {run_at}, and LLM_API_BASE is {named}: set LLM_API_BASE={run_at}, or "
             f"{ACCEPT} to go on at the other one, with answers of both servers in one export"
         )
-    store.journal.check_address(named)
     store.move(named)
     so_far = "its answers stay in the export" if begun else "it has answered nothing"
     say(f"going on at {named}, no longer at {run_at}: {so_far}")

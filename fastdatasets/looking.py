@@ -75,7 +75,7 @@ def _unsure(cost: Cost) -> list[str]:
     in_flight = cost.in_flight or Decimal(0)
     never_came = (cost.unsure or Decimal(0)) - in_flight
     doubts = (
-        (never_came, "answers that never came"),
+        (never_came, "answers that never came, or without a usable token count"),
         (in_flight, "requests that were in flight when a command was killed, or are now"),
     )
     return [

@@ -167,9 +167,10 @@ def test_jobs_keep_a_run_at_their_server(servers: Servers, monkeypatch: pytest.M
     servers.first.looks = None
     distill(backend="openai-batch", wait=False)
     monkeypatch.setenv("LLM_API_BASE", servers.second.base_url)
-    with pytest.raises(UserError, match="job 00001 of this run is at"):
-        resume("r", None, Day(accept_other_server=True))
-    with pytest.raises(UserError, match=f"set LLM_API_BASE={servers.first.base_url}, or"):
+    for accept in (True, False):
+        with pytest.raises(UserError, match="job 00001 of this run is at"):
+            resume("r", None, Day(accept_other_server=accept))
+    with pytest.raises(UserError, match=f"set LLM_API_BASE={servers.first.base_url} until"):
         cancel("r")
     monkeypatch.delenv("LLM_API_BASE")
     servers.first.looks = 1

@@ -67,6 +67,8 @@ CALL_FAULTS = {
     "create dropped after": Fault(POST, Kind.DROP_AFTER),
     "create garbled": Fault(POST, Kind.GARBLED),
     "create answered with html": Fault(POST, Kind.GARBLED, body="<html>"),
+    "create nested too deep": Fault(POST, Kind.GARBLED, body="[" * 20_000),
+    "look nested too deep": Fault(LOOK, Kind.GARBLED, body="[" * 20_000),
     "create rate-limited": rate_limited(POST, headers={"Retry-After": "3600"}, times=3),
     "upload refused with 500": Fault(FILES, Kind.REFUSE, times=3),
     "upload dropped after": Fault(FILES, Kind.DROP_AFTER),

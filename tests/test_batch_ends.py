@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from fastdatasets.day import Day
+from fastdatasets.looking import look
 from fastdatasets.session import Outcome, cancel, resume, start
 from fastdatasets.wishes import Wishes
 from store import Unfinished
@@ -221,6 +222,17 @@ def test_cancel_is_repeated_until_it_takes(server: LLMServer, fault: Fault) -> N
     cancel("r", None, Day())
     assert statuses(server) == ["cancelled"]
     assert (go_on(max_attempts=1).status.state, server.bill.twice()) == ("done", [])
+
+
+def test_cancel_that_never_takes(server: LLMServer) -> None:
+    """A batch whose cancel is always put off is collected once it has ended."""
+    server.looks = None
+    distill(wait=False)
+    server.faults.append(rate_limited(CANCEL, times=None))
+    server.looks = 2
+    cancel("r", None, Day())
+    assert look("r").status.state == "done"
+    assert (statuses(server), server.bill.total, server.bill.twice()) == (["completed"], 7, [])
 
 
 def test_late_twin_of_a_closed_job(server: LLMServer) -> None:

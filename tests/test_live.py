@@ -140,6 +140,30 @@ def test_dropped_after_it_was_sent(server: LLMServer, monkeypatch: pytest.Monkey
     check_done(without=("Question 3",))
 
 
+@pytest.mark.parametrize("kind", [Kind.DROP_BEFORE, Kind.DROP_AFTER])
+def test_first_requests_are_not_answered(server: LLMServer, kind: Kind) -> None:
+    """Nothing more is sent, and what may be billed is asked again only where the user says so."""
+    server.faults.append(Fault(CHAT, kind, None))
+    with pytest.raises(Unfinished, match=r"failed alike: APIConnectionError: \w.*--retry-failed$"):
+        distill(max_attempts=1)
+    server.faults.clear()
+    sent = len(server.requests_log)
+    outcome = resume("r", None, Day(max_attempts=1))
+    assert outcome is not None
+    assert outcome.status.requests.failed == 20
+    assert len(server.requests_log) == sent
+    resume("r", None, Day(max_attempts=1), retry_failed=True)
+    check_done()
+
+
+def test_first_requests_time_out(server: LLMServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Requests that are not answered in time stop the run alike, in words of their own."""
+    monkeypatch.setenv("FASTDATASETS_TIMEOUT_SECONDS", "0.05")
+    server.faults.append(Fault(CHAT, Kind.HANG, None))
+    with pytest.raises(Unfinished, match="alike: TimeoutError: no answer in time"):
+        distill(max_attempts=1)
+
+
 def test_attempts_are_counted_once(server: LLMServer) -> None:
     """A resume goes on with the attempts that were used before."""
     broken = Reply(status_code=500, error={"message": "Oh no.", "code": None})
@@ -154,7 +178,7 @@ def test_attempts_are_counted_once(server: LLMServer) -> None:
 def test_server_that_is_not_there(server: LLMServer) -> None:
     """Where no connection comes about nothing was sent: no attempt, and after a while an end."""
     server.stop()
-    words = f"^no connection to {server.base_url}/?: APIConnectionError: All"
+    words = f"^no connection to {server.base_url}/?: APIConnectionError: All.*Check the address"
     with pytest.raises(Unfinished, match=words):
         distill(max_attempts=1)
     server.start()
@@ -170,7 +194,6 @@ def test_server_that_is_not_there(server: LLMServer) -> None:
         (forbidden(CHAT), "the first 20 requests all failed alike: 403: You have insufficient"),
         (insufficient_quota(CHAT), "the server refuses every request: 429: You exceeded"),
         (rate_limited(CHAT, times=None), "the server takes no request now: 429: Rate limit"),
-        (Fault(CHAT, Kind.DROP_BEFORE, None), "the first 20 requests all failed alike: APICon"),
     ],
 )
 def test_what_concerns_every_request(server: LLMServer, fault: Fault, message: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+from contextlib import suppress
 from decimal import Decimal
 from itertools import groupby
 from pathlib import Path
@@ -117,6 +118,18 @@ def test_cap_stops_the_run_and_a_higher_one_goes_on(server: LLMServer, backend: 
     assert outcome is not None
     assert (outcome.status.state, server.bill.twice()) == ("done", [])
     assert outcome.status.cost.spent == billed(server)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_cap_that_is_named_is_enough(server: LLMServer, backend: str) -> None:
+    """A cap below one request's price is told one that buys something, however small."""
+    price: dict[str, Any] = {"price_in": "0.01", "price_out": "1"}
+    with pytest.raises(Unfinished, match="is reached") as raised:
+        distill(backend, max_cost="0.00000001", **price)
+    named = str(raised.value).rpartition("as ")[2]
+    with suppress(Unfinished):
+        resume("r", None, Day(max_cost=named, **price))
+    assert server.bill.total > 0
 
 
 def test_cap_counts_what_was_bought_without_a_price(server: LLMServer) -> None:
