@@ -10,7 +10,7 @@ from backends.batch_desk import Desk
 from backends.batch_lost import LostJobs
 from backends.batch_submit import refuse_for_limit
 from backends.errors import STOP_CODES, Trouble, Verdict
-from backends.first_failures import all_failed_alike
+from backends.first_failures import Unanswered, all_failed_alike
 from backends.killpoints import KillPoint, reach
 from store.jobs import VANISHED, Batch, BatchState, Job, JobEvent, JobState
 from store.journal import Collected
@@ -131,7 +131,8 @@ class Collecting:
         store = self._desk.store
         alike = all_failed_alike(store, options.max_attempts, options.base_url)
         if alike is not None:
-            store.stop(str(alike))
+            if not isinstance(alike, Unanswered):
+                store.stop(str(alike))
             raise alike
 
     def _ended_outside(self, job: Job) -> str | None:

@@ -34,7 +34,7 @@ OTHER_NAME = {"max_tokens": "max_completion_tokens", "max_completion_tokens": "m
 
 
 class Unanswered(Unfinished):
-    """The first requests were sent and not answered: they may be billed, so attempts are used."""
+    """The first requests brought no answer and may be billed all the same: attempts are used."""
 
 
 def all_failed_alike(store: WorkStore, max_attempts: int, server: str) -> Unfinished | None:
@@ -43,14 +43,17 @@ def all_failed_alike(store: WorkStore, max_attempts: int, server: str) -> Unfini
     What is wrong with all of them is found on the first twenty, or on all where the run has fewer.
     They use no attempt: whoever ends the run calls store.stop once no more failures will come, but
     for Unanswered, since each resume would buy the same again.
-    Answers that cost and could not be kept (filtered, unusable) show that the server works.
+    Answers that a content filter took show that the server works.
     """
     alike = store.failed_alike(max_attempts, ENOUGH)
-    if alike is None or alike.kind not in (FailureKind.REFUSED, FailureKind.SERVER):
-        return None
-    if alike.code == TOO_LONG:
+    if alike is None or alike.kind is FailureKind.FILTERED or alike.code == TOO_LONG:
         return None
     reason = f"the first {alike.requests} requests all failed alike: {alike.message}"
+    if alike.kind is FailureKind.UNUSABLE:
+        return Unanswered(
+            f"{reason}. Nothing more is sent; the server bills them. Check {server} and the model, "
+            "then resume with --retry-failed"
+        )
     if alike.code == NO_ANSWER:
         return Unanswered(
             f"{reason.rstrip('.')}. Nothing more is sent; the server may bill them. Check {server} "

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from decimal import Decimal
 
 from fastdatasets.day import Day
@@ -15,6 +17,26 @@ from store.models import Status
 from store.money import Usage, dollars
 
 ANSWERS_TO_LEARN_FROM = 20  # as in the view expected_lengths
+
+
+def keep_cost_options(store: WorkStore, day: Day, say: Callable[[str], None]) -> Day:
+    """The options with the run's own cap and prices where the command gives none.
+
+    A cap holds for the whole run, whoever resumes it; a command that gives another replaces it.
+    Raises UserError for what is no amount.
+    """
+    day.budget()
+    given = parse_price(day.price_in, day.price_out) is not None
+    kept = store.cost_options()
+    cap = day.max_cost or kept.get("max_cost")
+    price_in = day.price_in if given else kept.get("price_in")
+    price_out = day.price_out if given else kept.get("price_out")
+    if cap is None and price_in is None:
+        return day
+    store.set_cost_options({"max_cost": cap, "price_in": price_in, "price_out": price_out})
+    if cap is not None and day.max_cost is None:
+        say(f"--max-cost {cap} of this run holds; another --max-cost replaces it")
+    return replace(day, max_cost=cap, price_in=price_in, price_out=price_out)
 
 
 def open_costs(

@@ -10,7 +10,7 @@ import duckdb
 
 from backends import Backend
 from fastdatasets.address import settle_address, warn_of_plain_http
-from fastdatasets.costs import SecondEstimate, open_costs
+from fastdatasets.costs import SecondEstimate, keep_cost_options, open_costs
 from fastdatasets.day import Day
 from fastdatasets.export import Exported, export, parse_formats
 from fastdatasets.pipeline import go_on
@@ -278,6 +278,7 @@ def _work(
     options: ExportOptions | None = None,
 ) -> Outcome:
     _apply_limit(folder, store, progress)
+    day = keep_cost_options(store, day, progress.say)
     run = store.run()
     price = day.price(run.backend, run.model, run.base_url, generates=not run.skip_generation)
     if price is not None:

@@ -60,6 +60,7 @@ class Event(StrEnum):
     OTHER_SERVERS = "other_servers"  # answers that they gave earlier runs may be taken
     ESTIMATED = "estimated"  # it was said what its first answers tell of the rest
     EXPORTED = "exported"  # its files were written
+    COST_OPTIONS = "cost_options"  # from here on this cap and these prices hold
 
 
 class State(StrEnum):

@@ -32,6 +32,10 @@ SELECT (detail ->> 'max_tokens')::BIGINT FROM events WHERE event = 'limit_change
 -- Where the run went on elsewhere, and whose answers it took over, in the order in which that happened.
 SELECT event, detail FROM events WHERE event IN ('moved', 'other_servers') ORDER BY rowid
 
+-- name: cost_options
+-- The cap and prices that the user gave, the last ones.
+SELECT detail FROM events WHERE event = 'cost_options' ORDER BY rowid DESC LIMIT 1
+
 -- name: estimated
 SELECT count(*) > 0 FROM events WHERE event = 'estimated'
 

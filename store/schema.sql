@@ -122,7 +122,7 @@ CREATE TABLE charges (
 
 -- What befell the run as a whole.
 CREATE TABLE events (
-    event  VARCHAR NOT NULL CHECK (event IN ('sampled', 'retry_failed', 'stopped', 'priced', 'limit_changed', 'moved', 'other_servers', 'estimated', 'exported')),
+    event  VARCHAR NOT NULL CHECK (event IN ('sampled', 'retry_failed', 'stopped', 'priced', 'limit_changed', 'moved', 'other_servers', 'estimated', 'exported', 'cost_options')),
     happened_at TIMESTAMP NOT NULL,
     detail JSON NOT NULL
 );

@@ -522,6 +522,16 @@ class WorkStore:
             again.update(ask.request_id for ask in asks)
         return len(again)
 
+    def cost_options(self) -> dict[str, str | None]:
+        """The cap and prices that were given to the run, as they were written; empty: none were."""
+        row = next(iter(self.database.rows("cost_options")), None)
+        return {} if row is None else msgspec.json.decode(row[0], type=dict[str, str | None])
+
+    def set_cost_options(self, options: Mapping[str, str | None]) -> None:
+        """Let a cap and prices hold for this command and those to come."""
+        if self.cost_options() != options:
+            self._event(Event.COST_OPTIONS, options)
+
     def change_limit(self, max_tokens: int) -> None:
         """Let answers have so many tokens from now on; apply_limit asks again what that changes."""
         if self.run().params.get("max_tokens") != max_tokens:

@@ -314,6 +314,19 @@ def openais_price(backend: str) -> Price:
     return price
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_cap_holds_for_resumes_that_do_not_name_it(server: LLMServer, backend: str) -> None:
+    """The cap and the price are the run's: a resume without them buys nothing beyond the cap."""
+    with pytest.raises(Unfinished, match="is reached"):
+        distill(backend, max_cost=str(CAP), **PRICE)
+    with pytest.raises(Unfinished, match=f"--max-cost {CAP} is reached"):
+        resume("r", None, Day())
+    assert billed(server) <= CAP
+    outcome = resume("r", None, Day(max_cost="100000"))
+    assert outcome is not None
+    assert outcome.status.state == "done"
+
+
 def test_known_price_without_a_word(server: LLMServer) -> None:
     """At OpenAI a batch costs half of live without a word, and the bill says what that saved."""
     half: dict[str, Any] = {"price_in": "0.075", "price_out": "0.3"}
