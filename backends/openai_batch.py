@@ -8,7 +8,7 @@ works. The rules are in docs/batch.md.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 
 from backends.base import Backend, Progress
@@ -232,6 +232,8 @@ class _Passes:
         for batch in job.batches.values():
             if batch.state is BatchState.OPEN and not batch.cancelled_by_us:
                 self.desk.journal.tell(job, JobEvent.CANCELLING, batch.batch_id)
+                with suppress(Trouble):  # the looks ask again until it takes
+                    self.desk.api.cancel(batch.batch_id)
         if job.doubtful:
             self._submitting.look_for_twins(job)
         self._collecting.poll_and_collect(job)
