@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from backends.batch_api import RemoteBatch
-from backends.batch_desk import ENDPOINT, Desk
+from backends.batch_desk import ENDPOINT, HICCUPS, Desk
 from backends.errors import Trouble, Verdict
 from backends.first_failures import stopped
 from backends.killpoints import KillPoint, reach
@@ -17,7 +17,6 @@ from store.jobs import BatchState, Job, JobEvent
 from store.journal import job_file
 
 TRIES = 10  # uploads in a row that the server answers with an error; POSTs without any batch
-LOOKS = 4  # at a file that the server does not know, before it is uploaded anew
 
 _FILE = re.compile(r"\b(input_?)?file(_?id)?\b", re.IGNORECASE)
 
@@ -145,7 +144,7 @@ class Submitting:
 
     def _file_refused(self, job: Job, trouble: Trouble) -> None:
         """A file that is not ready yet is named again; one that is gone is uploaded anew, once."""
-        if not self._desk.looked_long_enough(f"{job.file_id}", LOOKS):
+        if not self._desk.looked_long_enough(f"{job.file_id}", HICCUPS):
             self._desk.say(f"job {job.job_id}: {trouble}; trying again")
             self._desk.put_off(job)
             return

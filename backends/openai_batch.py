@@ -14,7 +14,7 @@ from functools import partial
 from backends.base import Backend, Progress
 from backends.batch_api import BatchApi
 from backends.batch_collect import Collecting
-from backends.batch_desk import ENDPOINT, BatchOptions, Desk
+from backends.batch_desk import ENDPOINT, HICCUPS, BatchOptions, Desk
 from backends.batch_lost import LostJobs
 from backends.batch_submit import Submitting
 from backends.errors import Trouble, Verdict
@@ -28,7 +28,6 @@ from store.models import AskOrder
 
 PATIENCE = 10  # looks at a server that never answers, while nothing of ours is there
 VALIDATION_LOOKS = 5  # at the first job, by a command that does not wait for answers
-LOOKS = 4  # at a batch that is to be given up
 FIRST_JOB = 100  # requests; the rest follows once the server has validated it
 EARLY_JOB = 10_000  # requests of further jobs until the first answer: what fails alike shows sooner
 
@@ -177,7 +176,11 @@ class _Passes:
         for job in jobs:
             reached = self._guarded(partial(self._cancel, job)) and reached
             ended = job.state is JobState.CLOSED
-            if forget and not ended and self.desk.looked_long_enough(f"end of {job.job_id}", LOOKS):
+            if (
+                forget
+                and not ended
+                and self.desk.looked_long_enough(f"end of {job.job_id}", HICCUPS)
+            ):
                 self.desk.close(job, "forgotten")
                 self.desk.progress.say(
                     f"job {job.job_id}: given up with {job.requests} requests; what the server "
