@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from tests.batch_runs import Runs
     from tests.llmserver import LLMServer
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 OURS = ("LLM_", "FASTDATASETS_", "OPENAI_", "VLLM_")
 NAMES = (
     "OUTPUT_FORMATS",
@@ -32,6 +31,17 @@ NAMES = (
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _signals_are_heard() -> None:
+    """Under nohup, or in a shell's background, the tests and their commands would ignore some."""
+    for number, handler in (
+        (signal.SIGINT, signal.default_int_handler),
+        (signal.SIGHUP, signal.SIG_DFL),
+    ):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, handler)
+
+
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in list(os.environ):
@@ -42,23 +52,14 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def _listen_to_signals() -> None:
-    """In a child: let signals do what they do by default."""
-    for one in SIGNALS:
-        signal.signal(one, signal.SIG_DFL)
-
-
 def start(*arguments: object, env: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
     """The command as a process of its own, in the current folder."""
-    # Under nohup, or in a shell's background, the tests and their children would ignore some.
-    ignored = [one for one in SIGNALS if signal.getsignal(one) is signal.SIG_IGN]
     return subprocess.Popen(
         [sys.executable, "-m", "fastdatasets", *map(str, arguments)],
         env={**os.environ, **(env or {})},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=_listen_to_signals if ignored else None,  # noqa: PLW1509  # only sets signals
     )
 
 
