@@ -154,9 +154,10 @@ class _Unstored:
             if self._tries:
                 self._progress.say(f"there is room again: {len(self._results)} answers are stored")
             self._results, self._failures, self._tries = [], [], 0
+            # Not where nothing was stored: the first answers are stored as soon as they come.
+            self._due_at = time.monotonic() + self._flush_seconds
         if self._purse is not None:
             self._purse.stored()
-        self._due_at = time.monotonic() + self._flush_seconds
         with suppress(DiskFull):  # of looking; for what came the next flush waits
             self._progress.look(self.store)
         return True
