@@ -30,7 +30,7 @@ from store.models import Request
 from store.private import users_umask
 
 # -P: a folder of the user's named store or backends must not come before ours.
-COMMAND = (sys.executable, "-P", "-m", "backends.engine_server")
+COMMAND: Sequence[str] = (sys.executable, "-P", "-m", "backends.engine_server")
 HOME = Path(__file__).parents[1]
 
 

@@ -148,8 +148,8 @@ class _Crew:
     async def stop(self, grace_seconds: float) -> None:
         """Give up what is in flight, after a moment for what is about to come, and disconnect."""
         deadline = time.monotonic() + grace_seconds
-        while self._in_flight and time.monotonic() < deadline:
-            await self.run_for(deadline - time.monotonic())
+        while self._in_flight and time.monotonic() < deadline and not self._stop.now:
+            await self.run_for(min(TICK_SECONDS, deadline - time.monotonic()))
         for worker in self._workers:
             worker.cancel()
         await asyncio.gather(*self._workers, return_exceptions=True)

@@ -78,7 +78,7 @@ def _drain(
     try:
         for outcomes in answers(_until(requests, stop), stop):
             failed = unstored.add(outcomes)
-            if not unstored.due:
+            if not (unstored.due or stop.interrupted):
                 continue
             if not unstored.flush():
                 stop.end(soon=False)  # what is in flight is paid for, and kept in memory too

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -149,7 +150,9 @@ class VllmBackend(Backend):
                 in_flight[request.request_id] = request
                 asked.append(request)
             if asked:
-                engine.ask(asked)
+                # A pipe that is full, of an engine that hangs, takes nothing more.
+                with suppress(KeyboardInterrupt), stop.at_once():
+                    engine.ask(asked)
             if stop.soon and ends_at is None:
                 ends_at = time.monotonic() + GRACE_SECONDS
             if not in_flight:

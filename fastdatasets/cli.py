@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import gc
+import os
 import signal
 import sys
-from typing import TYPE_CHECKING, Any
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
 
+from backends.stopping import SIGNALS, Interrupts
 from fastdatasets import options as opt
 from fastdatasets.stdio import open_standard_files
 from store.errors import FastDatasetsError
@@ -330,11 +333,12 @@ def _complain(message: object) -> None:
     print(readable(f"fastdatasets: {message}"), file=sys.stderr)
 
 
-def _end_in_good_order_at_signals() -> None:
+def _handle_signals() -> None:
     """Let SIGTERM and SIGHUP do what a Ctrl-C does, unless they are ignored, as nohup has it."""
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    interrupts = Interrupts(STOPPED)
+    for number in SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, signal.default_int_handler)
+            signal.signal(number, interrupts)
 
 
 def main() -> None:
@@ -343,7 +347,7 @@ def main() -> None:
     # Rows are made by the hundred thousand and have no cycles: looking for some as often as Python
     # does takes an eighth of the time.
     gc.set_threshold(100_000, 20, 100)
-    _end_in_good_order_at_signals()
+    _handle_signals()
     try:
         code = app(standalone_mode=False)
         sys.stdout.flush()  # where a disk is full, an error like any other
@@ -366,4 +370,17 @@ def main() -> None:
             raise  # a defect of ours shows its traceback
         _complain(f"the store: {str(error).splitlines()[0]}")
         code = 1
+    if code == STOPPED:
+        _exit_stopped()
     sys.exit(code)
+
+
+def _exit_stopped() -> NoReturn:
+    """Exit without what Python does last: there a further signal ends it with another code.
+
+    And it would wait for threads that hang, as one does that looks up a server's name.
+    """
+    for file in (sys.stdout, sys.stderr):
+        with suppress(OSError):
+            file.flush()
+    os._exit(STOPPED)

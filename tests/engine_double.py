@@ -5,8 +5,8 @@
 A request whose prompt says 'poison' kills it (SIGKILL) once everything it was asked has been read;
 one that says 'starve' ends it as a lack of memory does, unless it was given less than all of the
 memory. One that says 'refuse CODE' is refused with that code; one that says 'interrupt' is a Ctrl-C
-for the command; 'keys' has the names of its environment that tell of keys written to the journal.
-Each start and each request is a line of the journal.
+for the command; at 'hang' it stops reading; 'keys' has the names of its environment that tell of
+keys written to the journal. Each start and each request is a line of the journal.
 """
 
 from __future__ import annotations
@@ -43,6 +43,8 @@ def main() -> None:
             note(f"keys {sorted(names | {name for name in os.environ if 'OPENAI' in name})}")
         if "interrupt" in prompt:
             os.kill(os.getppid(), signal.SIGINT)
+        if prompt == "hang":
+            signal.pause()
         if "starve" in prompt and load.memory_share == 1:
             send(sys.stdout.buffer, [Died("CUDA out of memory", True, True)])
             os._exit(1)

@@ -6,6 +6,9 @@ import json
 import os
 import signal
 import subprocess
+import sys
+import threading
+import time
 from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
@@ -26,6 +29,8 @@ from tests.test_live import server as server  # noqa: PLC0414 - a fixture
 from tests.test_money import CAP, MAX_TOKENS, PRICE, billed
 from tests.test_money import distill as distill_priced
 
+END_SECONDS = 6.0  # from a signal to the end of the command, whatever hangs
+HOME = Path(__file__).parents[1]
 LIMITS = ("--max-output-tokens", MAX_TOKENS, "--price-in", 10000, "--price-out", 1000000)
 
 
@@ -49,6 +54,30 @@ def dearest_of(prompt: str) -> Decimal:
     """Dollars that a question costs at most, at PRICE: by its bytes and a template's margin."""
     prompt_bytes = len(json.dumps([{"content": prompt, "role": "user"}], separators=(",", ":")))
     return Decimal(prompt_bytes + PROMPT_MARGIN) / 100 + MAX_TOKENS
+
+
+def wait_for(process: subprocess.Popen[str], seen: Callable[[], object]) -> None:
+    """Wait until something is seen, while the command runs."""
+    while not seen():
+        try:
+            process.wait(timeout=0.05)
+        except subprocess.TimeoutExpired:
+            continue
+        pytest.fail(f"it ended too early: {process.communicate()}")
+
+
+def signal_until_end(process: subprocess.Popen[str], number: signal.Signals) -> str:
+    """Press Ctrl-C, say, again and again until the command ends, in time; gives what it said."""
+    began = time.monotonic()
+    while process.poll() is None:
+        process.send_signal(number)
+        try:
+            process.wait(timeout=0.1)
+        except subprocess.TimeoutExpired:
+            assert time.monotonic() - began < END_SECONDS
+    _, err = process.communicate()
+    assert (process.returncode, "Traceback" in err) == (130, False), err
+    return err
 
 
 def start_distill(*options: object) -> subprocess.Popen[str]:
@@ -172,3 +201,102 @@ def test_closed_terminal_of_a_batch_run(server: LLMServer) -> None:
     assert resume("r", None, Day()) is not None
     assert server.bill.twice() == []
     check_done()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_live_answers_at_more_signals(
+    server: LLMServer, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    """Answers that came after a first signal are stored at the next, which ends the wait."""
+    monkeypatch.setenv("FASTDATASETS_POLL_SECONDS", "5")
+    monkeypatch.setenv("MAX_LLM_CONCURRENCY", "3")
+    server.faults.append(Fault(CHAT, Kind.HANG_AFTER, after=3))
+    process = start_distill()
+    signalled = threading.Event()
+
+    def act() -> None:
+        process.send_signal(number)
+        signalled.set()
+
+    server.answer = at_call(9, act)
+    wait_for(process, signalled.is_set)
+    signal_until_end(process, number)
+    given = sum(call.status == 200 for call in server.requests_log)
+    assert (look("r").status.requests.done, given) == (given, server.bill.total - 1)
+    assert resume("r", None, Day()) is not None
+    assert len(server.bill.twice()) == 1
+    check_done()
+
+
+@pytest.mark.parametrize("where", ["POST /files", "POST /batches", "GET /files/*/content"])
+def test_batch_call_that_hangs_at_signals(server: LLMServer, where: str) -> None:
+    """A call that hangs is left at a signal, however many follow, and a resume goes on."""
+    fault = Fault(where, Kind.HANG_AFTER)
+    server.faults.append(fault)
+    process = start_distill("--backend", "openai-batch")
+    wait_for(process, lambda: fault.fired)
+    err = signal_until_end(process, signal.SIGTERM)
+    assert "go on with: fastdatasets resume" in err
+    assert resume("r", None, Day()) is not None
+    assert server.bill.twice() == []
+    check_done()
+
+
+def test_batch_wait_at_signals(server: LLMServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So is the wait for a batch."""
+    monkeypatch.setenv("FASTDATASETS_POLL_SECONDS", "60")
+    server.looks = None
+    process = start_distill("--backend", "openai-batch")
+    assert process.stderr is not None
+    while "at the server" not in process.stderr.readline():
+        assert process.poll() is None
+    signal_until_end(process, signal.SIGINT)
+    assert look("r").status.requests.in_flight == len(QUESTIONS)
+
+
+def test_engine_that_hangs_at_signals(tmp_path: Path) -> None:
+    """What a local engine answered is stored, also where it takes nothing more."""
+    prompts = [*(f"question {number}" for number in range(15)), "hang"]
+    prompts += [f"long {number} " + "x" * 20_000 for number in range(30)]
+    source = write_jsonl(Path("d.jsonl"), [{"prompt": prompt} for prompt in prompts])
+    Path("template.txt").write_text("{{ instruction }}")
+    journal = tmp_path / "journal"
+    words = ("--backend", "vllm", "--dataset-name", source, "--sample-size", 0, "--run", "r")
+    options = (*words, "--model", "m", "--prompt-template", "template.txt")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.engine_command", journal, "distill", *map(str, options)],
+        env={**os.environ, "PYTHONPATH": str(HOME)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    wait_for(process, lambda: journal.exists() and "ask hang" in journal.read_text())
+    signal_until_end(process, signal.SIGINT)
+    assert look("r").status.requests.done == 15
+
+
+@pytest.mark.slow
+def test_what_hangs_at_last_is_left() -> None:
+    """A second signal limits the time of a command that hangs as it ends."""
+    code = (
+        "import signal, threading\n"
+        "from backends.stopping import Interrupts\n"
+        "signal.signal(signal.SIGINT, Interrupts(130))\n"
+        "threading.Thread(target=threading.Event().wait).start()\n"
+        "print('ready', flush=True)\n"
+        "try:\n"
+        "    signal.pause()\n"
+        "except KeyboardInterrupt:\n"
+        "    pass\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": str(HOME)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    signal_until_end(process, signal.SIGINT)
