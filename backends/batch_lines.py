@@ -123,9 +123,13 @@ class LineReader:
         """A line that is no JSON. In the output file it was an answer: not bought again."""
         self.counts.broken += 1
         found = _ID_IN_BROKEN_LINE.search(raw.decode("utf-8", "replace"))
-        if found is None or found[1] not in self._bounds:
-            self.broken_without_id += is_output and found is None
+        if found is None:
+            self.counts.nameless += 1
+            self.broken_without_id += is_output
             return None
+        if found[1] not in self._bounds:
+            return None
+        self.counts.unsure += self._bounds[found[1]].most
         return Failure(
             found[1],
             FailureKind.UNUSABLE,

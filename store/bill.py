@@ -71,7 +71,7 @@ def bill(database: Database, journal: Journal, done: int, left: int) -> Cost:
 def _unsure(job: Job, rates: Rates) -> int:
     """Picodollars at most of what a job was billed and did not deliver, as far as we know."""
     given_up = job.at_risk(rates) if job.state is JobState.CLOSED else 0
-    return job.untold_cost(rates) + given_up
+    return rates.cost(job.unsure) + given_up
 
 
 def _bought(

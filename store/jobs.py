@@ -81,8 +81,7 @@ class Batch:
     answers: int = 0  # stored of its files
     failures: int = 0  # likewise: failed attempts
     usage: Usage = field(default_factory=Usage)  # billed
-    unsure: Usage = field(default_factory=Usage)  # at most, of answers whose usage is not known
-    untold: int = 0  # lines that are broken or not delivered: billed we do not know how much
+    unsure: Usage = field(default_factory=Usage)  # billed at most beside it: counts never came
     shown: object = None  # where it is lost: what the server showed of it then
     absent: list[str] = field(default_factory=list)  # and the files that it named and did not have
 
@@ -106,9 +105,7 @@ class Batch:
         self.answers = counts["results"]
         self.failures += counts["failures"] + counts["missing"]
         self.usage = msgspec.convert(counts["usage"], Usage)
-        missing, undelivered = counts["missing"], counts["undelivered"]
         self.unsure = msgspec.convert(counts["unsure"], Usage)
-        self.untold = counts["broken"] + (missing if undelivered is None else undelivered)
 
 
 @dataclass(slots=True)
@@ -142,13 +139,8 @@ class Job:
 
     @property
     def unsure(self) -> Usage:
-        """What all its batches billed at most for answers whose usage is not known."""
+        """What all its batches billed at most for answers that are not there, or without usage."""
         return sum((batch.unsure for batch in self.batches.values()), Usage())
-
-    @property
-    def untold(self) -> int:
-        """Answers that are broken or not delivered: billed, we do not know how much."""
-        return sum(batch.untold for batch in self.batches.values())
 
     @property
     def answers(self) -> int:
@@ -175,16 +167,7 @@ class Job:
         unsent = self.state in (JobState.PLANNED, JobState.UPLOADED, JobState.UNKNOWN)
         if unsent or (self.closed_as == "forgotten" and not self.batches):
             going += 1  # it is about to be sent, or may have been
-        return rates.cost(self._bounds.most) * going
-
-    def untold_cost(self, rates: Rates) -> int:
-        """Picodollars at most of answers that were billed we do not know how much."""
-        of_lines = rates.cost(self._bounds.most) * self.untold // self.requests
-        return rates.cost(self.unsure) + of_lines
-
-    @property
-    def _bounds(self) -> Bounds:
-        return Bounds(self.prompt_bytes, self.max_tokens, self.requests)
+        return rates.cost(Bounds(self.prompt_bytes, self.max_tokens, self.requests).most) * going
 
     @property
     def is_unsent(self) -> bool:
@@ -233,7 +216,7 @@ class Job:
             case JobEvent.CREATED:
                 self.state, self.limited = JobState.OPEN, False
                 batch.state, batch.status = BatchState.OPEN, ""  # lost ones are looked at again
-                batch.looks, batch.usage, batch.unsure, batch.untold = 0, Usage(), Usage(), 0
+                batch.looks, batch.usage, batch.unsure = 0, Usage(), Usage()
                 # Whoever lost the answer of one POST may have repeated it.
                 self.doubtful = self.doubtful or detail["adopted"]
             case JobEvent.TWIN:

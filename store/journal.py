@@ -64,11 +64,19 @@ class Collected:
     duplicates: int = 0  # a second answer to a request, not stored
     foreign: int = 0  # ids that are not the job's
     broken: int = 0  # lines that are not whole JSON
+    nameless: int = 0  # of these those without an id
     missing: int = 0  # requests without any line
     untold: int = 0  # answers without their usage, or with one that cannot be
     undelivered: int | None = None  # that it says it completed and has not; None: it does not say
     usage: Usage = field(default_factory=Usage)  # billed for all lines that tell, kept or not
-    unsure: Usage = field(default_factory=Usage)  # at most, billed for the answers without
+    unsure: Usage = field(default_factory=Usage)  # billed at most for lines that do not tell
+
+    @property
+    def unaccounted(self) -> int:
+        """Answers that may have been billed, of which nobody knows to which request they are."""
+        if self.undelivered is None:
+            return max(self.missing, self.nameless)  # the one may be what became of the other
+        return self.undelivered + self.nameless
 
 
 class Heard(NamedTuple):
@@ -258,6 +266,7 @@ class Journal:
         """Store a batch's failed attempts, which must count once, with the event that ends it.
 
         untried: where not None, requests without any line, but for those, are failed attempts.
+        What the server may have billed and is not there is taken for the job's dearest requests.
         """
         self.leave_queue()
         with self._db.transaction():
@@ -270,6 +279,9 @@ class Journal:
                     # a broken line may be its answer, paid for: not bought again by itself
                     retryable=counts.broken == 0,
                 )
+            if number := min(counts.unaccounted, job.requests):
+                texts, limits = self._db.row("job_dearest", job_id=job.job_id, number=number)
+                counts.unsure += Bounds(int(texts), int(limits), number).most
             detail |= {name: getattr(counts, name) for name in Collected.__slots__}
             self._insert(job.job_id, event, batch_id, detail)
         job.tell(event, batch_id, detail)
@@ -294,7 +306,7 @@ class Journal:
         total = 0
         for job in self.jobs().values():
             own = job.rates or rates
-            total += own.cost(job.usage) + job.at_risk(own) + job.untold_cost(own)
+            total += own.cost(job.usage) + job.at_risk(own) + own.cost(job.unsure)
         return total
 
     def check_address(self, base_url: str) -> None:

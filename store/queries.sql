@@ -611,6 +611,13 @@ LEFT JOIN (SELECT request_id, prompt_bytes, max_tokens FROM job_requests WHERE j
 -- What bounds the usage of each of a job's requests.
 SELECT request_id::VARCHAR, prompt_bytes, max_tokens FROM job_requests WHERE job_id = $job_id
 
+-- name: job_dearest
+-- What bounds the usage of so many of a job's requests, whichever they are.
+SELECT (SELECT sum(prompt_bytes) FROM (SELECT prompt_bytes FROM job_requests WHERE job_id = $job_id
+                                       ORDER BY prompt_bytes DESC LIMIT $number)),
+       (SELECT sum(max_tokens) FROM (SELECT max_tokens FROM job_requests WHERE job_id = $job_id
+                                     ORDER BY max_tokens DESC LIMIT $number))
+
 -- name: count_answered
 -- How many requests of a job have a result.
 SELECT count(*)

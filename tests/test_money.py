@@ -22,6 +22,7 @@ from fastdatasets.wishes import Wishes
 from store import Unfinished, UserError, WorkStore
 from store.models import Tokens
 from store.money import PROMPT_MARGIN, Bought, Price, Rates
+from tests.batch_runs import prompt_of
 from tests.conftest import Command, write_jsonl
 from tests.conftest import start as start_command
 from tests.doubles import SilentProgress
@@ -241,6 +242,24 @@ def test_usage_that_cannot_be_is_unsure(server: LLMServer, name: str, backend: s
     status = distill(backend, questions=["a"], **PRICE).status
     assert (status.cost.spent, status.cost.unsure) == (Decimal(0), worst(server))
     assert (status.requests.done, status.tokens) == (1, Tokens(0, 0))
+
+
+@pytest.mark.parametrize("name", ["broken", "withheld", "missing"])
+def test_line_that_is_not_there_costs_its_most(server: LLMServer, name: str) -> None:
+    """A line that is broken or missing is charged by the request's own bounds, not by a mean."""
+    longest = "long " * 200
+
+    def is_long(body: dict[str, Any]) -> bool:
+        return longest in body["messages"][-1]["content"]
+
+    server.line_faults.append(LineFault(LineKind(name), is_long))
+    if name == "missing":
+        server.faults.append(Fault("GET /batches/*", Kind.NULL_COUNTS, None))
+    with suppress(Unfinished):
+        distill("openai-batch", questions=[*"abcdefg", longest], max_attempts=1, **PRICE)
+    prompt_bytes = len(msgspec.json.encode([{"content": prompt_of(longest), "role": "user"}]))
+    most = Decimal(prompt_bytes + PROMPT_MARGIN) / 100 + MAX_TOKENS
+    assert look("r").status.cost.unsure == most
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
