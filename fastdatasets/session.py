@@ -263,9 +263,19 @@ def _settle(
 ) -> None:
     """See which server the run asks, and that reused answers are from there; raises UserError."""
     accept = day.accept_other_server
-    settle_address(store, settings, progress.say, accept_other=accept)
+    try:
+        settle_address(store, settings, progress.say, accept_other=accept)
+    except UserError:
+        if _needs_server(store, day):
+            raise
     warn_of_plain_http(store.run().base_url, settings, progress.say)
     check_same_server(earlier, store.run().base_url, accept_other=accept)
+
+
+def _needs_server(store: WorkStore, day: Day) -> bool:
+    """Whether a run has anything to ask, as far as it is planned."""
+    left = store.left(day.max_attempts)
+    return bool(left.requests or store.journal.live() or not left.answers_planned)
 
 
 def _work(
@@ -287,6 +297,8 @@ def _work(
         progress.remark = SecondEstimate(day)
 
     def make_backend(run: Run) -> Backend:
+        # Anew, since a run that seemed done may have more to ask, as with --retry-failed.
+        settle_address(store, settings, progress.say, accept_other=day.accept_other_server)
         backend = day.backend(run, settings, folder)
         if run.backend != "vllm":
             open_costs(folder, store, progress, day, settings)

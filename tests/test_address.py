@@ -126,9 +126,21 @@ def test_another_server_needs_the_users_word(
     monkeypatch.delenv("LLM_API_BASE")
     with WorkStore.open(Path("output/r/work.duckdb")) as store:
         assert (store.run().base_url, store.servers()) == (second, {first, second})
-    monkeypatch.setenv("LLM_API_BASE", first)
-    with pytest.raises(UserError, match=f"this run asks {second}"):
-        go_on(how)
+
+
+@pytest.mark.parametrize("how", ["resume", "distill"])
+def test_run_with_nothing_to_ask_needs_no_server(
+    servers: Servers, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """Whatever LLM_API_BASE is, its files are written, until it has something to ask again."""
+    assert distill().status.requests == Counts(3, 2, 0, 1, 0)
+    Path("output/r/distilled.json").unlink()
+    monkeypatch.setenv("LLM_API_BASE", servers.second.base_url)
+    assert go_on(how).status.requests == Counts(3, 2, 0, 1, 0)
+    assert outputs() == ["first", "first"]
+    with pytest.raises(UserError, match=f"this run asks {servers.first.base_url}"):
+        resume("r", None, Day(), retry_failed=True)
+    assert servers.billed() == (2, 0)
 
 
 def test_run_is_asked_at_its_own_server(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> None:
