@@ -21,6 +21,7 @@ from store import UserError
 
 MAX_OBJECT = 16 << 20  # bytes; DuckDB reads some that are twice as long, but not all
 MAX_CSV_RECORD = 2_000_000  # bytes, likewise
+NOT_CLOSED = "a quote that is not closed"
 MOST_RECORDS = 20  # of those that cannot be read, in a message
 CHUNK = 1 << 20
 BOM = b"\xef\xbb\xbf"
@@ -85,6 +86,8 @@ def read_error(source: str, error: duckdb.Error | OSError) -> UserError:
 def _describe(file: Path, broken: list[Broken]) -> str | None:
     if not broken:
         return None
+    if broken[-1].why.startswith(NOT_CLOSED):  # its record, to the end, is mostly good ones
+        return f"line {broken[-1].first}: {broken[-1].why}"
     place = f"line {broken[0].first}: {broken[0].why}"
     if len(broken) > MOST_RECORDS:
         return f"{place}; more than {MOST_RECORDS} records cannot be read"
@@ -210,6 +213,13 @@ def _broken_csv(file: Path) -> Iterator[Broken]:
             except csv.Error as error:
                 record, why = [], str(error)
             last = reader.line_num
+            if why == "unexpected end of data":
+                yield Broken(first, last, NOT_CLOSED)
+                return
+            if why.startswith("field larger") and last > first:
+                most = MAX_CSV_RECORD // 1_000_000
+                yield Broken(first, last, f"{NOT_CLOSED} within {most} MB")
+                return
             columns = columns or len(record)
             if any(first <= line <= last for line in too_long):
                 why = f"longer than {MAX_CSV_RECORD // 1_000_000} MB"

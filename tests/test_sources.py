@@ -454,8 +454,12 @@ def test_values_become_strings(tmp_path: Path) -> None:
         (
             "d.csv",
             b'prompt,b\n1,"2\n1,2\n',
-            "{path} is not valid CSV: line 2: unexpected end of data; leave it out with: sed 2,3d "
-            "{path} > good.csv",
+            "{path} is not valid CSV: line 2: a quote that is not closed",
+        ),
+        (
+            "d.csv",
+            b'prompt,b\n1,2,3\n1,"2\n' + b"1,2\n" * 600_000 + b'3,"4"\n',
+            "{path} is not valid CSV: line 3: a quote that is not closed within 2 MB",
         ),
         (
             "d.csv",
