@@ -60,16 +60,19 @@ class LostJobs:
         """
         foreign = any(found.foreign_id for _, found in short)
         last_look = foreign or all(self.is_last_look(*one) for one in short)
+        known = any(batch.status != VANISHED for batch, _ in short)
+        stops = last_look and known and (foreign or not self._desk.journal.any_result())
         for batch, found in short:
             if not found.foreign_id:
                 found.forget_files()
             reason = self._shortage(job, batch, found)
             if last_look:
                 self._lose(job, batch, found, reason)
+                if not stops or self._stop:  # else it is said as the command ends
+                    self._desk.say(f"job {job.job_id} is lost: {reason}")
             else:
                 self._await(job, batch, found, reason)
-        known = any(batch.status != VANISHED for batch, _ in short)
-        if last_look and known and (foreign or not self._desk.journal.any_result()):
+        if stops:
             self._stop = self._stop or f"job {job.job_id} is lost: {job.lost_for}"
 
     def _await(self, job: Job, batch: Batch, found: Delivery, reason: str) -> None:
@@ -98,7 +101,6 @@ class LostJobs:
             absent=found.absent,
         )
         reach(KillPoint.LOST)
-        self._desk.say(f"job {job.job_id} is lost: {reason}")
 
     def _shown(self, batch: Batch | RemoteBatch) -> list[object]:
         """What the server shows of a batch that has ended, with the sizes of its files."""
@@ -113,10 +115,10 @@ class LostJobs:
         is_over = f"{batch.batch_id} is '{batch.status}'"
         if found.foreign_id:
             expected = self._desk.journal.request_of_line(job, 1)
+            kept = ", ".join(str(path) for path in found.files)
             return (
-                f"no custom_id in the files of {batch.batch_id} is one of ours: it has "
-                f"{found.foreign_id!r}, one that was sent is {expected!r}; its files are kept as "
-                + ", ".join(str(path) for path in found.files)
+                f"{batch.batch_id} has custom_ids that were not sent ({found.foreign_id!r}, not "
+                f"{expected!r}), kept in {kept}"
             )
         if found.unequal:
             files = ", ".join(found.unequal)

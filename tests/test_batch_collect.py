@@ -334,8 +334,10 @@ def test_last_line_that_is_always_cut(runs: Runs) -> None:
 
 
 @pytest.mark.parametrize("null_counts", [True, False])
-def test_all_ids_are_foreign(runs: Runs, null_counts: bool) -> None:
-    """The first such batch stops the run, names the ids and keeps the files."""
+def test_all_ids_are_foreign(
+    runs: Runs, capfd: pytest.CaptureFixture[str], null_counts: bool
+) -> None:
+    """The first such batch stops the run, names the ids once and keeps the files."""
     runs.server.line_faults.append(LineFault(LineKind.OTHER_ID))
     if null_counts:
         runs.server.faults.append(Fault(LOOK, Kind.NULL_COUNTS, None))
@@ -346,12 +348,12 @@ def test_all_ids_are_foreign(runs: Runs, null_counts: bool) -> None:
     lines = [json.loads(line) for line in kept.read_text("utf-8").splitlines()]
     sent = lines[0]["custom_id"].removeprefix("foreign-")
     assert str(raised.value).startswith(
-        f"job 00001 is lost: no custom_id in the files of {batch.id} is one of ours: it has "
-        f"'foreign-{sent}', one that was sent is '{sent}'; its files are kept as {kept}. Nothing "
-        "more is sent."
+        f"job 00001 is lost: {batch.id} has custom_ids that were not sent ('foreign-{sent}', not "
+        f"'{sent}'), kept in {kept}. Nothing more is sent."
     )
+    assert "custom_ids" not in capfd.readouterr().err
     assert (len(lines), batch.output_file_id in runs.server.files) == (7, True)
-    with pytest.raises(Unfinished, match="7 requests are lost at the server: no custom_id in the"):
+    with pytest.raises(Unfinished, match=r"7 requests are lost at the server: \w+ has custom_ids"):
         runs.resume().raise_if_left()
     assert (runs.server.bill.total, len(runs.server.batches)) == (7, 1)
     runs.server.line_faults.clear()
