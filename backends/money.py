@@ -158,8 +158,15 @@ class Purse:
 def out_of_money(max_cost: int, rates: Rates, max_attempts: int, store: WorkStore) -> Unfinished:
     """What to tell of requests that the budget, in picodollars, does not allow."""
     spent, in_flight = store.spent(rates), store.in_flight_at_kills()
-    left, dearest = store.left(max_attempts), store.dearest_pending(rates, max_attempts, 1)
-    cost = rates.cost(Usage(left.prompt_tokens, 0, left.completion_tokens))
+    left = store.left(max_attempts)
+    if max(left.learnt, left.with_old) == left.requests:
+        cost = rates.cost(Usage(left.prompt_tokens, 0, left.completion_tokens))
+        more = f"about {dollars(cost):.4f}"
+        dearest = store.dearest_pending(rates, max_attempts, 1)
+        enough = max(2 * (spent + cost), spent + dearest)  # for the next request surely
+    else:  # nothing tells how long the answers are
+        cost = store.dearest_pending(rates, max_attempts, left.requests)
+        more, enough = f"at most {dollars(cost):.4f}", spent + cost
     unsure = (
         f" ({dollars(in_flight):.4f} of them perhaps, for requests that were in flight when a "
         "command was killed)"
@@ -169,12 +176,10 @@ def out_of_money(max_cost: int, rates: Rates, max_attempts: int, store: WorkStor
     return Unfinished(
         f"--max-cost {dollars(max_cost).normalize():f} is reached: {dollars(spent):.4f} USD are "
         f"spent{unsure}, and the next request could cost more than what is left. "
-        f"{left.requests} requests are pending, about {dollars(cost):.4f} USD more; resume "
-        f"with a higher --max-cost, as {_enough(spent, cost, dearest):f}"
+        f"{left.requests} requests are pending, {more} USD more; resume "
+        f"with a higher --max-cost, as {_rounded_up(dollars(enough)):f}"
     )
 
 
-def _enough(spent: int, cost: int, dearest: int) -> Decimal:
-    """USD that most likely buy all, and the next request surely; picodollars are given."""
-    enough = dollars(max(2 * (spent + cost), spent + dearest))
-    return enough.quantize(Decimal("0.01" if enough >= 1 else "0.000001"), ROUND_UP)
+def _rounded_up(amount: Decimal) -> Decimal:
+    return amount.quantize(Decimal("0.01" if amount >= 1 else "0.000001"), ROUND_UP)
