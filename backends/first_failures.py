@@ -29,6 +29,26 @@ _UNKNOWN_NAME = re.compile(
     r".*\b(max_(?:completion_)?tokens)",
     re.IGNORECASE,
 )
+# What neither a key nor a parameter changes, and what does; by the server's words, or ours.
+_ELSEWHERE = (
+    (
+        re.compile(r"cancelled, not by this tool"),
+        "Find out who cancels batches with this key, then resume",
+    ),
+    (
+        re.compile(r"ended without an answer"),
+        "Resume when the server has more room, or with a longer --completion-window",
+    ),
+    (
+        re.compile(r"quota|billing|credit", re.IGNORECASE),
+        "Check the credit and the limits of the account, then resume",
+    ),
+    (
+        re.compile(r"\b429\b|rate.?limit", re.IGNORECASE),
+        "Resume later, or with a lower MAX_LLM_CONCURRENCY",
+    ),
+    (re.compile(r"\b5\d\d: "), "The server has failed by itself: resume later"),
+)
 _SCHEMA = re.compile(r"response.?format|json.?schema|structured.?outputs?", re.IGNORECASE)
 OTHER_NAME = {"max_tokens": "max_completion_tokens", "max_completion_tokens": "max_tokens"}
 
@@ -37,12 +57,15 @@ class Unanswered(Unfinished):
     """The first requests brought no answer and may be billed all the same: attempts are used."""
 
 
-def all_failed_alike(store: WorkStore, max_attempts: int, server: str) -> Unfinished | None:
+def all_failed_alike(
+    store: WorkStore, max_attempts: int, server: str, *, live: bool = False
+) -> Unfinished | None:
     """Why to end a run of which no request was answered and the first of them failed in one way.
 
     What is wrong with all of them is found on the first twenty, or on all where the run has fewer.
     They use no attempt: whoever ends the run calls store.stop once no more failures will come, but
-    for Unanswered, since each resume would buy the same again.
+    for Unanswered, since each resume would buy the same again. A server may bill an answer that is
+    of no use, a live request that it answers with a 5xx, and one that it never answers.
     Answers that a content filter took show that the server works.
     """
     alike = store.failed_alike(max_attempts, ENOUGH)
@@ -58,6 +81,11 @@ def all_failed_alike(store: WorkStore, max_attempts: int, server: str) -> Unfini
         return Unanswered(
             f"{reason.rstrip('.')}. Nothing more is sent; the server may bill them. Check {server} "
             "and FASTDATASETS_TIMEOUT_SECONDS, then resume with --retry-failed"
+        )
+    if live and alike.kind is FailureKind.SERVER:
+        return Unanswered(
+            f"{reason.rstrip('.')}. Nothing more is sent; the server may bill them. Check {server} "
+            "and the model, then resume with --retry-failed"
         )
     return stopped(reason, server, alike.code)
 
@@ -87,4 +115,7 @@ def advice(code: str, message: str, server: str) -> str:
         return f"Check the address {server} (LLM_API_BASE) and that it is up, then resume"
     if _LENGTH.search(message):
         return "Resume with a lower --max-output-tokens, which makes other requests"
+    for words, what_helps in _ELSEWHERE:
+        if words.search(message):
+            return what_helps
     return "Check key, model and parameters, then resume"

@@ -80,7 +80,9 @@ class OpenAILive(Backend):
             options.max_attempts,
             flush,
             purse=purse,
-            why_end=lambda: all_failed_alike(store, options.max_attempts, options.base_url),
+            why_end=lambda: all_failed_alike(
+                store, options.max_attempts, options.base_url, live=True
+            ),
             longest_wait=options.max_wait_seconds,
         )
 

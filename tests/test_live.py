@@ -140,11 +140,18 @@ def test_dropped_after_it_was_sent(server: LLMServer, monkeypatch: pytest.Monkey
     check_done(without=("Question 3",))
 
 
-@pytest.mark.parametrize("kind", [Kind.DROP_BEFORE, Kind.DROP_AFTER])
-def test_first_requests_are_not_answered(server: LLMServer, kind: Kind) -> None:
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        (Kind.DROP_BEFORE, r"APIConnectionError: \w"),
+        (Kind.DROP_AFTER, r"APIConnectionError: \w"),
+        (Kind.ERROR_AFTER, "500: The server had an error"),
+    ],
+)
+def test_first_requests_are_not_answered(server: LLMServer, kind: Kind, words: str) -> None:
     """Nothing more is sent, and what may be billed is asked again only where the user says so."""
     server.faults.append(Fault(CHAT, kind, None))
-    with pytest.raises(Unfinished, match=r"failed alike: APIConnectionError: \w.*--retry-failed$"):
+    with pytest.raises(Unfinished, match=rf"failed alike: {words}.*--retry-failed$"):
         distill(max_attempts=1)
     server.faults.clear()
     sent = len(server.requests_log)
@@ -189,19 +196,39 @@ def test_server_that_is_not_there(server: LLMServer) -> None:
 
 
 @pytest.mark.parametrize(
-    ("fault", "message"),
+    ("fault", "message", "advice"),
     [
-        (forbidden(CHAT), "the first 20 requests all failed alike: 403: You have insufficient"),
-        (insufficient_quota(CHAT), "the server refuses every request: 429: You exceeded"),
-        (rate_limited(CHAT, times=None), "the server takes no request now: 429: Rate limit"),
+        (
+            forbidden(CHAT),
+            "the first 20 requests all failed alike: 403: You have insufficient",
+            "Check key, model and parameters, then resume",
+        ),
+        (
+            insufficient_quota(CHAT),
+            "the server refuses every request: 429: You exceeded",
+            "Check the credit and the limits of the account, then resume",
+        ),
+        (
+            rate_limited(CHAT, times=None),
+            "the server takes no request now: 429: Rate limit",
+            "Resume later, or with a lower MAX_LLM_CONCURRENCY",
+        ),
+        (
+            Fault(CHAT, Kind.REFUSE, None, status=503),
+            "the server takes no request now: 503: The server had an error",
+            "The server has failed by itself: resume later",
+        ),
     ],
 )
-def test_what_concerns_every_request(server: LLMServer, fault: Fault, message: str) -> None:
+def test_what_concerns_every_request(
+    server: LLMServer, fault: Fault, message: str, advice: str
+) -> None:
     """It stops the run, uses no attempt, and once it is over a resume goes through."""
     server.faults.append(fault)
     with pytest.raises(Unfinished) as raised:
         distill(max_attempts=1)
     assert str(raised.value).startswith(message)
+    assert str(raised.value).endswith(f"no attempt used. {advice}")
     server.faults.clear()
     resumed = resume("r", None, Day(max_attempts=1), retry_failed=False)
     assert resumed is not None
