@@ -36,7 +36,7 @@ _ELSEWHERE = (
         "Find out who cancels batches with this key, then resume",
     ),
     (
-        re.compile(r"ended without an answer"),
+        re.compile(r"ended without an answer \(expired"),
         "Resume when the server has more room, or with a longer --completion-window",
     ),
     (
