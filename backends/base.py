@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from store import WorkStore
 from store.models import Failure, Result
+
+if TYPE_CHECKING:
+    from store import WorkStore  # DuckDB, which the command line imports when it needs it
 
 # What one look at an engine or server brought: answers and failed attempts, perhaps neither.
 Outcomes = Sequence[Result | Failure]
