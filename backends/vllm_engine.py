@@ -141,11 +141,11 @@ class VllmEngine:
 
 
 def check_model(model: str) -> None:
-    """Raise UserError where a model is named by a path at which there is none."""
-    if (
-        model.startswith(("/", ".", "~"))
-        and not (Path(model).expanduser() / "config.json").exists()
-    ):
+    """Raise UserError where a model is named by a path at which there is none.
+
+    A folder that is there is named by its absolute path, see Wishes.
+    """
+    if model.startswith(("/", ".", "~")) and not (Path(model) / "config.json").exists():
         raise UserError(f"no model at {model}: a folder with a config.json is expected")
 
 

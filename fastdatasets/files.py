@@ -6,7 +6,6 @@ import json
 import os
 import re
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -33,17 +32,28 @@ def is_local(source: str) -> bool:
     return os.path.lexists(path) or source.startswith(("/", ".", "~")) or kind_of(path) in KINDS
 
 
+def expanded(path: str | Path) -> Path:
+    """A path whose ~ or ~user is that user's home folder.
+
+    As in a shell it stays a name where there is no such user; also where a file of that very name
+    is here.
+    """
+    path = Path(path)
+    if os.path.lexists(path):
+        return path
+    try:
+        return path.expanduser()
+    except RuntimeError:  # there is no such user
+        return path
+
+
 def local_path(source: str) -> Path:
     """The absolute path of a file or folder that is there; raises UserError.
 
-    A ~ stands for a home folder unless a file of that very name is here.
+    A ~ is read as in expanded.
     """
-    path = Path(source)
-    if not os.path.lexists(path):
-        with suppress(RuntimeError):  # there is no such user
-            path = path.expanduser()
     try:
-        return path.resolve(strict=True)
+        return expanded(source).resolve(strict=True)
     except FileNotFoundError:
         raise UserError(f"no such file or folder: {source}") from None
     except OSError as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import uuid
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields
 from datetime import datetime
 from pathlib import Path
@@ -154,24 +154,19 @@ def new_folder(output_dir: Path, named: RunFolder | None, now: datetime) -> RunF
 
     Raises UserError where it cannot be made.
     """
-    if named is not None:
-        try:
-            named.path.parent.mkdir(parents=True, exist_ok=True)
-            named.path.mkdir(mode=PRIVATE, exist_ok=True)
-        except OSError as error:
-            raise UserError(
-                f"cannot make the run's folder {named.path}: {error.strerror}"
-            ) from None
-        return named
-    stem = now.strftime("%Y%m%d_%H%M%S")
-    output_dir.mkdir(parents=True, exist_ok=True)
-    for number in range(1, 1000):  # two runs may start in one second
-        path = output_dir / (stem if number == 1 else f"{stem}_{number}")
-        try:
-            path.mkdir(mode=PRIVATE)
-        except FileExistsError:
-            continue
-        return RunFolder(path)
+    path = output_dir / now.strftime("%Y%m%d_%H%M%S") if named is None else named.path
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if named is not None:
+            path.mkdir(mode=PRIVATE, exist_ok=True)
+            return named
+        for number in range(1, 1000):  # two runs may start in one second
+            numbered = path if number == 1 else path.with_name(f"{path.name}_{number}")
+            with suppress(FileExistsError):
+                numbered.mkdir(mode=PRIVATE)
+                return RunFolder(numbered)
+    except OSError as error:
+        raise UserError(f"cannot make the run's folder {path}: {error.strerror}") from None
     raise UserError(f"too many runs of one second in {output_dir}")
 
 

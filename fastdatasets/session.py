@@ -16,6 +16,7 @@ from fastdatasets.export import Exported, export, parse_formats
 from fastdatasets.pipeline import go_on
 from fastdatasets.progress import ConsoleProgress
 from fastdatasets.reuse import EarlierRun, check_same_server, find_earlier
+from fastdatasets.room import check_room
 from fastdatasets.runs import (
     RunSpec,
     find_or_newest,
@@ -28,6 +29,7 @@ from fastdatasets.runs import (
     source_of,
 )
 from fastdatasets.settings import Settings, load_settings
+from fastdatasets.sources import check_files
 from fastdatasets.wishes import Wishes, check_not_of_run, writable
 from store import RunFolder, Unfinished, UserError, WorkStore
 from store.models import ExportOptions, FailureKind, Mode, Run, State, Status
@@ -109,6 +111,7 @@ def start(wishes: Wishes, output_dir: Path | None, name: str | None, day: Day) -
         generates = not spec.skip_generation
         day.check(spec.backend, spec.model, spec.base_url, settings, generates=generates)
         check_same_server(earlier, spec.base_url, accept_other=day.accept_other_server)
+        check_files(spec.source, spec.split)
     others = [
         folder
         for folder in newest_first(output_dir)
@@ -299,6 +302,7 @@ def _work(
     def make_backend(run: Run) -> Backend:
         # Anew, since a run that seemed done may have more to ask, as with --retry-failed.
         settle_address(store, settings, progress.say, accept_other=day.accept_other_server)
+        check_room(folder, store, options or run.export, progress.say)
         backend = day.backend(run, settings, folder)
         if run.backend != "vllm":
             open_costs(folder, store, progress, day, settings)

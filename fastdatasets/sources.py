@@ -37,6 +37,15 @@ def check_source(source: str) -> str:
     return source
 
 
+def check_files(source: str, split: str) -> None:
+    """Raise UserError where a local source has no data files of the split.
+
+    What the Hub has, and what is in the files, is only seen by open_source.
+    """
+    if is_local(source):
+        find_files(Path(source), split, lambda _: None)
+
+
 def open_source(
     connection: duckdb.DuckDBPyConnection,
     source: str,

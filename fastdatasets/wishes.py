@@ -9,7 +9,7 @@ from typing import Any
 from fastdatasets.address import new_address
 from fastdatasets.day import BACKENDS
 from fastdatasets.export import parse_formats
-from fastdatasets.files import local_path
+from fastdatasets.files import expanded, local_path
 from fastdatasets.prompts import default_templates, own_template
 from fastdatasets.runs import RunSpec
 from fastdatasets.settings import Settings
@@ -117,8 +117,8 @@ class Wishes:
         named = self.model or settings.llm_model
         if named is None and backend != "vllm":
             raise UserError(f"name the teacher for {backend}: --model, or LLM_MODEL")
-        if named is not None and backend == "vllm" and Path(named).expanduser().is_dir():
-            return str(Path(named).expanduser().resolve())  # the same from any folder
+        if named is not None and backend == "vllm" and (folder := expanded(named)).is_dir():
+            return str(folder.resolve())  # the same from any folder
         return named or EMBEDDED_MODEL
 
     def _params(self, settings: Settings, backend: str) -> dict[str, Any]:
@@ -139,7 +139,7 @@ class Wishes:
                 f"--lora is for --backend vllm: with {backend} the server has its adapters by "
                 "names of their own, for --model"
             )
-        path = self.lora.expanduser().resolve()
+        path = expanded(self.lora).resolve()
         if not (path / "adapter_config.json").is_file():
             raise UserError(
                 f"no LoRA adapter at {path}: a folder with adapter_config.json is expected"
@@ -159,16 +159,23 @@ def writable(file: Path | None, source: str) -> str | None:
     """
     if file is None:
         return None
+    data = Path(source)
+    is_local = data.is_absolute() and data.exists()  # not a name of the Hub
     try:
-        path = file.expanduser().resolve()
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path = expanded(file).resolve()
         if path.exists() and not path.is_file():
             raise UserError(f"cannot write {path}: it is a folder, a device or a pipe, not a file")
-        if path.exists() and Path(source).exists() and path.samefile(source):
+        if is_local and path.exists() and path.samefile(data):
             raise UserError(f"cannot write {path}: it is the source of the run")
+        if is_local and data.is_dir() and data in path.parents:
+            raise UserError(
+                f"cannot write {path}: it is in the source folder {data}, and the next run would "
+                "read it as data. Choose a file outside of it"
+            )
         for parent in path.parents:
             if (run := RunFolder(parent)).exists():
                 check_not_of_run(path, run)
+        path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path, keep=False) as temporary:
             temporary.open("ab").close()
     except (OSError, RuntimeError) as error:  # RuntimeError: links in a circle

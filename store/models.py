@@ -299,6 +299,15 @@ class Left:
 
 
 @dataclass(frozen=True, slots=True)
+class ExportVolume:
+    """Records, bytes of their own texts in all, and tokens of an answer (None: nothing tells)."""
+
+    records: int
+    text_bytes: int
+    answer_tokens: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class Outlook:
     """Answers that are still to come, in flight included, and the tokens they should take.
 

@@ -330,6 +330,15 @@ SELECT count(*),
        (SELECT count(*) FROM asks WHERE stage = 'answer')
 FROM pending_requests($max_attempts) JOIN expected_lengths USING (request_id)
 
+-- name: export_volume
+-- Of the files an export writes: records, bytes of their own texts, and tokens of an answer, as those so far tell, else
+-- a third of the bytes of an old output; null where nothing tells.
+SELECT count(*), coalesce(sum(strlen(instruction) + strlen(input)), 0)::BIGINT,
+       coalesce((SELECT avg(completion_tokens) FROM results
+                 SEMI JOIN (SELECT request_id FROM asks WHERE stage = 'answer') USING (request_id)),
+                avg(strlen(original_output)) FILTER (original_output != '') / 3)
+FROM records
+
 -- name: outlook
 -- Of the stage answer, which is asked last: requests whose answers are still to come, in flight included, those
 -- whose length the results tell, tokens of their prompts at the bytes a token has had so far, and of their answers.

@@ -28,6 +28,7 @@ from store.models import (
     Derived,
     Event,
     Exports,
+    ExportVolume,
     FailedAlike,
     Failure,
     FailureKind,
@@ -336,6 +337,10 @@ class WorkStore:
     def left(self, max_attempts: int) -> Left:
         """What is pending, and how long its answers are expected to be."""
         return Left(*self.database.row("left", max_attempts=max_attempts))
+
+    def export_volume(self) -> ExportVolume:
+        """What decides how large the exported files will be."""
+        return ExportVolume(*self.database.row("export_volume"))
 
     def outlook(self, max_attempts: int) -> Outlook:
         """What the answers that are still to come should take, as the results so far tell."""

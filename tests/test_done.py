@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -190,6 +191,7 @@ REFUSED = {
     "x" * 256: "File name too long",
     "circle": "Symlink loop",
     "d.jsonl/x": "File exists",
+    "/proc/x": "No such file or directory",
 }
 
 
@@ -208,3 +210,19 @@ def test_output_file_that_cannot_be_written(server: LLMServer, name: str) -> Non
         start(wishes, None, "r", Day())
     assert ((RUN / "work.duckdb").exists(), server.bill.total) == (False, 0)
     assert source.read_bytes() == before
+
+
+@pytest.mark.parametrize("name", ["d/x.json", "d/below/x.json", "link/x.json"])
+def test_output_file_in_the_source_folder(server: LLMServer, name: str) -> None:
+    """It may not lie in the folder that is the source: the next run would read it as data."""
+    Path("d").mkdir()
+    write_jsonl(Path("d/d.jsonl"), [{"prompt": "a"}])
+    Path("link").symlink_to("d")
+    wishes = Wishes(dataset_name="d", model="m", output_file=Path(name))
+    with pytest.raises(UserError, match=r"^cannot write .*: it is in the source folder .*/d, and"):
+        start(wishes, None, "r", Day())
+    assert ([path.name for path in Path("d").iterdir()], RUN.exists()) == (["d.jsonl"], False)
+    start(replace(wishes, output_file=Path("dd/x.json")), None, "r", Day())
+    with pytest.raises(UserError, match="it is in the source folder"):
+        export_again("r", output_file=Path(name))
+    assert (server.bill.total, Path("dd/x.json").exists()) == (1, True)

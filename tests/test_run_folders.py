@@ -8,14 +8,17 @@ import resource
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from backends.vllm_engine import check_model
 from fastdatasets.day import Day
 from fastdatasets.looking import look
 from fastdatasets.runs import find_or_newest
 from fastdatasets.session import export_again, resume, start
+from fastdatasets.settings import Settings
 from fastdatasets.wishes import Wishes
 from store import RunFolder, UserError
 from store.folder import replacing
@@ -277,6 +280,74 @@ def test_failed_start_leaves_no_run(
     assert (done.returncode, done.stdout) == (1, "")
     assert not OUTPUT.exists()
     assert command("resume").stdout == "nothing to resume: no run is unfinished\n"
+
+
+BAD_SOURCES = {
+    "d.txt": "d.txt: unknown kind of file",
+    "empty": "empty: no data files",
+    "split": "split has no split 'train'",
+    "kinds": "kinds: files of several kinds",
+}
+
+
+@pytest.mark.parametrize("name", BAD_SOURCES)
+def test_source_without_data_files(name: str) -> None:
+    """What a look at the names of a source's files tells is told before anything is made."""
+    Path("d.txt").touch()
+    Path("empty").mkdir()
+    for file in ("split/test.jsonl", "kinds/a.jsonl", "kinds/b.csv"):
+        Path(file).parent.mkdir(exist_ok=True)
+        Path(file).touch()
+    with pytest.raises(UserError, match=BAD_SOURCES[name]):
+        make("r", dataset_name=name)
+    assert not OUTPUT.exists()
+
+
+@pytest.mark.parametrize("name", ["r", None])
+def test_folder_that_cannot_be_made(name: str | None) -> None:
+    """Where the output folder is a file, that is said in one line."""
+    OUTPUT.touch()
+    wishes = Wishes(dataset_name="d.jsonl", skip_generation=True)
+    with pytest.raises(UserError, match=r"^cannot make the run's folder output/.*: File exists$"):
+        start(wishes, None, name, Day())
+
+
+def home(monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home folder of this test, with an adapter and a model in it."""
+    folder = Path("home").resolve()
+    for name in ("m/config.json", "lora/adapter_config.json"):
+        (folder / name).parent.mkdir(parents=True)
+        (folder / name).write_text("{}")
+    monkeypatch.setenv("HOME", str(folder))
+    return folder
+
+
+def test_home_folders(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A ~ is the home folder in paths of a model, an adapter and an output file."""
+    folder = home(monkeypatch)
+    wishes = Wishes(
+        dataset_name="d.jsonl", backend="vllm", model="~/m", lora=Path("~/lora"),
+        output_file=Path("~/x.json"),
+    )  # fmt: skip
+    spec = wishes.spec(Settings())
+    assert (spec.model, spec.params["lora"]) == (f"{folder}/m", f"{folder}/lora")
+    assert spec.export.output_file == f"{folder}/x.json"
+
+
+def test_names_that_begin_with_a_tilde(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there is no such user, a ~ is part of a name, as in a shell."""
+    here = home(monkeypatch).rename(Path("~no-such-user").resolve())
+    wishes = Wishes(
+        dataset_name="d.jsonl", backend="vllm", model="~no-such-user/m",
+        lora=Path("~no-such-user/lora"), output_file=Path("./~x.json"),
+    )  # fmt: skip
+    spec = wishes.spec(Settings())
+    assert (spec.model, spec.params["lora"]) == (f"{here}/m", f"{here}/lora")
+    assert spec.export.output_file == str(here.with_name("~x.json"))
+    with pytest.raises(UserError, match=r"no LoRA adapter at .*/~nobody-there: a folder"):
+        replace(wishes, lora=Path("~nobody-there")).spec(Settings())
+    with pytest.raises(UserError, match="no model at ~nobody-there"):
+        check_model("~nobody-there")
 
 
 def test_broken_source_leaves_no_run(command: Command) -> None:

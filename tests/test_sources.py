@@ -253,6 +253,17 @@ def test_saved_splits(tmp_path: Path) -> None:
     assert str(raised.value) == f"{tmp_path}/d has no split 'validation': it has train, test"
 
 
+def test_saved_dataset_without_splits(tmp_path: Path) -> None:
+    """A saved dataset has no splits to choose from, but the one it was."""
+    saved(ROWS).save_to_disk(tmp_path / "d")
+    with pytest.raises(UserError) as raised:
+        read(tmp_path / "d", split="test")
+    assert str(raised.value) == f"--split test: {tmp_path}/d is one dataset without splits"
+    state = tmp_path / "d" / "state.json"
+    state.write_text(json.dumps(json.loads(state.read_text()) | {"_split": "test"}))
+    assert read(tmp_path / "d", split="test") == EXPECTED
+
+
 @pytest.mark.parametrize("kind", ["saved", "parquet"])
 def test_class_labels_are_read_by_name(tmp_path: Path, kind: str) -> None:
     """A column that `datasets` keeps as numbers with names gives the names, '' for none."""
