@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import ROUND_CEILING, Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ from fastdatasets.prices import find_price, parse_price
 from fastdatasets.settings import Settings
 from store import RunFolder, UserError
 from store.journal import UNLIMITED
-from store.models import Run
+from store.models import Mode, Run
 from store.money import Price, Rates
 
 if TYPE_CHECKING:
@@ -122,6 +122,35 @@ class Day:
                 log=folder.path / "engine.log",
             )
         )
+
+    def at_server(self, run: Run, settings: Settings, *, is_new: bool) -> Day:
+        """The options with what the server's list of models tells, where they leave it open.
+
+        A new run asks for it, and an augment that may force a schema. Raises UserError where a new
+        run's server cannot be connected to; one that has sent something waits for its server.
+        """
+        from backends.errors import Trouble
+        from backends.model_list import is_vllm
+
+        base_url = _address(run)
+        has_schema = run.mode is Mode.AUGMENT and self.json_schema is None
+        if not is_new and not has_schema:
+            return self
+        try:
+            serves_vllm = is_vllm(
+                base_url,
+                _key_for(run.backend, settings),
+                run.model,
+                settings.fastdatasets_poll_seconds,
+            )
+        except Trouble as trouble:
+            if not is_new:
+                return self
+            raise UserError(
+                f"no connection to {base_url}: {trouble}. Check the address (LLM_API_BASE) and "
+                "that the server is up"
+            ) from None
+        return replace(self, json_schema=True) if has_schema and serves_vllm else self
 
     def live(self, run: Run, settings: Settings) -> Backend:
         """Live requests to the run's server; raises UserError."""

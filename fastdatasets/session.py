@@ -304,9 +304,14 @@ def _work(
         settle_address(store, settings, progress.say, accept_other=day.accept_other_server)
         check_room(folder, store, options or run.export, progress.say)
         backend = day.backend(run, settings, folder)
-        if run.backend != "vllm":
-            open_costs(folder, store, progress, day, settings)
-        return backend
+        if run.backend == "vllm":
+            return backend
+        open_costs(folder, store, progress, day, settings)
+        known = day.at_server(run, settings, is_new=not store.has_sent())
+        if known == day:
+            return backend
+        progress.say(f"{run.base_url} is a vLLM server: it is told the JSON schema of variants")
+        return known.backend(run, settings, folder)
 
     try:
         status, files = go_on(

@@ -20,7 +20,7 @@ from store import Unfinished, UserError
 from store.models import Mode
 from tests.conftest import start as start_command
 from tests.conftest import write_jsonl
-from tests.llmserver import LLMServer, Reply
+from tests.llmserver import LLMServer, Reply, insufficient_quota
 from tests.llmserver.settings import CHAT_PARAMETERS
 
 SAMPLES = [{"instruction": f"Describe item {n}", "input": "x" * (n % 2)} for n in range(4)]
@@ -57,17 +57,27 @@ def server(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> I
         yield server
 
 
-def augment(num_aug: int = 3, **day: Any) -> Outcome:
+def wishes(num_aug: int = 3) -> Wishes:
     """A run over the samples."""
     source = write_jsonl(Path("d.jsonl"), SAMPLES)  # type: ignore[arg-type]
-    wishes = Wishes(
+    return Wishes(
         mode=Mode.AUGMENT,
         high_quality_file=source,
         num_aug=num_aug,
         model="m",
         backend=os.environ["TEST_BACKEND"],
     )
-    return start(wishes, None, "r", Day(**day))
+
+
+def augment(num_aug: int = 3, **day: Any) -> Outcome:
+    """Make that run."""
+    return start(wishes(num_aug), None, "r", Day(**day))
+
+
+def formats(server: LLMServer) -> list[str | None]:
+    """The response formats of the requests that were executed."""
+    bodies = [json.loads(body) for body in server.bill.executions]
+    return [body.get("response_format", {}).get("type") for body in bodies]
 
 
 def exported(name: str = "distilled.json") -> list[dict[str, Any]]:
@@ -188,9 +198,32 @@ def test_server_that_can_force_a_schema(server: LLMServer) -> None:
     )  # fmt: skip
     assert process.communicate()[1].count("Unknown") == 0
     assert (process.returncode, len(exported())) == (0, 16)
-    bodies = [json.loads(body) for body in server.bill.executions]
-    formats = [body.get("response_format", {}).get("type") for body in bodies]
-    assert formats == ["json_schema"] * 4 + [None] * 16
+    assert formats(server) == ["json_schema"] * 4 + [None] * 16
+
+
+def test_vllms_own_server(server: LLMServer, capfd: pytest.CaptureFixture[str]) -> None:
+    """By its list of models it is known to force a schema, also at a resume; a user may forbid."""
+    server.models, server.owned_by = ["m"], "vllm"
+    server.faults.append(insufficient_quota())
+    with pytest.raises(Unfinished):
+        augment()
+    server.faults.clear()
+    outcome = resume("r", None, Day())
+    assert outcome is not None
+    assert outcome.status.state == "done"
+    told = f"{server.base_url} is a vLLM server: it is told the JSON schema of variants"
+    assert told in capfd.readouterr().err
+    assert formats(server) == ["json_schema"] * 4 + [None] * 16
+    start(wishes(num_aug=2), None, "s", Day(json_schema=False))
+    assert formats(server)[20:] == [None] * 4  # the answers are those of the other run
+    assert told not in capfd.readouterr().err
+
+
+def test_models_of_another_server(server: LLMServer) -> None:
+    """A server that lists another model as vLLM's is told no schema."""
+    server.models, server.owned_by = ["m", "other"], "llmserver"
+    augment()
+    assert formats(server) == [None] * 20
 
 
 def test_server_that_knows_no_schema(server: LLMServer) -> None:

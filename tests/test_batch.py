@@ -418,10 +418,14 @@ def test_no_key_and_no_model(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_server_that_is_not_there(runs: Runs) -> None:
-    """A server that does not answer at all ends the run after a while, with nothing lost."""
+    """A server that is gone before a job was sent ends the run after a while, nothing is lost."""
+    runs.server.faults.append(Fault(FILES, Kind.REFUSE, times=None))
+    with pytest.raises(Unfinished, match="the server refuses the file: 500"):
+        runs.distill()
+    runs.server.faults.clear()
     runs.server.stop()
     with pytest.raises(Unfinished, match="does not answer as a batch server should"):
-        runs.distill()
+        runs.resume()
     runs.server.start()
     assert runs.resume().status.state == "done"
     runs.check_done()
@@ -676,12 +680,13 @@ def test_server_error_that_speaks_of_a_limit(runs: Runs) -> None:
 
 
 def test_address_that_was_mistyped(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
-    """After a wrong address nothing of the run is anywhere, so the right one goes through."""
+    """At a wrong address no run is begun, so the right one goes through."""
     monkeypatch.setenv("LLM_API_BASE", "http://127.0.0.1:9/v1")
-    with pytest.raises(Unfinished, match="does not answer as a batch server should"):
+    with pytest.raises(UserError, match=r"^no connection to http://127.0.0.1:9/v1: .*Check the"):
         runs.distill()
+    assert not Path("output/r").exists()
     monkeypatch.setenv("LLM_API_BASE", runs.server.base_url)
-    assert runs.resume().status.state == "done"
+    assert runs.distill().status.state == "done"
     runs.check_done()
 
 

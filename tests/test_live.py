@@ -13,7 +13,7 @@ import pytest
 from fastdatasets.day import Day
 from fastdatasets.session import Outcome, resume, start
 from fastdatasets.wishes import Wishes
-from store import Unfinished
+from store import Unfinished, UserError
 from tests.conftest import start as start_command
 from tests.conftest import write_jsonl
 from tests.llmserver import (
@@ -182,12 +182,49 @@ def test_attempts_are_counted_once(server: LLMServer) -> None:
     assert [call.status for call in server.requests_log].count(500) == 3
 
 
-def test_server_that_is_not_there(server: LLMServer) -> None:
+def test_server_that_is_not_there_at_the_start(server: LLMServer) -> None:
+    """It is tried three times before anything is asked; then the start failed and leaves no run."""
+    server.stop()
+    words = f"^no connection to {server.base_url}: APIConnectionError: .*refused. Check the address"
+    with pytest.raises(UserError, match=words):
+        distill()
+    assert not Path("output/r").exists()
+    server.start()
+    assert distill().status.state == "done"
+    assert server.requests_log[0].path == "/v1/models"
+    check_done()
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault("GET /models", Kind.REFUSE, status=404, body="<h1>No such page</h1>"),
+        Fault("GET /models", Kind.REFUSE, status=401),
+        Fault("GET /models", Kind.GARBLED),
+        Fault("GET /models", Kind.GARBLED, body="[" * 100_000),
+        Fault("GET /models", Kind.GARBLED, body='{"data": [1, {"id": "m"}]}'),
+        Fault("GET /models", Kind.DROP_BEFORE),
+    ],
+)
+def test_server_without_a_list_of_models(server: LLMServer, fault: Fault) -> None:
+    """Whatever a server answers to that, the run is begun."""
+    server.faults.append(fault)
+    assert distill().status.state == "done"
+    check_done()
+
+
+def test_server_that_goes_away(server: LLMServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where no connection comes about nothing was sent: no attempt, and after a while an end."""
+    monkeypatch.setenv("MAX_LLM_CONCURRENCY", "1")
+    refused = Reply(status_code=401, error={"message": "No."})
+    server.answer = lambda body: refused if server.bill.total else answer(body)
+    with pytest.raises(Unfinished, match="the server refuses every request"):
+        distill(max_attempts=1)
+    server.answer = answer
     server.stop()
     words = f"^no connection to {server.base_url}/?: APIConnectionError: All.*Check the address"
     with pytest.raises(Unfinished, match=words):
-        distill(max_attempts=1)
+        resume("r", None, Day(max_attempts=1))
     server.start()
     outcome = resume("r", None, Day(max_attempts=1))
     assert outcome is not None

@@ -123,18 +123,18 @@ class Api:
     async def models(self, _call: Call) -> Result:
         """GET /models"""
         names = self._settings.models or ()
-        return {"object": "list", "data": [_model(name) for name in names]}
+        return {"object": "list", "data": [self._model(name) for name in names]}
 
     async def model(self, call: Call) -> Result:
         """GET /models/{id}"""
         models = self._settings.models
         if models is not None and call.id() not in models:
             raise ApiError.of(404, no_model(call.id()), {})
-        return _model(call.id())
+        return self._model(call.id())
 
-
-def _model(name: str) -> Json:
-    return {"id": name, "object": "model", "created": 1_700_000_000, "owned_by": "llmserver"}
+    def _model(self, name: str) -> Json:
+        owner = self._settings.owned_by
+        return {"id": name, "object": "model", "created": 1_700_000_000, "owned_by": owner}
 
 
 def _through(

@@ -72,6 +72,8 @@ class Settings:
     """Bearer keys that are accepted; None accepts any."""
     models: Collection[str] | None = None
     """Models that exist; None means all of them do."""
+    owned_by: str = "llmserver"
+    """Whose the listed models are said to be; of vLLM's own server: vllm."""
     parameters: Collection[str] | None = CHAT_PARAMETERS
     """Body parameters that exist; None means all of them do."""
     strict_max_tokens: bool = False

@@ -87,7 +87,11 @@ def test_a_model_that_does_not_exist_fails_the_batch() -> None:
         assert {error.code for error in errors.data} == {"model_not_found"}
         with pytest.raises(NotFoundError, match="The model `m` does not exist"):
             client.chat.completions.create(model="m", messages=[{"role": "user", "content": "?"}])
-        assert [model.id for model in client.models.list()] == ["gpt"]
+        assert [(model.id, model.owned_by) for model in client.models.list()] == [
+            ("gpt", "llmserver")
+        ]
+        server.owned_by = "vllm"
+        assert [model.owned_by for model in client.models.list()] == ["vllm"]
         with pytest.raises(NotFoundError):
             client.models.retrieve("m")
 

@@ -1,0 +1,41 @@
+"""A server's list of models, which is free: whether the server is there, and whether vLLM's."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from backends.client import CONNECT_SECONDS, make_client
+from backends.errors import CALL_ERRORS, Verdict, trouble_of
+from backends.lenient_json import decode_leniently
+
+TRIES = 3
+WAIT_SECONDS = 1.0  # after the first try; doubled after each
+
+
+def is_vllm(base_url: str, api_key: str, model: str, longest_wait: float) -> bool:
+    """Whether GET /models says that the model is served by vLLM's own server.
+
+    Raises Trouble where no connection comes about in three tries, longest_wait seconds between them
+    at most. Whatever else the server answers means no: some servers have no such list.
+    """
+    with make_client(base_url, api_key) as client:
+        for attempt in range(TRIES):
+            try:
+                answer = client.models.with_raw_response.list(timeout=CONNECT_SECONDS)
+                return _owner(decode_leniently(answer.content), model) == "vllm"
+            except CALL_ERRORS as error:
+                trouble = trouble_of(error, api_key)
+            if trouble.verdict is not Verdict.UNREACHABLE:
+                return False
+            if attempt + 1 < TRIES:
+                time.sleep(min(WAIT_SECONDS * 2**attempt, longest_wait))
+    raise trouble
+
+
+def _owner(listing: Any, model: str) -> object:
+    models = listing.get("data") if isinstance(listing, dict) else None
+    for one in models if isinstance(models, list) else ():
+        if isinstance(one, dict) and one.get("id") == model:
+            return one.get("owned_by")
+    return None
