@@ -13,15 +13,15 @@ from pathlib import Path
 
 import msgspec
 
-from store.errors import Busy, DiskFull, UserError
+from store.errors import Busy, DiskFull
 from store.models import Status
-from store.private import open_private
+from store.private import check_own, open_private
 
 STORE_NAME = "work.duckdb"
 PROGRESS_NAME = "progress.json"
 LOCK_NAME = "run.lock"
 JOBS_NAME = "jobs"
-# What is written in place, and so must be no link to elsewhere.
+# What is written in place, and so must be no link to elsewhere, nor another user's.
 IN_PLACE = (LOCK_NAME, STORE_NAME, f"{STORE_NAME}.wal", "spill", JOBS_NAME, "engine.log")
 
 # Money is Decimal inside and a plain number in JSON, where scripts expect one.
@@ -102,10 +102,12 @@ class RunFolder:
     def lock(self) -> Iterator[None]:
         """Hold the run for this process; raise Busy, naming the holder, where another has it.
 
+        Raises UserError where something in the folder must not be written to.
         A POSIX record lock: the kernel frees it when the process dies, however it dies, and a
         forked engine process does not inherit it.
         """
-        self._refuse_links()
+        for path in (*(self.path / name for name in IN_PLACE), *(self.path / JOBS_NAME).glob("*")):
+            check_own(path)
         descriptor = open_private(self.path / LOCK_NAME, os.O_RDWR | os.O_CREAT)
         try:
             try:
@@ -122,15 +124,6 @@ class RunFolder:
             yield
         finally:
             os.close(descriptor)
-
-    def _refuse_links(self) -> None:
-        """Raise UserError where something that is written in place is a link to elsewhere."""
-        jobs = self.path / JOBS_NAME
-        for path in (*(self.path / name for name in IN_PLACE), *jobs.glob("*")):
-            if path.is_symlink():
-                raise UserError(
-                    f"{path} is a symbolic link, and a run writes through none: remove it"
-                )
 
     def remove(self) -> None:
         """Remove a run in which there is nothing to resume; what is not a run's own stays."""

@@ -118,6 +118,24 @@ def pairs(rows: list[dict[str, Any]]) -> list[tuple[str, ...]]:
     return [(row["question"], row["answer"]) for row in rows]
 
 
+def test_cache_is_shared(command: Command, hub: Hub, tmp_path: Path) -> None:
+    """What is downloaded has the modes that the user wants, and the run's files are private."""
+    home = tmp_path / "home"
+    before = os.umask(0o022)
+    try:
+        done = command(*SKIP, "--dataset-name", "owner/configured", "--config-name", "main",
+                       env=hub.env(home))  # fmt: skip
+    finally:
+        os.umask(before)
+    assert done.returncode == 0, done.stderr
+    cached = [path.stat().st_mode & 0o055 for path in home.rglob("*.parquet")]
+    assert cached
+    assert set(cached) == {0o044}
+    folders = {path.parent.stat().st_mode & 0o777 for path in home.rglob("*.parquet")}
+    assert folders == {0o755}
+    assert {path.stat().st_mode & 0o777 for path in Path("output/r").iterdir()} == {0o600}
+
+
 def test_configuration_and_split(command: Command, hub: Hub, tmp_path: Path) -> None:
     """A configuration's split is read, all its parquet files in order, and nothing is said beside
     what the command says.

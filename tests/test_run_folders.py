@@ -10,9 +10,12 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
+from backends.engine_process import EngineProcess
+from backends.engine_wire import EngineDied, Load
 from backends.vllm_engine import check_model
 from fastdatasets.day import Day
 from fastdatasets.looking import look
@@ -22,6 +25,7 @@ from fastdatasets.settings import Settings
 from fastdatasets.wishes import Wishes
 from store import RunFolder, UserError
 from store.folder import replacing
+from store.private import open_private, private_files
 from tests.conftest import Command, write_jsonl
 
 OUTPUT = Path("output")
@@ -69,10 +73,15 @@ def test_closed_standard_files(closed: str) -> None:
 
 
 def test_closed_reader() -> None:
-    """A log reader that leaves after a line, and one of the output, end no command."""
+    """A log reader that leaves after a line ends no command."""
     done = run_child(words("r"), '"$@" 2>&1 | head -1; exit ${PIPESTATUS[0]}')
     assert (done.returncode, done.stderr, len(done.stdout.splitlines())) == (0, "", 1)
     assert look("r").status.state == "done"
+
+
+def test_closed_reader_of_the_output() -> None:
+    """A reader of the output that leaves ends no command."""
+    make("r")
     done = run_child(["status", "r"], '"$@" | true; exit ${PIPESTATUS[0]}')
     assert (done.returncode, done.stderr) == (0, "")
 
@@ -87,8 +96,8 @@ def test_output_that_cannot_be_written() -> None:
 
 
 @pytest.mark.parametrize("size", [0, 20_000, 300_000])
-def test_disk_that_is_full_at_the_start(command: Command, size: int) -> None:
-    """Where there is no room, the disk is named, and the same command goes through later."""
+def test_disk_that_is_full_at_the_start(size: int) -> None:
+    """Where there is no room, the disk is named, and the same run goes through later."""
 
     def limit() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
@@ -99,18 +108,18 @@ def test_disk_that_is_full_at_the_start(command: Command, size: int) -> None:
     assert last.startswith(("fastdatasets: there is no room", "fastdatasets: the disk is full"))
     assert "d.jsonl" not in last
     assert not OUTPUT.joinpath("r").exists() or look("r").status.records == 1
-    done = command(*words("r"))
-    assert (done.returncode, look("r").status.state) == (0, "done")
+    make("r")
+    assert look("r").status.state == "done"
 
 
-def test_what_a_killed_command_left(command: Command) -> None:
+def test_what_a_killed_command_left() -> None:
     """Files of a store that was being made, and a log without its store, are in nobody's way."""
     folder = OUTPUT / "r"
     folder.mkdir(parents=True)
     for name in (".work.duckdb.0123", ".work.duckdb.0123.wal", "work.duckdb.wal"):
         (folder / name).write_text("left over")
     (folder / ".fastdatasets-0123.tmp").write_text("left over")
-    assert command(*words("r")).returncode == 0
+    make("r")
     assert sorted(path.name for path in folder.iterdir()) == [
         "distilled-alpaca.json", "distilled-sharegpt.json", "distilled.json", "progress.json",
         "run.lock", "work.duckdb",
@@ -126,22 +135,22 @@ def break_newest() -> None:
         OUTPUT.joinpath(name, "work.duckdb").write_bytes(content)
 
 
-def test_broken_runs_are_passed_over(command: Command) -> None:
+def test_broken_runs_are_passed_over(capfd: pytest.CaptureFixture[str]) -> None:
     """A status and a resume without a name say which runs cannot be read, and find one that can."""
     break_newest()
-    done = command("status")
-    assert (done.returncode, done.stdout.splitlines()[0].split(":")[0]) == (0, "run output/good")
-    assert sorted(line.split(" is passed")[0] for line in done.stderr.splitlines()) == [
+    capfd.readouterr()
+    assert look(None).folder.name == "good"
+    told = capfd.readouterr().err.splitlines()
+    assert sorted(line.split(" is passed")[0] for line in told) == [
         "run output/a", "run output/b", "run output/c",
     ]  # fmt: skip
-    done = command("resume")
-    assert (done.returncode, done.stdout) == (0, "nothing to resume: no run is unfinished\n")
+    assert resume(None, None, Day()) is None
     OUTPUT.joinpath("good/progress.json").unlink()
-    done = command("resume")
-    assert (done.returncode, done.stdout.splitlines()[0]) == (
-        0, "output/good/distilled.json  (1 rows)",
-    )  # fmt: skip
-    assert command("status", "a").returncode == 1
+    outcome = resume(None, None, Day())
+    assert outcome is not None
+    assert str(outcome.files[0]) == "output/good/distilled.json  (1 rows)"
+    with pytest.raises(UserError, match=r"output/a/work.duckdb"):
+        look("a")
 
 
 @pytest.mark.parametrize(
@@ -186,6 +195,20 @@ def test_runs_are_private(command: Command) -> None:
     assert [path.stat().st_mode & 0o777 for path in (OUTPUT, OUTPUT / "r")] == [0o755, 0o700]
 
 
+def test_engine_has_the_users_umask() -> None:
+    """What an engine puts into caches has the user's modes, its log the run's."""
+    load = Load("m", {}, None, compiled=False, memory_share=1.0)
+    engine = (sys.executable, "-c", "open('cached', 'w').close()")
+    before = os.umask(0o022)
+    try:
+        with private_files(), pytest.raises(EngineDied):
+            EngineProcess(load, Path("log"), print, engine)
+        assert os.umask(0o022) == 0o022
+    finally:
+        os.umask(before)
+    assert [Path(name).stat().st_mode & 0o777 for name in ("cached", "log")] == [0o644, 0o600]
+
+
 @pytest.mark.parametrize(
     "name", ["run.lock", "work.duckdb", "work.duckdb.wal", "jobs", "engine.log", "spill"]
 )
@@ -203,6 +226,50 @@ def test_links_are_not_followed(name: str) -> None:
     with pytest.raises(UserError, match=f"{name} is a symbolic link"):
         resume("r", None, Day())
     assert target.read_bytes() == content
+
+
+@pytest.mark.parametrize("name", ["run.lock", "work.duckdb", "jobs/1.jsonl", "engine.log"])
+def test_hard_links_are_not_written_to(name: str) -> None:
+    """A file of a run that has another name elsewhere is refused and stays as it is."""
+    make("r")
+    file = OUTPUT / "r" / name
+    file.parent.mkdir(exist_ok=True)
+    file.touch()
+    content = file.read_bytes()
+    Path("elsewhere").hardlink_to(file)
+    with pytest.raises(UserError, match=f"{name} has another name elsewhere [(]a hard link[)]"):
+        resume("r", None, Day())
+    assert Path("elsewhere").read_bytes() == content
+
+
+def test_file_that_is_opened_for_writing() -> None:
+    """It is looked at once it is open, too: a look before may be out of date."""
+    file = Path("file")
+    file.touch()
+    Path("elsewhere").hardlink_to(file)
+    with pytest.raises(UserError, match="file has another name elsewhere"):
+        open_private(file, os.O_RDWR)
+    os.close(open_private(file, os.O_RDONLY))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="files of another user need root")
+def test_files_of_another_user() -> None:
+    """A run's file that belongs to somebody else is refused, but to root."""
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o777)
+        (folder / "run.lock").touch(0o666)
+        with RunFolder(folder).lock():
+            pass
+        os.seteuid(65534)
+        try:
+            with (
+                pytest.raises(UserError, match=r"run\.lock is another user's [(]uid 0[)]"),
+                RunFolder(folder).lock(),
+            ):
+                pass
+        finally:
+            os.seteuid(0)
 
 
 def test_progress_that_is_a_link() -> None:
@@ -279,7 +346,7 @@ def test_failed_start_leaves_no_run(
     done = command("distill", *named, env=env)
     assert (done.returncode, done.stdout) == (1, "")
     assert not OUTPUT.exists()
-    assert command("resume").stdout == "nothing to resume: no run is unfinished\n"
+    assert resume() is None
 
 
 BAD_SOURCES = {
