@@ -216,7 +216,7 @@ JsonSchema = Annotated[
     typer.Option(
         "--json-schema/--no-json-schema",
         help="Whether the server is told to answer by a JSON schema, where variants are asked for. "
-        "Default: by the provider, else not.",
+        "Default: by the provider, and yes where its list of models says vllm.",
         rich_help_panel=MODEL,
     ),
 ]
