@@ -17,7 +17,7 @@ from types import FrameType
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # A terminal that closes sends SIGHUP twice, systemd SIGTERM and SIGHUP: within so long it is one.
 SAME_SECONDS = 1.0
-EXIT_SECONDS = 4.0  # from a second signal to the end of the command, even where something hangs
+EXIT_SECONDS = 3.0  # from a second signal to the end of the command, even where something hangs
 
 
 class Stop:
