@@ -33,6 +33,10 @@ class Kind(StrEnum):
     CUT = "cut"  # Content-Length says more than comes
     CUT_CHUNKED = "cut_chunked"  # chunked, without the last chunk
     CUT_SILENT = "cut_silent"  # no length, Connection: close: looks complete
+    # A good answer, or an error, in a form that costs the client much.
+    FLOOD = "flood"  # `keep` newlines come before it (None: 3 GB)
+    BOMB = "bomb"  # the same with Content-Encoding: gzip
+    TRICKLE = "trickle"  # a byte comes every `seconds`
     # A file's content, otherwise.
     GZIP = "gzip"  # Content-Encoding: gzip
     FEW_LINES = "few_lines"  # whole lines of `keep` bytes at most, as if that were the file
@@ -48,10 +52,12 @@ class Kind(StrEnum):
     STATUS_NAMES = "status_names"  # `fields` maps a status to another name
     ENDLESS = "endless"  # lists say has_more for ever
     IGNORE_AFTER = "ignore_after"  # lists begin anew whatever `after` says
+    NEW_IDS = "new_ids"  # each page has ids that no other has
 
 
 BEFORE = frozenset({Kind.REFUSE, Kind.DROP_BEFORE, Kind.HANG})
 CUTS = frozenset({Kind.CUT, Kind.CUT_CHUNKED, Kind.CUT_SILENT})
+FLOODS = frozenset({Kind.FLOOD, Kind.BOMB, Kind.TRICKLE})
 CONTENTS = frozenset({Kind.GZIP, Kind.FEW_LINES})
 SHAPES = frozenset(
     {
@@ -66,6 +72,7 @@ SHAPES = frozenset(
         Kind.STATUS_NAMES,
         Kind.ENDLESS,
         Kind.IGNORE_AFTER,
+        Kind.NEW_IDS,
     }
 )
 
@@ -192,6 +199,8 @@ def _reshape_object(item: Json, fault: Fault) -> None:
         item.update(fault.fields)
         for name in [name for name, value in item.items() if value is MISSING]:
             del item[name]
+    elif fault.kind is Kind.NEW_IDS:
+        item["id"] = f"{item['id']}-{fault.fired}"
     elif fault.kind is Kind.NO_USAGE:
         item.pop("usage", None)
     elif item.get("object") == "batch":

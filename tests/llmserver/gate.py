@@ -14,8 +14,9 @@ from typing import NamedTuple
 from aiohttp import web
 
 from .errors import ApiError, Json, bad_key, error_body, no_key
-from .faults import BEFORE, CONTENTS, CUTS, Fault, Kind, reshape
+from .faults import BEFORE, CONTENTS, CUTS, FLOODS, Fault, Kind, reshape
 from .files import CHUNK, StoredFile
+from .floods import send_flood
 from .replies import to_json_bytes
 from .settings import Settings
 
@@ -117,18 +118,21 @@ class Gate:
         with self.live if path == CHAT else nullcontext():
             answer = await self._serve(request, handler, effect, shapes)
         if _connected(request):
-            status = answer.status if isinstance(answer, web.Response) else 200
+            status = 200 if isinstance(answer, StoredFile) else answer.status
             self.log[place] = Logged(request.method, request.path, status)
-        return answer if isinstance(answer, web.Response) else await _send_file(request, answer)
+        return await _send_file(request, answer) if isinstance(answer, StoredFile) else answer
 
     async def _serve(
         self, request: web.Request, handler: Handler, effect: Fault | None, shapes: list[Fault]
-    ) -> web.Response | StoredFile:
-        """What the call is answered with, of which nothing is sent yet."""
+    ) -> web.StreamResponse | StoredFile:
+        """What the call is answered with, of which nothing is sent yet, unless it is a flood."""
         if effect is not None and effect.kind in BEFORE:
             await _drain(request)
             return await self._spoil(request, effect)
         outcome = await self._take_effect(request, handler, effect, shapes)
+        if effect is not None and effect.kind in FLOODS:
+            status = outcome.status if isinstance(outcome, ApiError) else 200
+            return await send_flood(request, effect, *_whole(outcome), status)
         if effect is not None and effect.kind in CUTS and not isinstance(outcome, ApiError):
             return _send_cut(request, outcome, effect)
         if effect is not None and effect.kind in CONTENTS and isinstance(outcome, StoredFile):
@@ -242,12 +246,17 @@ def _content(file: StoredFile, fault: Fault) -> web.Response:
     return web.Response(body=body, headers=headers)
 
 
+def _whole(outcome: Outcome) -> tuple[bytes, str]:
+    """The body of an answer, and its type."""
+    if isinstance(outcome, StoredFile):
+        return outcome.path.read_bytes(), "application/octet-stream"
+    body = outcome.body if isinstance(outcome, ApiError) else outcome
+    return to_json_bytes(body), "application/json"
+
+
 def _send_cut(request: web.Request, result: Result, fault: Fault) -> web.Response:
     """Write part of the answer to the bare connection, as aiohttp would not lie about length."""
-    if isinstance(result, StoredFile):
-        kind, whole = "application/octet-stream", result.path.read_bytes()
-    else:
-        kind, whole = "application/json", to_json_bytes(result)
+    whole, kind = _whole(result)
     content = whole[: len(whole) // 2 if fault.keep is None else fault.keep]
     head = ["HTTP/1.1 200 OK", f"Content-Type: {kind}", "Connection: close"]
     if fault.kind is Kind.CUT:

@@ -304,3 +304,55 @@ def test_what_concerns_every_request_is_refused_for_ever(server: LLMServer) -> N
                 ask(client)
             assert refused.value.code == "insufficient_quota"
     assert server.bill.total == 0
+
+
+@pytest.mark.parametrize("kind", [Kind.FLOOD, Kind.BOMB])
+def test_answers_are_flooded(server: LLMServer, client: OpenAI, kind: Kind) -> None:
+    """Newlines, packed or not, come before a good answer, a file's content or an error."""
+    output = run(server, client).output_file_id or ""
+    whole, answer_text = raw(client, output), ask(client)
+    server.faults += [Fault("* *", kind, times=3, keep=1_000_000)]
+    with client.files.with_streaming_response.content(output) as answer:
+        assert b"".join(answer.iter_bytes()) == b"\n" * 1_000_000 + whole
+        came = answer.http_response.num_bytes_downloaded
+        assert (came == 1_000_000 + len(whole)) is (kind is Kind.FLOOD)
+        assert (came < 10_000) is (kind is Kind.BOMB)
+    assert ask(client) == answer_text
+    with pytest.raises(NotFoundError, match="No batch found"):
+        client.batches.retrieve("batch_x")
+    assert server.faults.unspent() == []
+
+
+def test_an_endless_flood_ends_with_its_client(server: LLMServer, client: OpenAI) -> None:
+    """And the server goes on."""
+    answer_text = ask(client)
+    server.faults.append(Fault(CHAT, Kind.FLOOD))
+    with client.chat.completions.with_streaming_response.create(
+        model="m", messages=[{"role": "user", "content": "?"}]
+    ) as answer:
+        assert next(iter(answer.iter_bytes())).strip() == b""
+    assert ask(client) == answer_text
+
+
+def test_an_answer_trickles(server: LLMServer, client: OpenAI) -> None:
+    """A byte at a time, and it is whole in the end."""
+    answer_text = ask(client)
+    server.faults.append(Fault(CHAT, Kind.TRICKLE, seconds=0.0001))
+    with client.chat.completions.with_streaming_response.create(
+        model="m", messages=[{"role": "user", "content": "?"}]
+    ) as answer:
+        body = json.loads(b"".join(answer.iter_bytes()))
+    assert body["choices"][0]["message"]["content"] == answer_text
+
+
+def test_pages_have_new_ids(server: LLMServer, client: OpenAI) -> None:
+    """With an ignored cursor a list of one batch has no end."""
+    batch = submit(client)
+    where = "GET /batches"
+    server.faults += [
+        Fault(where, kind, None) for kind in (Kind.ENDLESS, Kind.IGNORE_AFTER, Kind.NEW_IDS)
+    ]
+    pages = client.batches.list().iter_pages()
+    assert [[one.id for one in next(pages).data] for _ in range(3)] == [
+        [f"{batch.id}-{number}"] for number in (1, 2, 3)
+    ]
