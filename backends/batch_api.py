@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
+import math
 import os
-from collections.abc import Callable
+from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -13,6 +15,7 @@ from typing import Any, Self, TypeVar
 import openai
 from openai.types import Batch as SdkBatch
 
+from backends.bounded import Overlong, at_most, bytes_received
 from backends.client import make_client
 from backends.errors import CALL_ERRORS, Trouble, Verdict, one_line, trouble_of
 from backends.lenient_json import whole_number
@@ -21,7 +24,10 @@ T = TypeVar("T")
 
 PAGE = 100  # batches of a listing's page: the most OpenAI gives
 TAIL_BYTES = 1 << 16  # of a file, read first in search of its last line
-FILE_SECONDS = 900.0  # a file of 200 MB over a slow line
+LONGEST_TAIL = 1 << 25  # no line is so long
+PAGES = 1000  # of a list at most
+LIST_SECONDS = 1800.0  # for all of them
+SLOWEST = 1 << 16  # bytes a second of a file, on the average, beyond the time of a call
 LAST_SECOND = 253_402_300_800  # unix seconds of the year 10000: no date goes so far
 # What is said of one prompt where it is said of a chat completion.
 OF_A_CALL = {
@@ -69,25 +75,36 @@ class Downloaded:
 
 
 class BatchApi:
-    """One server, one key. Every method raises Trouble."""
+    """One server, one key, seconds for a call to its last byte. Every method raises Trouble."""
 
-    def __init__(self, base_url: str, api_key: str) -> None:
-        self._client = make_client(base_url, api_key)
+    def __init__(self, base_url: str, api_key: str, timeout_seconds: float) -> None:
+        self._client = make_client(base_url, api_key, timeout_seconds=timeout_seconds)
         self._key = api_key
+        self._seconds = timeout_seconds
+        self._runner = asyncio.Runner()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self._client.close()
+        self._runner.run(self._end())
+        self._runner.close()
+
+    async def _end(self) -> None:
+        """Give up a call that a signal interrupted, and disconnect."""
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+        await self._client.close()
 
     def upload(self, path: Path, name: str) -> str:
         """POST /files under a name; gives the file's id. The file is streamed from the disk."""
+        seconds = self._seconds + path.stat().st_size / SLOWEST
         with path.open("rb") as file:
             answer = self._call(
-                lambda: self._client.files.create(
-                    file=(name, file, "application/jsonl"), purpose="batch", timeout=FILE_SECONDS
-                )
+                self._client.files.create(file=(name, file, "application/jsonl"), purpose="batch"),
+                seconds,
             )
         return _id(answer)
 
@@ -96,7 +113,7 @@ class BatchApi:
     ) -> RemoteBatch:
         """POST /batches, never repeated: an UNKNOWN trouble may have worked."""
         answer = self._call(
-            lambda: self._client.batches.create(
+            self._client.batches.create(
                 input_file_id=file_id,
                 endpoint=endpoint,  # type: ignore[arg-type]  # providers have others
                 completion_window=completion_window,  # type: ignore[arg-type]
@@ -107,69 +124,73 @@ class BatchApi:
 
     def retrieve(self, batch_id: str) -> RemoteBatch:
         """GET /batches/{id}."""
-        return _remote(self._call(lambda: self._client.batches.retrieve(batch_id)))
+        return _remote(self._call(self._client.batches.retrieve(batch_id)))
 
     def list_all(self) -> list[RemoteBatch]:
         """All batches of the key's project, all pages: anything less would not count as a look.
 
         The order is documented nowhere, so nothing stops early; a page without a new id ends it,
-        since some servers say has_more for ever.
+        since some servers say has_more for ever, and so does the thousandth: that is no look.
         """
+        return self._call(self._all_pages(), LIST_SECONDS)
+
+    async def _all_pages(self) -> list[RemoteBatch]:
         found: dict[str, RemoteBatch] = {}
         after: str | openai.Omit = openai.omit
-        while True:
-            cursor = after
-            page = self._call(lambda: self._client.batches.list(after=cursor, limit=PAGE))  # noqa: B023  # called at once
+        for _ in range(PAGES):
+            page = await self._client.batches.list(after=after, limit=PAGE)
             batches = [_remote(item) for item in _page_data(page)]
             new = {batch.batch_id: batch for batch in batches if batch.batch_id not in found}
             found |= new
             if not new or not getattr(page, "has_more", False):
                 return list(found.values())
             after = batches[-1].batch_id
+        raise Overlong(f"the list of batches has more than {PAGES} pages")
 
     def cancel(self, batch_id: str) -> None:
         """POST /batches/{id}/cancel."""
-        self._call(lambda: self._client.batches.cancel(batch_id))
+        self._call(self._client.batches.cancel(batch_id))
 
-    def download(self, file_id: str, path: Path) -> Downloaded:
-        """GET /files/{id}/content to a path, in pieces.
+    def download(self, file_id: str, path: Path, most: int) -> Downloaded:
+        """GET /files/{id}/content to a path, in pieces: so many bytes at most.
 
         A connection that is closed early looks like the end of a file where the server gives no
         length, so the size is compared with the file object's, which is that of the file or of what
         was sent of it (Content-Encoding); where none is told, the last line must be whole.
         """
         told = self.size_of(file_id, lenient=True)
-        digest = hashlib.sha256()
+        size, sent, sha256 = self._call(self._fetch(file_id, path, most), math.inf)
+        is_whole = told in (size, sent) if told else _ends_whole(path)
+        return Downloaded(size, told, sha256, is_whole)
 
-        def fetch() -> tuple[int, int]:
-            size = 0
-            with (
-                self._client.files.with_streaming_response.content(
-                    file_id, timeout=FILE_SECONDS
-                ) as answer,
-                path.open("wb") as file,
+    async def _fetch(self, file_id: str, path: Path, most: int) -> tuple[int, int, str]:
+        """The bytes of a file, those that were sent for them, and their SHA-256."""
+        size, digest = 0, hashlib.sha256()
+        ends = asyncio.get_running_loop().time() + self._seconds
+        with at_most(most), path.open("wb") as file:
+            async with (
+                asyncio.timeout_at(ends) as timeout,
+                self._client.files.with_streaming_response.content(file_id) as answer,
             ):
-                for piece in answer.iter_bytes(1 << 16):
+                async for piece in answer.iter_bytes(1 << 16):
                     file.write(piece)
                     digest.update(piece)
                     size += len(piece)
-                file.flush()
-                os.fsync(file.fileno())  # its name is the promise that it is whole
-            return size, answer.http_response.num_bytes_downloaded
-
-        size, sent = self._call(fetch)
-        is_whole = told in (size, sent) if told else _ends_whole(path)
-        return Downloaded(size, told, digest.hexdigest(), is_whole)
+                    timeout.reschedule(ends + size / SLOWEST)
+            file.flush()
+            os.fsync(file.fileno())  # its name is the promise that it is whole
+        return size, bytes_received(answer.http_response), digest.hexdigest()
 
     def size_of(self, file_id: str, *, lenient: bool = False) -> int:
         """GET /files/{id}: a file's bytes; 0 where that is not told.
 
-        Lenient: also where the server does not have that call, or no such object.
+        Lenient: also where the server does not have that call, no such object, or one without end.
         """
         try:
-            file = self._call(lambda: self._client.files.retrieve(file_id))
+            file = self._call(self._client.files.retrieve(file_id))
         except Trouble as trouble:
-            if lenient and trouble.status in (404, 405, 501):
+            absent = trouble.status in (404, 405, 501) or trouble.verdict is Verdict.OVERLONG
+            if lenient and absent:
                 return 0
             raise
         size = getattr(file, "bytes", None)
@@ -177,16 +198,22 @@ class BatchApi:
 
     def delete(self, file_id: str) -> None:
         """DELETE /files/{id}."""
-        self._call(lambda: self._client.files.delete(file_id))
+        self._call(self._client.files.delete(file_id))
 
-    def _call(self, call: Callable[[], T]) -> T:
+    def _call(self, call: Coroutine[Any, Any, T], seconds: float | None = None) -> T:
+        """Make a call; seconds: from its start to its last byte, None: those of any call."""
         try:
-            return call()
+            return self._runner.run(_within(self._seconds if seconds is None else seconds, call))
         except (*CALL_ERRORS, AttributeError, TypeError, ValueError) as error:
             # the last three: what the SDK makes of an answer that is not the JSON it expects
             trouble = trouble_of(error, self._key)
             trouble.verdict = OF_A_CALL.get(trouble.verdict, trouble.verdict)
             raise trouble from None
+
+
+async def _within(seconds: float, call: Coroutine[Any, Any, T]) -> T:
+    async with asyncio.timeout(seconds):
+        return await call
 
 
 def _id(answer: object) -> str:
@@ -265,7 +292,7 @@ def _ends_whole(path: Path) -> bool:
     with path.open("rb") as file:
         end, size = file.seek(0, os.SEEK_END), TAIL_BYTES
         file.seek(max(0, end - size))
-        while b"\n" not in (tail := file.read()) and size < end:
+        while b"\n" not in (tail := file.read()) and size < min(end, LONGEST_TAIL):
             size *= 8
             file.seek(max(0, end - size))
     last = tail.rpartition(b"\n")[2]

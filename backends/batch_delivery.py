@@ -13,6 +13,7 @@ from pathlib import Path
 
 from backends.batch_desk import HICCUPS, Desk
 from backends.batch_lines import LineReader
+from backends.bounded import answer_bytes
 from backends.errors import Trouble, Verdict
 from backends.killpoints import KillPoint, reach
 from store.jobs import VANISHED, Batch, Job
@@ -27,7 +28,8 @@ class Delivery:
     """What the files of a batch hold, as far as they are there.
 
     files: copies on this disk. absent: ids of files that the server names and does not have.
-    unequal: SHA-256 of downloads, by file id, that have not the size which the server says.
+    unequal: SHA-256 of downloads, by file id, that have not the size which the server says, or ''
+    where none came to its end: overlong is the last reason.
     undelivered: answers that it says it completed and that its files do not have; None: it says
     nothing. doubtful: requests without a result that may have been answered all the same.
     """
@@ -36,6 +38,7 @@ class Delivery:
     files: list[Path] = field(default_factory=list)
     absent: list[str] = field(default_factory=list)
     unequal: dict[str, str] = field(default_factory=dict)
+    overlong: str = ""
     failures: list[Failure] = field(default_factory=list)
     untried: list[str] = field(default_factory=list)
     stop: str | None = None  # an error of a line that concerns every request
@@ -64,7 +67,7 @@ def deliver(desk: Desk, job: Job, batch: Batch) -> Delivery:
     lines: dict[str, str] = {}
     plain = 0
     for file_id, is_output in ((batch.output_file_id, True), (batch.error_file_id, False)):
-        path = _fetch(desk, batch, file_id, found) if file_id else None
+        path = _fetch(desk, job, batch, file_id, found) if file_id else None
         if path is None:
             continue
         found.files.append(path)
@@ -127,7 +130,7 @@ def copy_of(folder: Path, file_id: str) -> Path:
     return folder / "jobs" / f"{re.sub(r'[^A-Za-z0-9_-]', '_', file_id)}.result"
 
 
-def _fetch(desk: Desk, batch: Batch, file_id: str, found: Delivery) -> Path | None:
+def _fetch(desk: Desk, job: Job, batch: Batch, file_id: str, found: Delivery) -> Path | None:
     """A file of the server on this disk; one that a death left behind was checked whole.
 
     None where it is not there, or came with another size than the server says: after a few
@@ -139,11 +142,15 @@ def _fetch(desk: Desk, batch: Batch, file_id: str, found: Delivery) -> Path | No
     path.parent.mkdir(exist_ok=True)
     part = path.with_suffix(".part")
     try:
-        got = desk.api.download(file_id, part)
+        got = desk.api.download(file_id, part, answer_bytes(job.bounds))
     except Trouble as trouble:
-        if trouble.verdict is not Verdict.NOT_FOUND:
+        part.unlink(missing_ok=True)
+        if trouble.verdict is Verdict.NOT_FOUND:
+            found.absent.append(file_id)
+        elif trouble.verdict is Verdict.OVERLONG:
+            found.unequal[file_id], found.overlong = "", str(trouble)
+        else:
             raise
-        found.absent.append(file_id)
         return None
     if not got.is_whole:
         if batch.times_downloaded(file_id, got.sha256) + 1 < HICCUPS:

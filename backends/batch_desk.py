@@ -37,6 +37,7 @@ class BatchOptions:
     dialect: Dialect
     completion_window: str
     max_enqueued_tokens: int | None
+    timeout_seconds: float  # of one call, to its last byte; a file's come beside its size
     poll_seconds: float  # the longest wait between two looks
     grace_seconds: float  # how long a batch of unknown fate is looked for
     wait: bool

@@ -13,10 +13,11 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import msgspec
 
+from backends.bounded import answer_bytes
 from backends.completion import read_completion
 from backends.errors import Trouble, Verdict, code_and_words, failure_of, verdict_of
 from backends.lenient_json import UNREADABLE, decode_leniently, leniently, whole_number
@@ -72,7 +73,7 @@ class LineReader:
         failures: list[Failure] = []
         size = 0
         with path.open("rb") as file:
-            for raw in file:
+            for raw in self._lines(file):
                 if not raw.strip():
                     continue
                 size += len(raw)
@@ -86,6 +87,14 @@ class LineReader:
                     yield results, failures
                     results, failures, size = [], [], 0
         yield results, failures
+
+    def _lines(self, file: BinaryIO) -> Iterator[bytes]:
+        """The lines of a file, cut where one is longer than an answer can be."""
+        most = answer_bytes(max(self._bounds.values(), key=answer_bytes))
+        while raw := file.readline(most):
+            yield raw
+            while len(raw) == most and not raw.endswith(b"\n"):
+                raw = file.readline(most)
 
     def _bill(self, outcome: Result | Failure | None) -> None:
         if outcome is None or (isinstance(outcome, Failure) and not outcome.answered):

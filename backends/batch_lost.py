@@ -12,10 +12,13 @@ from contextlib import suppress
 from backends.batch_api import RemoteBatch
 from backends.batch_delivery import Delivery, copy_of
 from backends.batch_desk import HICCUPS, Desk
+from backends.bounded import answer_bytes
 from backends.errors import Trouble, Verdict
 from backends.killpoints import KillPoint, reach
 from store import Unfinished
 from store.jobs import VANISHED, Batch, BatchState, Job, JobEvent, JobState
+
+DOWNLOADS = 10  # in vain, of files that come with another size than they have, or too long
 
 Short = list[tuple[Batch, Delivery]]
 
@@ -47,11 +50,12 @@ class LostJobs:
     def is_last_look(self, batch: Batch, found: Delivery) -> bool:
         """Whether it was looked for long enough: by the journal, so that commands of cron add up.
 
-        A file that comes with another size each time is a matter of the line, not of the server.
+        A file that comes with another size each time may be a matter of the line: it is fetched
+        more often, and once more by each resume.
         """
         waited = time.time() - batch.awaited_since
-        looks = batch.looks + 1
-        return looks >= HICCUPS and waited >= self._desk.options.grace_seconds and not found.unequal
+        enough = DOWNLOADS if found.unequal else HICCUPS
+        return batch.looks + 1 >= enough and waited >= self._desk.options.grace_seconds
 
     def wait_or_lose(self, job: Job, short: Short) -> None:
         """Look again at what is not all there; what stays so is lost.
@@ -98,7 +102,7 @@ class LostJobs:
             found.counts,
             reason=reason,
             shown=None if batch.status == VANISHED else self._shown(batch),
-            absent=found.absent,
+            absent=[*found.absent, *found.unequal],
         )
         reach(KillPoint.LOST)
 
@@ -120,6 +124,8 @@ class LostJobs:
                 f"{batch.batch_id} has custom_ids that were not sent ({found.foreign_id!r}, not "
                 f"{expected!r}), kept in {kept}"
             )
+        if found.overlong:
+            return f"{is_over}, but {found.overlong}"
         if found.unequal:
             files = ", ".join(found.unequal)
             return f"{is_over}, but its file {files} came with another size than it has, or cut"
@@ -140,7 +146,7 @@ class LostJobs:
     def ask_again(self, job: Job) -> None:
         """Look at a lost job where something has changed; buy it anew, once, at the user's word."""
         for batch in job.batches.values():
-            if batch.state is BatchState.LOST and self._has_changed(batch):
+            if batch.state is BatchState.LOST and self._has_changed(job, batch):
                 for file_id in batch.file_ids:
                     copy_of(self._desk.options.folder, file_id).unlink(missing_ok=True)
                 self._desk.journal.tell(
@@ -155,12 +161,12 @@ class LostJobs:
         self._desk.journal.give_up(job, message, how="lost", retryable=True)
         self._desk.delete_files(job)
 
-    def _has_changed(self, batch: Batch) -> bool:
+    def _has_changed(self, job: Job, batch: Batch) -> bool:
         """Whether a lost batch is shown otherwise than it was, or a file is there that was not."""
         for file_id in batch.absent:
             part = copy_of(self._desk.options.folder, file_id).with_suffix(".part")
             with suppress(Trouble):
-                self._desk.api.download(file_id, part)
+                self._desk.api.download(file_id, part, answer_bytes(job.bounds))
                 return True
         try:
             remote = self._desk.api.retrieve(batch.batch_id)

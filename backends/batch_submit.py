@@ -104,7 +104,7 @@ class Submitting:
 
     def _not_created(self, job: Job, trouble: Trouble) -> None:
         """Journal what a failed POST /batches means, and raise what ends the run."""
-        if trouble.verdict is Verdict.UNKNOWN:
+        if trouble.verdict in (Verdict.UNKNOWN, Verdict.OVERLONG):
             self._lost_answer = str(trouble)
             self._desk.say(
                 f"job {job.job_id}: the server's answer is lost ({trouble}); looking for it"

@@ -1,4 +1,4 @@
-"""The openai clients as we use them: nothing from the environment, nothing repeated by itself."""
+"""The openai clients as we use them: nothing from the environment, repeated or endless."""
 
 from __future__ import annotations
 
@@ -9,27 +9,19 @@ from contextlib import contextmanager
 import httpx2
 import openai
 
-CONNECT_SECONDS, ANSWER_SECONDS = 10.0, 120.0
+from backends.bounded import bound
+
+CONNECT_SECONDS = 10.0
 
 
-def make_client(base_url: str, api_key: str) -> openai.OpenAI:
-    """A client for calls of which each is made once.
-
-    The SDK's retries repeat a POST that had worked, and wait as long as a Retry-After says.
-    """
-    with _without_openai_variables():
-        return openai.OpenAI(
-            api_key=api_key,
-            base_url=base_url,
-            max_retries=0,
-            timeout=httpx2.Timeout(ANSWER_SECONDS, connect=CONNECT_SECONDS),
-        )
-
-
-def make_async_client(
-    base_url: str, api_key: str, *, connections: int, timeout_seconds: float
+def make_client(
+    base_url: str, api_key: str, *, timeout_seconds: float, connections: int = 1
 ) -> openai.AsyncOpenAI:
-    """The same for many calls at once: so many connections, and seconds for an answer."""
+    """A client for calls of which each is made once: so many at once, and seconds between bytes.
+
+    The SDK's retries repeat a POST that had worked, and wait as long as a Retry-After says. How
+    long answers may be is in `backends.bounded`.
+    """
     with _without_openai_variables():
         return openai.AsyncOpenAI(
             api_key=api_key,
@@ -39,7 +31,8 @@ def make_async_client(
             http_client=openai.DefaultAsyncHttpxClient(
                 limits=httpx2.Limits(
                     max_connections=connections, max_keepalive_connections=connections
-                )
+                ),
+                event_hooks={"response": [bound]},
             ),
         )
 

@@ -16,6 +16,7 @@ from typing import Any
 import httpx2
 import openai
 
+from backends.bounded import Overlong
 from backends.lenient_json import decode_leniently
 from store import FastDatasetsError
 from store.models import Failure, FailureKind
@@ -32,7 +33,9 @@ CALL_ERRORS = (
 )
 
 NO_ANSWER = "no_answer"  # our code for a request that was sent and may have been executed
+OVERLONG = "overlong"  # our code for an answer that was given up for its length
 LINE_CHARACTERS = 500  # of a server's words, at most
+HTML_CHARACTERS = 1 << 14  # of a page, in which words are looked for
 STOP_CODES = {
     "invalid_api_key",
     "insufficient_quota",
@@ -65,6 +68,7 @@ class Verdict(StrEnum):
     NOT_FOUND = "not_found"
     TOO_LARGE = "too_large"
     REFUSED = "refused"  # a definite no to this call
+    OVERLONG = "overlong"  # it was answered with 2xx, at a length that cannot be
     UNKNOWN = "unknown"  # it may or may not have taken effect
     UNREACHABLE = "unreachable"  # no connection came about, so nothing was sent
 
@@ -94,6 +98,8 @@ def trouble_of(error: Exception, api_key: str) -> Trouble:
         message = words.replace(api_key, "***") or "no reason given"
         verdict = verdict_of(error.status_code, code, message)
         return Trouble(verdict, message, error.status_code, code)
+    if isinstance(error, Overlong):
+        return Trouble(Verdict.OVERLONG, str(error), code=OVERLONG)
     reason = error.__cause__ or error
     # Many errors of a transport have no text of their own.
     words = "no answer in time" if isinstance(error, TimeoutError) else str(reason)
@@ -130,9 +136,9 @@ def verdict_of(status: int, code: str | None, message: str) -> Verdict:
 def failure_of(request_id: str, trouble: Trouble) -> Failure:
     """An attempt of one request that failed, live or in a batch; not for Verdict.STOP."""
     retryable = trouble.verdict in RETRYABLE
+    named = {Verdict.FILTERED: FailureKind.FILTERED, Verdict.OVERLONG: FailureKind.UNUSABLE}
     kind = FailureKind.SERVER if retryable else FailureKind.REFUSED
-    if trouble.verdict is Verdict.FILTERED:
-        kind = FailureKind.FILTERED
+    kind = named.get(trouble.verdict, kind)
     code = trouble.code or (None if trouble.status is None else str(trouble.status))
     return Failure(request_id, kind, str(trouble), retryable=retryable, code=code)
 
@@ -148,7 +154,7 @@ def code_and_words(body: object) -> tuple[str | None, str]:
         try:
             return code_and_words(_json_object(body))
         except ValueError:
-            return None, one_line(_HTML.sub(" ", body))
+            return None, one_line(_HTML.sub(" ", body[:HTML_CHARACTERS]))
     if isinstance(body, list):
         return None, one_line("; ".join(words for item in body if (words := _words_of_item(item))))
     if not isinstance(body, dict):

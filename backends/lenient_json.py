@@ -15,7 +15,8 @@ MAX_DEPTH = 64  # decoders recurse; an answer's text is 7 deep
 UNREADABLE = (msgspec.MsgspecError, ValueError, RecursionError)
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
-_STRING_OR_BRACKET = re.compile(r'"(?:[^"\\]++|\\.)*+"|[\[{\]}]', re.DOTALL)
+# A string that never ends is one, too: else its every quote is tried as the start of another.
+_STRING_OR_BRACKET = re.compile(r'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)|[\[{\]}]', re.DOTALL)
 _WHOLE_NUMBER = re.compile(r"-?[0-9]{1,18}(\.0*)?")
 
 

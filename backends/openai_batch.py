@@ -79,8 +79,9 @@ class OpenAIBatch(Backend):
 
     @contextmanager
     def _passes(self, store: WorkStore, progress: Progress) -> Iterator[_Passes]:
-        with BatchApi(self._options.base_url, self._options.api_key) as api:
-            passes = _Passes(Desk(self._options, api, store, progress))
+        options = self._options
+        with BatchApi(options.base_url, options.api_key, options.timeout_seconds) as api:
+            passes = _Passes(Desk(options, api, store, progress))
             passes.check_address()
             yield passes
 
@@ -94,6 +95,7 @@ class _Passes:
         self._lost = LostJobs(desk)
         self._collecting = Collecting(desk, self._lost)
         self._silent = 0  # passes in a row in which a call failed
+        self._overlong: Trouble | None = None  # an answer that no look makes shorter
         self._stalled = 0  # passes in a row in which the server took and gave nothing
 
     def has_more_to_do_now(self, live: list[Job]) -> bool:
@@ -164,10 +166,17 @@ class _Passes:
 
     def _raise_if_stopped(self) -> None:
         """Raise Unfinished where a batch showed that nothing more should be sent."""
+        self._raise_if_overlong()
         self._lost.raise_if_stopped()
         if self._collecting.stop:
             self.desk.store.stop(self._collecting.stop)
             raise stopped(self._collecting.stop, self.desk.options.base_url)
+
+    def _raise_if_overlong(self) -> None:
+        if self._overlong is not None:
+            raise Unfinished(
+                f"the server: {self._overlong}. What was sent stays there; resume asks again"
+            )
 
     def cancel_all(self, jobs: list[Job], *, forget: bool) -> bool:
         """Bring every job nearer to its cancelled end; gives whether the server answered."""
@@ -186,6 +195,7 @@ class _Passes:
                     f"job {job.job_id}: given up with {job.requests} requests; what the server "
                     "billed for them is not known"
                 )
+        self._raise_if_overlong()
         return reached
 
     def give_up_on_silence(self, reached: bool, live: list[Job]) -> None:
@@ -209,7 +219,10 @@ class _Passes:
                 raise stopped(
                     f"the server refuses every request: {trouble}", self.desk.options.base_url
                 ) from None
-            self.desk.say(f"the server: {trouble}; trying again")
+            if trouble.verdict is Verdict.OVERLONG:
+                self._overlong = trouble  # the pass goes on: other jobs may be collected
+            else:
+                self.desk.say(f"the server: {trouble}; trying again")
             return False
         return True
 

@@ -18,7 +18,8 @@ from dataclasses import dataclass
 import openai
 
 from backends.base import Backend, Outcomes, Progress
-from backends.client import make_async_client
+from backends.bounded import answer_bytes, at_most
+from backends.client import make_client
 from backends.completion import read_completion
 from backends.errors import CALL_ERRORS, Trouble, Verdict, failure_of, trouble_of
 from backends.first_failures import all_failed_alike, stopped
@@ -124,7 +125,7 @@ class _Crew:
     async def start(self) -> None:
         """Open the client and start the workers."""
         options = self._options
-        self._client = make_async_client(
+        self._client = make_client(
             options.base_url,
             options.api_key,
             connections=options.concurrency,
@@ -224,12 +225,14 @@ class _Crew:
 
     async def _ask(self, request: Request) -> bytes:
         params = self._options.dialect.body(request.params)
-        async with asyncio.timeout(self._options.timeout_seconds):
-            answer = await self._client.chat.completions.with_raw_response.create(
-                messages=request.messages,  # type: ignore[arg-type]
-                **params,
-            )
-            return answer.content
+        seconds, size = self._options.timeout_seconds, answer_bytes(request.bounds)
+        async with asyncio.timeout(seconds):
+            with at_most(size):
+                answer = await self._client.chat.completions.with_raw_response.create(
+                    messages=request.messages,  # type: ignore[arg-type]
+                    **params,
+                )
+                return answer.content
 
     def _hold(self, trouble: Trouble, error: Exception, sent_at: float) -> None:
         """Let all workers wait, as long as the server says or a little longer each time."""

@@ -200,6 +200,7 @@ class Day:
                 dialect=self._dialect(run, provider),
                 completion_window=self.completion_window or provider.completion_window,
                 max_enqueued_tokens=self.max_enqueued_tokens,
+                timeout_seconds=settings.fastdatasets_timeout_seconds,
                 poll_seconds=settings.fastdatasets_poll_seconds,
                 grace_seconds=settings.fastdatasets_adopt_grace_seconds,
                 wait=self.wait,

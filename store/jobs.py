@@ -167,7 +167,12 @@ class Job:
         unsent = self.state in (JobState.PLANNED, JobState.UPLOADED, JobState.UNKNOWN)
         if unsent or (self.closed_as == "forgotten" and not self.batches):
             going += 1  # it is about to be sent, or may have been
-        return rates.cost(Bounds(self.prompt_bytes, self.max_tokens, self.requests).most) * going
+        return rates.cost(self.bounds.most) * going
+
+    @property
+    def bounds(self) -> Bounds:
+        """What bounds the usage of all its requests."""
+        return Bounds(self.prompt_bytes, self.max_tokens, self.requests)
 
     @property
     def is_unsent(self) -> bool:
