@@ -166,17 +166,24 @@ class BatchApi:
     async def _fetch(self, file_id: str, path: Path, most: int) -> tuple[int, int, str]:
         """The bytes of a file, those that were sent for them, and their SHA-256."""
         size, digest = 0, hashlib.sha256()
-        ends = asyncio.get_running_loop().time() + self._seconds
+        begun = asyncio.get_running_loop().time()
+        seconds = self._seconds
         with at_most(most), path.open("wb") as file:
-            async with (
-                asyncio.timeout_at(ends) as timeout,
-                self._client.files.with_streaming_response.content(file_id) as answer,
-            ):
-                async for piece in answer.iter_bytes(1 << 16):
-                    file.write(piece)
-                    digest.update(piece)
-                    size += len(piece)
-                    timeout.reschedule(ends + size / SLOWEST)
+            try:
+                async with (
+                    asyncio.timeout_at(begun + seconds) as timeout,
+                    self._client.files.with_streaming_response.content(file_id) as answer,
+                ):
+                    async for piece in answer.iter_bytes():
+                        file.write(piece)
+                        digest.update(piece)
+                        size += len(piece)
+                        seconds = self._seconds + size / SLOWEST
+                        timeout.reschedule(begun + seconds)
+            except TimeoutError:
+                if not size:
+                    raise
+                raise Overlong(f"only {size} bytes of it came in {seconds:.0f} seconds") from None
             file.flush()
             os.fsync(file.fileno())  # its name is the promise that it is whole
         return size, bytes_received(answer.http_response), digest.hexdigest()

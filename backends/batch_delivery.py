@@ -148,7 +148,8 @@ def _fetch(desk: Desk, job: Job, batch: Batch, file_id: str, found: Delivery) ->
         if trouble.verdict is Verdict.NOT_FOUND:
             found.absent.append(file_id)
         elif trouble.verdict is Verdict.OVERLONG:
-            found.unequal[file_id], found.overlong = "", str(trouble)
+            found.unequal[file_id] = ""
+            found.overlong = f"file {file_id}: {trouble}"
         else:
             raise
         return None

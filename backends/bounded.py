@@ -20,7 +20,7 @@ LINE_BYTES = 16 << 10  # of a batch's file: ids, headers and errors beside an an
 
 
 class Overlong(openai.OpenAIError):
-    """A server's answer is longer than what was asked for can be."""
+    """A server's answer has more bytes, pages or seconds than what was asked for can have."""
 
 
 def answer_bytes(bounds: Bounds) -> int:

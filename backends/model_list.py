@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import Any
 
@@ -19,18 +20,23 @@ def is_vllm(base_url: str, api_key: str, model: str, longest_wait: float) -> boo
     Raises Trouble where no connection comes about in three tries, longest_wait seconds between them
     at most. Whatever else the server answers means no: some servers have no such list.
     """
-    with make_client(base_url, api_key) as client:
-        for attempt in range(TRIES):
-            try:
-                answer = client.models.with_raw_response.list(timeout=CONNECT_SECONDS)
-                return _owner(decode_leniently(answer.content), model) == "vllm"
-            except CALL_ERRORS as error:
-                trouble = trouble_of(error, api_key)
-            if trouble.verdict is not Verdict.UNREACHABLE:
-                return False
-            if attempt + 1 < TRIES:
-                time.sleep(min(WAIT_SECONDS * 2**attempt, longest_wait))
+    for attempt in range(TRIES):
+        try:
+            answer = asyncio.run(_get_models(base_url, api_key))
+            return _owner(decode_leniently(answer), model) == "vllm"
+        except CALL_ERRORS as error:
+            trouble = trouble_of(error, api_key)
+        if trouble.verdict is not Verdict.UNREACHABLE:
+            return False
+        if attempt + 1 < TRIES:
+            time.sleep(min(WAIT_SECONDS * 2**attempt, longest_wait))
     raise trouble
+
+
+async def _get_models(base_url: str, api_key: str) -> bytes:
+    async with make_client(base_url, api_key, timeout_seconds=CONNECT_SECONDS) as client:
+        async with asyncio.timeout(2 * CONNECT_SECONDS):  # to the last byte
+            return (await client.models.with_raw_response.list()).content
 
 
 def _owner(listing: Any, model: str) -> object:

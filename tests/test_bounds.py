@@ -195,7 +195,8 @@ def test_file_that_is_too_long(runs: Runs, command: Command) -> None:
         runs.distill()
     (batch,) = runs.server.batches.values()
     assert re.fullmatch(
-        rf"job 00001 is lost: {batch.id} is 'completed', but the answer to GET /v1/files/"
+        rf"job 00001 is lost: {batch.id} is 'completed', but file {batch.output_file_id}: the "
+        rf"answer to GET /v1/files/"
         rf"{batch.output_file_id}/content has more than 8\.0 MB, which it cannot have. Nothing "
         "more is sent. .*",
         str(raised.value),
@@ -249,7 +250,7 @@ def test_one_endless_line(runs: Runs) -> None:
     runs.check_done(without=("Question 3",))
 
 
-@pytest.mark.parametrize("where", [LOOK, "GET /files/*", POST, CONTENT])
+@pytest.mark.parametrize("where", [LOOK, POST, CONTENT])
 def test_call_that_trickles(runs: Runs, monkeypatch: pytest.MonkeyPatch, where: str) -> None:
     """It has the time of a call, not of a byte, and is made again as one that failed."""
     monkeypatch.setenv(TIMEOUT, "0.3")
@@ -257,6 +258,22 @@ def test_call_that_trickles(runs: Runs, monkeypatch: pytest.MonkeyPatch, where: 
     runs.server.faults.append(fault)
     assert runs.distill(max_attempts=1).status.state == "done"
     assert fault.fired >= 1
+    runs.check_done()
+
+
+def test_file_that_trickles(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It ends as one that is too long does."""
+    monkeypatch.setenv(TIMEOUT, "0.2")
+    fault = Fault(CONTENT, Kind.TRICKLE, None, seconds=0.02)
+    runs.server.looks = 0
+    runs.server.faults.append(fault)
+    words = r"but file file-\w+: only \d+ bytes of it came in 0 seconds. Nothing more is sent"
+    with pytest.raises(Unfinished, match=words):
+        runs.distill()
+    assert fault.fired == 10
+    runs.server.faults.clear()
+    monkeypatch.delenv(TIMEOUT)
+    assert runs.resume(max_attempts=1).status.state == "done"
     runs.check_done()
 
 
