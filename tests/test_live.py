@@ -185,7 +185,7 @@ def test_attempts_are_counted_once(server: LLMServer) -> None:
 def test_server_that_is_not_there_at_the_start(server: LLMServer) -> None:
     """It is tried three times before anything is asked; then the start failed and leaves no run."""
     server.stop()
-    words = f"^no connection to {server.base_url}: APIConnectionError: .*refused. Check the address"
+    words = f"^no connection to {server.base_url}: APIConnectionError: All .* failed. Check"
     with pytest.raises(UserError, match=words):
         distill()
     assert not Path("output/r").exists()
