@@ -8,6 +8,7 @@ names the status and the caller decides, here: `failure_of` is what it means for
 from __future__ import annotations
 
 import json
+import os
 import re
 from dataclasses import dataclass
 from enum import StrEnum
@@ -102,12 +103,21 @@ def trouble_of(error: Exception, api_key: str) -> Trouble:
         return Trouble(Verdict.OVERLONG, str(error), code=OVERLONG)
     reason = error.__cause__ or error
     # Many errors of a transport have no text of their own.
-    words = "no answer in time" if isinstance(error, TimeoutError) else str(reason)
-    words = words or type(reason).__name__
+    words = "no answer in time" if isinstance(error, TimeoutError) else _of_system(reason)
+    words = words or str(reason) or type(reason).__name__
     text = one_line(f"{type(error).__name__}: {words}".replace(api_key, "***"))
     if isinstance(reason, httpx2.ConnectError | httpx2.ConnectTimeout):
         return Trouble(Verdict.UNREACHABLE, text)
     return Trouble(Verdict.UNKNOWN, text, code=NO_ANSWER)
+
+
+def _of_system(error: BaseException | None) -> str:
+    """The operating system's word of what an error came from, such as 'Connection refused'."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno is not None and error.errno > 0:
+            return os.strerror(error.errno)
+        error = error.__cause__ or error.__context__
+    return ""
 
 
 def verdict_of(status: int, code: str | None, message: str) -> Verdict:
