@@ -185,7 +185,7 @@ def test_attempts_are_counted_once(server: LLMServer) -> None:
 def test_server_that_is_not_there_at_the_start(server: LLMServer) -> None:
     """It is tried three times before anything is asked; then the start failed and leaves no run."""
     server.stop()
-    words = f"^no connection to {server.base_url}: APIConnectionError: All .* failed. Check"
+    words = rf"^no connection to {server.base_url}: APIConnectionError: Connection refused\. Check"
     with pytest.raises(UserError, match=words):
         distill()
     assert not Path("output/r").exists()
@@ -222,7 +222,7 @@ def test_server_that_goes_away(server: LLMServer, monkeypatch: pytest.MonkeyPatc
         distill(max_attempts=1)
     server.answer = answer
     server.stop()
-    words = f"^no connection to {server.base_url}/?: APIConnectionError: All.*Check the address"
+    words = rf"^no connection to {server.base_url}/?: APIConnectionError: Connection refused\. Check the address"
     with pytest.raises(Unfinished, match=words):
         resume("r", None, Day(max_attempts=1))
     server.start()
