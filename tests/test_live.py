@@ -222,7 +222,7 @@ def test_server_that_goes_away(server: LLMServer, monkeypatch: pytest.MonkeyPatc
         distill(max_attempts=1)
     server.answer = answer
     server.stop()
-    words = rf"^no connection to {server.base_url}/?: APIConnectionError: Connection refused\. Check the address"
+    words = rf"^no connection to {server.base_url}: .*Connection refused\..* Check the address"
     with pytest.raises(Unfinished, match=words):
         resume("r", None, Day(max_attempts=1))
     server.start()
