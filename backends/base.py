@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from store.models import Failure, Result
+from store.results import Failure, Result
 
 if TYPE_CHECKING:
     from store import WorkStore  # DuckDB, which the command line imports when it needs it
@@ -20,7 +20,7 @@ class Progress(Protocol):
     def say(self, line: str) -> None:
         """Tell the user one line."""
 
-    def look(self, store: WorkStore) -> None:
+    def update(self, store: WorkStore) -> None:
         """Take note of where the store stands; cheap enough to be called after every flush."""
 
 

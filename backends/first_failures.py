@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from backends.errors import NO_ANSWER
+from backends.openai_api.errors import NO_ANSWER
 from store import Unfinished
-from store.models import FailureKind
+from store.results import FailureKind
 
 if TYPE_CHECKING:
     from store import WorkStore
@@ -68,7 +68,7 @@ def all_failed_alike(
     of no use, a live request that it answers with a 5xx, and one that it never answers.
     Answers that a content filter took show that the server works.
     """
-    alike = store.failed_alike(max_attempts, ENOUGH)
+    alike = store.results.failed_alike(max_attempts, ENOUGH)
     if alike is None or alike.kind is FailureKind.FILTERED or alike.code == TOO_LONG:
         return None
     reason = f"the first {alike.requests} requests all failed alike: {alike.message}"

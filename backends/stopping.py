@@ -35,7 +35,7 @@ class Stop:
         self.no_more = True
         self.soon = self.soon or soon
 
-    def go_on(self) -> None:
+    def reset(self) -> None:
         """Forget what was said, but for a signal."""
         self.no_more = self.soon = self.interrupted
 

@@ -9,11 +9,12 @@ from itertools import chain
 from typing import Protocol
 
 from backends.base import Outcomes, Progress
+from backends.budget import Budget
 from backends.first_failures import Unanswered
-from backends.money import Purse
 from backends.stopping import Stop, noting_signals
 from store import DiskFull, Unfinished, WorkStore
-from store.models import AskOrder, Failure, Request, Result
+from store.requests import AskOrder, Request
+from store.results import Failure, Result
 
 FLUSH_SECONDS = 2.0  # a kill -9 costs at most what came in since the last flush
 FLUSH_ROWS = 512
@@ -45,7 +46,7 @@ def stream(
     max_attempts: int,
     flush_seconds: float = FLUSH_SECONDS,
     order: AskOrder = AskOrder.PREFIX,
-    purse: Purse | None = None,
+    budget: Budget | None = None,
     why_end: WhyEnd = lambda: None,
     longest_wait: float = STORE_WAIT_SECONDS,
 ) -> None:
@@ -56,14 +57,14 @@ def stream(
     came is stored before KeyboardInterrupt is raised. Raises DiskFull where there is no room for
     what came, after having waited for some; longest_wait: seconds between two tries.
     """
-    unstored = _Unstored(name, store, progress, purse, flush_seconds, longest_wait)
+    unstored = _Unstored(name, store, progress, budget, flush_seconds, longest_wait)
     with noting_signals() as stop:
         while not stop.interrupted:
-            requests = store.pending(max_attempts, order)
+            requests = store.requests.pending(max_attempts, order)
             first = next(requests, None)
             if first is None:
                 return
-            stop.go_on()
+            stop.reset()
             _drain(answers, chain([first], requests), unstored, why_end, stop)
 
 
@@ -91,7 +92,7 @@ def _drain(
     reason = reason or why_end()
     if reason is not None:
         if not isinstance(reason, Unanswered):
-            unstored.store.stop(str(reason))
+            unstored.store.results.stop(str(reason))
         raise reason
 
 
@@ -109,14 +110,14 @@ class _Unstored:
         name: str,
         store: WorkStore,
         progress: Progress,
-        purse: Purse | None,
+        budget: Budget | None,
         flush_seconds: float,
         longest_wait: float,
     ) -> None:
         self._name = name
         self.store = store
         self._progress = progress
-        self._purse = purse
+        self._budget = budget
         self._flush_seconds = flush_seconds
         self._longest_wait = longest_wait
         self._results: list[Result] = []
@@ -143,11 +144,11 @@ class _Unstored:
 
     def flush(self) -> bool:
         """Store all, with what it cost; where the disk is full nothing, and gives False."""
-        charges = [] if self._purse is None else self._purse.charges()
+        charges = [] if self._budget is None else self._budget.charges()
         if self._results or self._failures or charges:
-            rates = None if self._purse is None else self._purse.rates
+            rates = None if self._budget is None else self._budget.rates
             try:
-                self.store.add_outcomes(self._name, self._results, self._failures, rates, charges)
+                self.store.results.add(self._name, self._results, self._failures, rates, charges)
             except DiskFull as full:
                 self._say_full(full)
                 return False
@@ -156,10 +157,10 @@ class _Unstored:
             self._results, self._failures, self._tries = [], [], 0
             # Not where nothing was stored: the first answers are stored as soon as they come.
             self._due_at = time.monotonic() + self._flush_seconds
-        if self._purse is not None:
-            self._purse.stored()
+        if self._budget is not None:
+            self._budget.flushed()
         with suppress(DiskFull):  # of looking; for what came the next flush waits
-            self._progress.look(self.store)
+            self._progress.update(self.store)
         return True
 
     def flush_at_last(self, stop: Stop) -> None:

@@ -69,13 +69,14 @@ PARAMS = {"max_tokens": MOST, "temperature": 0.0}
 
 def ours(load: Load, *, known: bool, engine_args: dict[str, Any]) -> dict[str, float]:
     """Our backend over a work store; known: the records have old outputs of those lengths."""
-    from backends.vllm import EngineOptions, VllmBackend
+    from backends.vllm.backend import EngineOptions, VllmBackend
+    from fastdatasets.config.run import RunConfig
+    from fastdatasets.config.settings import load_settings
     from fastdatasets.runs import RunSpec, opened
-    from fastdatasets.settings import load_settings
-    from fastdatasets.stages import canonical
-    from fastdatasets.wishes import Wishes
+    from fastdatasets.stages.stages import canonical
     from store import RunFolder
-    from store.models import Ask, Status
+    from store.planning import PlannedRequest
+    from store.status import Status
 
     class Marks:
         """Progress that notes when answers were in the store."""
@@ -86,7 +87,7 @@ def ours(load: Load, *, known: bool, engine_args: dict[str, Any]) -> dict[str, f
         def say(self, line: str) -> None:
             """Say nothing."""
 
-        def look(self, store: Any) -> None:
+        def update(self, store: Any) -> None:
             """Count."""
             status: Status = store.status("bench", 3)
             self.stored.append((time.perf_counter(), status.requests.done))
@@ -94,8 +95,8 @@ def ours(load: Load, *, known: bool, engine_args: dict[str, Any]) -> dict[str, f
     with tempfile.TemporaryDirectory() as temporary:
         source = Path(temporary, "d.jsonl")
         source.write_text('{"prompt": "x"}\n')
-        wishes = Wishes(dataset_name=str(source), backend="vllm")
-        spec: RunSpec = wishes.spec(load_settings())
+        run_config = RunConfig(dataset_name=str(source), backend="vllm")
+        spec: RunSpec = run_config.spec(load_settings())
         with opened(RunFolder(Path(temporary)), spec) as store:
             warm = [(None, f"Warm {n}", 4) for n in range(4)]
             for first, part in ((0, warm), (len(warm), load)):
@@ -105,7 +106,7 @@ def ours(load: Load, *, known: bool, engine_args: dict[str, Any]) -> dict[str, f
                         {"n": n, "prompt": prompt, "old": "x" * 3 * length if known else ""},
                     )
                 asks = [
-                    Ask(
+                    PlannedRequest(
                         n,
                         0,
                         0,
@@ -115,7 +116,7 @@ def ours(load: Load, *, known: bool, engine_args: dict[str, Any]) -> dict[str, f
                     for n, (system, prompt, length) in enumerate(part, first)
                 ]
                 if first == 0:
-                    store.add_asks("answer", asks)
+                    store.planning.add("answer", asks)
                     backend = VllmBackend(
                         EngineOptions(
                             model="SmolLM2-135M-Instruct",
@@ -129,7 +130,7 @@ def ours(load: Load, *, known: bool, engine_args: dict[str, Any]) -> dict[str, f
                 else:
                     before = backend.clocks[-1]
                     marks = Marks()
-                    store.add_asks("answer", asks)
+                    store.planning.add("answer", asks)
                     began, cpu = time.perf_counter(), time.process_time()
                     backend.work(store, marks)
                     wall = time.perf_counter() - began
@@ -158,9 +159,9 @@ def theirs(loads: list[tuple[Load, int]], engine_args: dict[str, Any]) -> None:
     os.environ["VLLM_NO_USAGE_STATS"] = "1"
     from vllm import LLM, SamplingParams
 
-    from backends.embedded import embedded_model
+    from backends.vllm.demo_model import demo_model
 
-    llm = LLM(str(embedded_model(print)), enforce_eager=True, **engine_args)
+    llm = LLM(str(demo_model(print)), enforce_eager=True, **engine_args)
     step = llm.llm_engine.step
     steps = 0
 

@@ -46,15 +46,15 @@ def ours(folder: Path) -> float:
     """Requests a second between the first and the last answer stored, flushes included."""
     import duckdb
 
-    from fastdatasets import Wishes, distill
-    from fastdatasets.day import Day
+    from fastdatasets import RunConfig, distill
+    from fastdatasets.config.execution import ExecutionConfig
 
     name = f"bench-{time.time_ns()}"
-    wishes = Wishes(
+    run_config = RunConfig(
         dataset_name=str(folder / "d.jsonl"), sample_size=0, backend="openai", model="m"
     )
     began = time.perf_counter()
-    distill(wishes, run=name, output_dir=folder, day=Day())
+    distill(run_config, run=name, output_dir=folder, execution=ExecutionConfig())
     seconds = time.perf_counter() - began
     with duckdb.connect(str(folder / name / "work.duckdb"), read_only=True) as store:
         rows = store.execute("SELECT count(*) FROM results").fetchall()

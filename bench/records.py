@@ -117,10 +117,10 @@ def write_outputs(folder: Path, n: int) -> None:  # noqa: ARG001
 
 
 def _wishes(folder: Path, n: int) -> Any:
-    from fastdatasets.wishes import Wishes
-    from store.models import Language
+    from fastdatasets.config.run import RunConfig
+    from store.runs import Language
 
-    return Wishes(
+    return RunConfig(
         dataset_name=str(folder / "source.parquet"),
         sample_size=n,
         backend="openai-batch",
@@ -131,8 +131,8 @@ def _wishes(folder: Path, n: int) -> Any:
 
 @contextmanager
 def _our_store(folder: Path, n: int) -> Iterator[Any]:
+    from fastdatasets.config.settings import load_settings
     from fastdatasets.runs import opened
-    from fastdatasets.settings import load_settings
     from store import RunFolder
 
     (folder / "run").mkdir(exist_ok=True)
@@ -147,7 +147,7 @@ class _Quiet:
     def say(self, line: str) -> None:
         """Say nothing."""
 
-    def look(self, store: Any) -> None:
+    def update(self, store: Any) -> None:
         """Count nothing."""
 
 
@@ -156,7 +156,7 @@ class _LookedError(Exception):
 
 
 class _LooksOnce(_Quiet):
-    def look_now(self, store: Any) -> None:
+    def update_now(self, store: Any) -> None:
         """Count as the command does, then end it."""
         store.status("run", 3)
         raise _LookedError
@@ -164,22 +164,22 @@ class _LooksOnce(_Quiet):
 
 def our_sample(folder: Path, n: int) -> None:
     """Records into the store."""
-    from fastdatasets.pipeline import sample
+    from fastdatasets.pipeline import sample_records
 
     with _our_store(folder, n) as store:
-        sample(store, store.run(), print)
+        sample_records(store, store.run(), print)
 
 
 def our_plan(folder: Path, n: int) -> None:
     """Requests and job files."""
-    from fastdatasets.stages import Answer
-    from store.journal import Caps
-    from store.models import AskOrder
+    from fastdatasets.stages.stages import Answer
+    from store.jobs.journal import Caps
+    from store.requests import AskOrder
 
     with _our_store(folder, n) as store:
         Answer(store.run()).plan(store, _Quiet())
         caps = Caps(JOB, 200_000_000, 1 << 62)
-        store.journal.line_up(store.pending_rows(3, AskOrder.PREFIX))
+        store.journal.build_queue(store.requests.pending_positions(3, AskOrder.PREFIX))
         while store.journal.plan(
             folder / "run", caps, "http://127.0.0.1:1/v1", "/v1/chat/completions", dict
         ):
@@ -188,27 +188,27 @@ def our_plan(folder: Path, n: int) -> None:
 
 def our_collect(folder: Path, n: int) -> None:
     """A batch's answers into the store, job by job."""
-    from store.jobs import JobEvent
-    from store.journal import Collected
+    from store.jobs.job import JobEvent
+    from store.jobs.journal import Collected
 
     with _our_store(folder, n) as store:
         jobs = store.journal.jobs()
         for file in sorted((folder / "outputs").glob("*.jsonl")):
             job, counts = jobs[file.stem], Collected()
             assert store.journal.collect_plain(job, "openai-batch", file, counts), file
-            store.journal.heard(job, {})
+            store.journal.line_counts(job, {})
             store.journal.end_batch(job, JobEvent.COLLECTED, "batch", [], counts, [])
-            store.journal.tell(job, JobEvent.CLOSED, **{"as": "done"})
+            store.journal.append(job, JobEvent.CLOSED, **{"as": "done"})
 
 
 def our_look(folder: Path, n: int) -> None:
     """What resume does until it knows what is left."""
-    from fastdatasets.pipeline import go_on
+    from fastdatasets.pipeline import advance_run
     from store import RunFolder
 
     with _our_store(folder, n) as store:
         try:
-            go_on(RunFolder(folder / "run"), store, None, cast(Any, _LooksOnce()), 3)  # type: ignore[arg-type]
+            advance_run(RunFolder(folder / "run"), store, None, cast(Any, _LooksOnce()), 3)  # type: ignore[arg-type]
         except _LookedError:
             return
     raise AssertionError("it never looked")
@@ -216,9 +216,9 @@ def our_look(folder: Path, n: int) -> None:
 
 def _our_export(*formats: str) -> Step:
     def export(folder: Path, n: int) -> None:
-        from fastdatasets.export import export
+        from fastdatasets.exports.writers import export
         from store import RunFolder
-        from store.models import ExportOptions
+        from store.runs import ExportOptions
 
         with _our_store(folder, n) as store:
             options = ExportOptions(formats=formats)
@@ -255,7 +255,7 @@ def bare_plan(folder: Path, n: int) -> None:
     """Render, hash, keep and write the requests."""
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-    from fastdatasets.settings import load_settings
+    from fastdatasets.config.settings import load_settings
 
     spec = _wishes(folder, n).spec(load_settings())
     params = {"model": spec.model, **spec.params}
@@ -263,7 +263,7 @@ def bare_plan(folder: Path, n: int) -> None:
     opening = msgspec.json.encode(params)[:-1]
     jobs = folder / "bare-jobs"
     jobs.mkdir()
-    text = (ROOT / "fastdatasets/templates/answer.en.j2").read_text()
+    text = (ROOT / "fastdatasets/stages/templates/answer.en.j2").read_text()
     template = ImmutableSandboxedEnvironment().from_string(text)
     with _bare(folder) as connection:
         connection.execute(
@@ -420,7 +420,7 @@ def measured(command: list[str], environment: dict[str, str]) -> Figures:
 def step(name: str, side: str, folder: Path, n: int) -> None:
     """Run one side of a step in this process; print its figures, without Python's start."""
     # imported before the clock starts, for both sides
-    import backends.openai_batch  # noqa: F401
+    import backends.openai_batch.backend  # noqa: F401
     import fastdatasets.pipeline  # noqa: F401
 
     work = INPUTS.get(name) or STEPS[name][side == "bare"]
@@ -463,15 +463,15 @@ def steps_at(n: int, folder: Path) -> dict[str, Any]:
         ours = in_process(name, "ours", folder, n)
         ours["records_per_second"] = n / ours["seconds"]
         figures[name] = {"ours": ours}
-        told = f"{n:>9,}  {name:<22} {ours['seconds']:8.2f} s {ours['rss_mb']:6.0f} MB"
+        reported = f"{n:>9,}  {name:<22} {ours['seconds']:8.2f} s {ours['rss_mb']:6.0f} MB"
         if bare is not None:
             theirs = in_process(name, "bare", folder, n)
             ratio = ours["seconds"] / theirs["seconds"]
             figures[name] |= {"bare": theirs, "ratio": ratio}
-            told += (
+            reported += (
                 f"   bare {theirs['seconds']:8.2f} s {theirs['rss_mb']:6.0f} MB   ratio {ratio:.2f}"
             )
-        print(told, flush=True)
+        print(reported, flush=True)
     store = folder / "run/work.duckdb"
     with duckdb.connect(str(store), read_only=True) as connection:
         row = connection.execute(

@@ -12,26 +12,20 @@ costs nothing.
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from fastdatasets.day import Day
-    from fastdatasets.estimate import Estimate, estimate
-    from fastdatasets.looking import View
-    from fastdatasets.looking import look as status
-    from fastdatasets.session import (
-        Outcome,
-        augment,
-        cancel,
-        distill,
-        resume,
-    )
-    from fastdatasets.session import export_again as export
-    from fastdatasets.wishes import Wishes
+    from fastdatasets.commands import RunResult, augment, cancel, distill, resume
+    from fastdatasets.commands import export_again as export
+    from fastdatasets.config.execution import ExecutionConfig
+    from fastdatasets.config.run import RunConfig
+    from fastdatasets.estimation import Estimate, estimate
+    from fastdatasets.run_status import StatusReport
+    from fastdatasets.run_status import read_status as status
 
 __all__ = [
-    "Day",
     "Estimate",
-    "Outcome",
-    "View",
-    "Wishes",
+    "ExecutionConfig",
+    "RunConfig",
+    "RunResult",
+    "StatusReport",
     "augment",
     "cancel",
     "distill",
@@ -42,13 +36,13 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Day": ("day", "Day"),
-    "Estimate": ("estimate", "Estimate"),
-    "View": ("looking", "View"),
-    "Wishes": ("wishes", "Wishes"),
-    "estimate": ("estimate", "estimate"),
-    "export": ("session", "export_again"),
-    "status": ("looking", "look"),
+    "ExecutionConfig": ("config.execution", "ExecutionConfig"),
+    "Estimate": ("estimation", "Estimate"),
+    "StatusReport": ("run_status", "StatusReport"),
+    "RunConfig": ("config.run", "RunConfig"),
+    "estimate": ("estimation", "estimate"),
+    "export": ("commands", "export_again"),
+    "status": ("run_status", "read_status"),
 }
 
 
@@ -58,5 +52,5 @@ def __getattr__(name: str) -> object:
         raise AttributeError(f"module 'fastdatasets' has no attribute {name!r}")
     from importlib import import_module
 
-    module, attribute = _HOMES.get(name, ("session", name))
+    module, attribute = _HOMES.get(name, ("commands", name))
     return getattr(import_module(f"fastdatasets.{module}"), attribute)

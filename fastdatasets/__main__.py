@@ -1,5 +1,5 @@
 """`python -m fastdatasets`."""
 
-from fastdatasets.cli import main
+from fastdatasets.cli.app import main
 
 main()

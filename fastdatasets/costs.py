@@ -6,62 +6,68 @@ from collections.abc import Callable
 from dataclasses import replace
 from decimal import Decimal
 
-from fastdatasets.day import Day
-from fastdatasets.estimate import COUNTED_QUICKLY, Estimate, expected, one_line
-from fastdatasets.prices import parse_price, usd
+from fastdatasets.config.execution import ExecutionConfig
+from fastdatasets.config.settings import Settings
+from fastdatasets.estimation import COUNTED_QUICKLY, Estimate, expected, one_line
+from fastdatasets.pricing.prices import parse_price, usd
+from fastdatasets.pricing.tokens import counter_for
 from fastdatasets.progress import ConsoleProgress
-from fastdatasets.settings import Settings
-from fastdatasets.tokens import counter_for
 from store import RunFolder, Unfinished, WorkStore
-from store.models import Status
-from store.money import Usage, dollars
+from store.costs.money import Usage, dollars
+from store.status import Status
 
 ANSWERS_TO_LEARN_FROM = 20  # as in the view expected_lengths
 
 
-def keep_cost_options(store: WorkStore, day: Day, say: Callable[[str], None]) -> Day:
+def keep_cost_options(
+    store: WorkStore, execution: ExecutionConfig, say: Callable[[str], None]
+) -> ExecutionConfig:
     """The options with the run's own cap and prices where the command gives none.
 
     A cap holds for the whole run, whoever resumes it; a command that gives another replaces it.
     Raises UserError for what is no amount.
     """
-    day.budget()
-    given = parse_price(day.price_in, day.price_out) is not None
-    kept = store.cost_options()
-    cap = day.max_cost or kept.get("max_cost")
-    price_in = day.price_in if given else kept.get("price_in")
-    price_out = day.price_out if given else kept.get("price_out")
+    execution.budget()
+    given = parse_price(execution.price_in, execution.price_out) is not None
+    kept = store.costs.options()
+    cap = execution.max_cost or kept.get("max_cost")
+    price_in = execution.price_in if given else kept.get("price_in")
+    price_out = execution.price_out if given else kept.get("price_out")
     if cap is None and price_in is None:
-        return day
-    store.set_cost_options({"max_cost": cap, "price_in": price_in, "price_out": price_out})
-    if cap is not None and day.max_cost is None:
+        return execution
+    store.costs.set_options({"max_cost": cap, "price_in": price_in, "price_out": price_out})
+    if cap is not None and execution.max_cost is None:
         say(f"--max-cost {cap} of this run holds; another --max-cost replaces it")
-    return replace(day, max_cost=cap, price_in=price_in, price_out=price_out)
+    return replace(execution, max_cost=cap, price_in=price_in, price_out=price_out)
 
 
 def open_costs(
-    folder: RunFolder, store: WorkStore, progress: ConsoleProgress, day: Day, settings: Settings
+    folder: RunFolder,
+    store: WorkStore,
+    progress: ConsoleProgress,
+    execution: ExecutionConfig,
+    settings: Settings,
 ) -> None:
     """Say what a run of which nothing was sent is about to buy; ask on a terminal where it is dear.
 
     Raises Unfinished where the user does not want it.
     """
-    if store.has_sent() or not store.has_pending(day.max_attempts):
+    if store.requests.has_sent() or not store.requests.has_pending(execution.max_attempts):
         return
     run = store.run()
     found = expected(
         store,
         run,
         counter_for(run.model, quick=True),  # without what takes seconds
-        max_attempts=day.max_attempts,
+        max_attempts=execution.max_attempts,
         prompts=COUNTED_QUICKLY,
-        price=parse_price(day.price_in, day.price_out),
+        price=parse_price(execution.price_in, execution.price_out),
     )
     progress.say(one_line(found, run.backend))
     if found.is_learnt:
-        store.note_estimate()
-    cost, limit = _cost(found, run.backend, day), settings.fastdatasets_confirm_above
-    if day.yes or cost is None or not 0 < limit < cost:
+        store.costs.note_estimate()
+    cost, limit = _cost(found, run.backend, execution), settings.fastdatasets_confirm_above
+    if execution.yes or cost is None or not 0 < limit < cost:
         return
     if not progress.confirm(
         f"{usd(cost)} are more than FASTDATASETS_CONFIRM_ABOVE ({limit:f}). Send it? [y/N] "
@@ -73,40 +79,40 @@ def open_costs(
         )
 
 
-def _cost(found: Estimate, backend: str, day: Day) -> Decimal | None:
+def _cost(found: Estimate, backend: str, execution: ExecutionConfig) -> Decimal | None:
     """USD that a run should cost; at most, where no answer's length is known; None: no price."""
-    offer = found.offer(backend)
-    cost = offer.max_cost if offer.expected_cost is None else offer.expected_cost
-    budget = day.budget()
+    quote = found.quote(backend)
+    cost = quote.max_cost if quote.expected_cost is None else quote.expected_cost
+    budget = execution.budget()
     return cost if cost is None or budget is None else min(cost, dollars(budget))
 
 
 class SecondEstimate:
     """A line that is said once a run, when there are enough answers to tell what the rest costs."""
 
-    def __init__(self, day: Day) -> None:
-        self._day = day
+    def __init__(self, execution: ExecutionConfig) -> None:
+        self._day = execution
         self._is_over = False
 
     def __call__(self, store: WorkStore, status: Status) -> str | None:
         """Give the line where it is time for it; called at every look at the store."""
         counts = status.requests
         is_time = counts.done >= ANSWERS_TO_LEARN_FROM and counts.pending + counts.in_flight > 0
-        if self._is_over or not is_time or not store.has_sent():
+        if self._is_over or not is_time or not store.requests.has_sent():
             return None
-        if store.is_estimated():
+        if store.costs.is_estimated():
             self._is_over = True
             return None
-        outlook = store.outlook(self._day.max_attempts)
+        outlook = store.requests.outlook(self._day.max_attempts)
         if not outlook.is_learnt:
             return None
         self._is_over = True
-        store.note_estimate()
+        store.costs.note_estimate()
         line = (
             f"{counts.done} answers tell: {outlook.requests} more will take about "
             f"{outlook.prompt_tokens} prompt and {outlook.completion_tokens} completion tokens"
         )
-        price, spent, budget = store.price(), status.cost.spent, self._day.budget()
+        price, spent, budget = store.costs.price(), status.cost.spent, self._day.budget()
         if price is None or spent is None:
             return line
         usage = Usage(outlook.prompt_tokens, 0, outlook.completion_tokens)

@@ -8,11 +8,11 @@ import time
 from importlib.util import find_spec
 from pathlib import Path
 
-from backends.embedded import EMBEDDED_MODEL
-from fastdatasets.day import Day
-from fastdatasets.session import start
-from fastdatasets.stdio import open_standard_files
-from fastdatasets.wishes import Wishes
+from backends.vllm.demo_model import DEMO_MODEL
+from fastdatasets.cli.stdio import open_standard_files
+from fastdatasets.commands import start
+from fastdatasets.config.execution import ExecutionConfig
+from fastdatasets.config.run import RunConfig
 from store import FastDatasetsError, UserError
 from store.readable import readable
 
@@ -34,14 +34,14 @@ def demo_dataset() -> Path:
 def demo() -> None:
     """Distill, then show where the files are and the first answer."""
     began = time.monotonic()
-    wishes = Wishes(
+    run_config = RunConfig(
         dataset_name=str(demo_dataset()),
         sample_size=RECORDS,
         max_output_tokens=MAX_TOKENS,
         backend="vllm",
-        model=EMBEDDED_MODEL,
+        model=DEMO_MODEL,
     )
-    outcome = start(wishes, None, None, Day())
+    outcome = start(run_config, None, None, ExecutionConfig())
     print(readable("\n".join(map(str, outcome.files))))
     outcome.raise_if_left()
     rows = json.loads((outcome.folder.path / "distilled.json").read_text("utf-8"))

@@ -8,24 +8,25 @@ from contextlib import ExitStack, closing
 import duckdb
 
 from backends import Backend
-from fastdatasets.broken import read_error
-from fastdatasets.export import Exported, export
+from fastdatasets.exports.writers import Exported, export
 from fastdatasets.progress import RunProgress
 from fastdatasets.reuse import Earlier, EarlierRun
-from fastdatasets.sources import close_source, open_source
-from fastdatasets.stages import stages_of
+from fastdatasets.sources.broken import read_error
+from fastdatasets.sources.dataset import close_source, open_source
+from fastdatasets.stages.stages import stages_of
 from store import RunFolder, WorkStore
-from store.models import ExportOptions, Mode, Run, Status
+from store.runs import ExportOptions, Mode, Run
+from store.status import Status
 
 MakeBackend = Callable[[Run], Backend]
 
 
-def go_on(
+def advance_run(
     folder: RunFolder,
     store: WorkStore,
     make_backend: MakeBackend,
     progress: RunProgress,
-    max_samples: int,
+    max_generations: int,
     options: ExportOptions | None = None,
     earlier: Sequence[EarlierRun] = (),
 ) -> tuple[Status, list[Exported]]:
@@ -37,25 +38,25 @@ def go_on(
     requests are taken.
     """
     run = store.run()
-    sample(store, run, progress.say)
+    sample_records(store, run, progress.say)
     others = Earlier(earlier, progress.say)
     with ExitStack() as opened:
         backend: Backend | None = None
-        for stage in stages_of(run, max_samples):
+        for stage in stages_of(run, max_generations):
             while True:
-                stage.derive(store)
+                stage.ingest(store)
                 stage.plan(store, progress)
                 if others.answer(store):
                     continue  # such answers too become rows, and may leave more to ask
-                if _is_answered(progress.look_now(store)) and not store.journal.live():
+                if _is_answered(progress.update_now(store)) and not store.journal.unclosed():
                     break
                 backend = backend or opened.enter_context(closing(make_backend(run)))
                 backend.work(store, progress)
-                status = progress.look_now(store)
+                status = progress.update_now(store)
                 if not _is_answered(status):
                     return status, []
     if run.num_aug and not run.skip_generation:
-        records, missing = store.short_of_variants(run.num_aug)
+        records, missing = store.planning.short_of_variants(run.num_aug)
         if records:
             progress.say(
                 f"{records} records have fewer than {run.num_aug} variants: {missing} missing"
@@ -73,13 +74,13 @@ def _is_answered(status: Status) -> bool:
     return not (status.requests.pending or status.requests.in_flight)
 
 
-def sample(store: WorkStore, run: Run, say: Callable[[str], None]) -> None:
+def sample_records(store: WorkStore, run: Run, say: Callable[[str], None]) -> None:
     """Take the run's records from its source, unless that was completed before."""
-    if store.sampling() is not None:
+    if store.records.sampling() is not None:
         return
     say(f"sampling {run.source}")
     try:
-        with store.database.disk_full_told():
+        with store.database.disk_full_raised():
             mapping, names = open_source(
                 store.connection,
                 run.source,
@@ -92,7 +93,7 @@ def sample(store: WorkStore, run: Run, say: Callable[[str], None]) -> None:
                 if name is not None and name not in mapping.as_dict().values():
                     say(f"there is no column {name!r} for the {role}; adapting")
             say(f"columns: {mapping.describe(names)}")
-            sampling = store.sample(
+            sampling = store.records.sample(
                 run.sample_size,
                 run.seed,
                 mapping.as_dict(),
@@ -102,4 +103,4 @@ def sample(store: WorkStore, run: Run, say: Callable[[str], None]) -> None:
         raise read_error(run.source, error) from None
     close_source(store.connection)
     empty = f", {sampling.empty} left out as empty" if sampling.empty else ""
-    say(f"sampled {store.record_count()} of {sampling.rows} rows{empty}")
+    say(f"sampled {store.records.count()} of {sampling.rows} rows{empty}")

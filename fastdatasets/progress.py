@@ -23,10 +23,10 @@ from rich.progress import (
 )
 
 import backends
-from fastdatasets.stdio import Lenient
+from fastdatasets.cli.stdio import Lenient
 from store import DiskFull, RunFolder, WorkStore
-from store.models import State, Status
 from store.readable import readable
+from store.status import State, Status
 
 LOOK_SECONDS = 1.0
 LINE_SECONDS = 10.0  # between two plain lines
@@ -36,7 +36,7 @@ SHARE = 100  # counting takes at most a hundredth of the time, however large the
 class RunProgress(backends.Progress, Protocol):
     """A backend's progress that can also be asked to look at once."""
 
-    def look_now(self, store: WorkStore) -> Status:
+    def update_now(self, store: WorkStore) -> Status:
         """Count what is done, and show it."""
 
     def finish(self, store: WorkStore) -> Status:
@@ -104,12 +104,12 @@ class ConsoleProgress:
         self._bar.start()
         return answer.strip().lower() in ("y", "yes")
 
-    def look(self, store: WorkStore) -> None:
+    def update(self, store: WorkStore) -> None:
         """Count what is done, where enough time has passed since the last count."""
         if time.monotonic() >= self._next_look:
-            self.look_now(store)
+            self.update_now(store)
 
-    def look_now(self, store: WorkStore) -> Status:
+    def update_now(self, store: WorkStore) -> Status:
         """Count what is done, write progress.json and show it."""
         began = time.monotonic()
         status = store.status(self._folder.name, self._max_attempts)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fastdatasets.address import check_servers
+from fastdatasets.config.address import check_servers
 from fastdatasets.runs import find_run
 from store import RunFolder, UserError, WorkStore
 
@@ -69,12 +69,12 @@ class Earlier:
         """Take what they have of what is open; gives how many answers; raises UserError."""
         taken = 0
         for run in self._runs:
-            if not store.has_open():
+            if not store.requests.has_open():
                 break
             folder = run.folder
             store.add_servers(run.servers)
             try:
-                answers = store.reuse(folder.store_path, WAIT_SECONDS)
+                answers = store.results.reuse(folder.store_path, WAIT_SECONDS)
             except TimeoutError as holder:
                 raise _busy(folder, holder) from None
             if answers or folder.path not in self._said:

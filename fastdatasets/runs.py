@@ -15,9 +15,10 @@ import duckdb
 import msgspec
 
 from store import RunFolder, UserError, WorkStore
-from store.models import ExportOptions, Language, Mode, Run, State
-from store.private import private_files
+from store.folder.private_files import private_files
 from store.readable import readable
+from store.runs import ExportOptions, Language, Mode, Run
+from store.status import State
 from store.work_store import utc_now
 
 PRIVATE = 0o700  # the mode of a run's folder
@@ -171,7 +172,7 @@ def new_folder(output_dir: Path, named: RunFolder | None, now: datetime) -> RunF
 
 
 @contextmanager
-def opened(folder: RunFolder, spec: RunSpec | None = None) -> Iterator[WorkStore]:
+def open_run(folder: RunFolder, spec: RunSpec | None = None) -> Iterator[WorkStore]:
     """The run's store, held for this command; made from spec where the folder has none yet.
 
     A run that is made and fails before there is anything to resume is removed again. Raises Busy
@@ -214,9 +215,9 @@ def _can_be_resumed(store: WorkStore, error: BaseException) -> bool:
     """
     if not isinstance(error, Exception):
         return True  # a Ctrl-C, say
-    if store.sampling() is None:
+    if store.records.sampling() is None:
         return False
-    return not isinstance(error, UserError) or store.has_sent()
+    return not isinstance(error, UserError) or store.requests.has_sent()
 
 
 def _check_same(folder: RunFolder, run: Run, spec: RunSpec) -> None:

@@ -24,7 +24,7 @@ def translate(arguments: list[str]) -> list[str]:
 
 if __name__ == "__main__":
     try:
-        from fastdatasets.cli import main
+        from fastdatasets.cli.app import main
     except ImportError as error:
         sys.exit(f"{error}: run 'make install', then .venv/bin/python scripts/distill_dataset.py …")
     sys.argv = ["fastdatasets", *translate(sys.argv[1:])]

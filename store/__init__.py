@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from store.errors import Busy, DiskFull, FastDatasetsError, RequestRefused, Unfinished, UserError
-from store.folder import RunFolder
+from store.folder.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from store.work_store import WorkStore

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from fastdatasets.day import Day
-from fastdatasets.session import Outcome, resume, start
-from fastdatasets.wishes import Wishes
+from fastdatasets.commands import RunResult, resume, start
+from fastdatasets.config.execution import ExecutionConfig
+from fastdatasets.config.run import RunConfig
 from tests.conftest import write_jsonl
 from tests.llmserver import LLMServer
 
@@ -45,17 +45,17 @@ class Runs:
     server: LLMServer
     questions: list[str]
 
-    def distill(self, **day: Any) -> Outcome:
+    def distill(self, **execution: Any) -> RunResult:
         """Make the run 'r', or go on with it."""
         source = write_jsonl(Path("d.jsonl"), [{"prompt": question} for question in self.questions])
-        wishes = Wishes(
+        run_config = RunConfig(
             dataset_name=str(source), sample_size=0, backend="openai-batch", model="gpt-small"
         )
-        return start(wishes, None, "r", Day(**day))
+        return start(run_config, None, "r", ExecutionConfig(**execution))
 
-    def resume(self, *, retry_failed: bool = False, **day: Any) -> Outcome:
+    def resume(self, *, retry_failed: bool = False, **execution: Any) -> RunResult:
         """Go on with the run."""
-        outcome = resume("r", None, Day(**day), retry_failed=retry_failed)
+        outcome = resume("r", None, ExecutionConfig(**execution), retry_failed=retry_failed)
         assert outcome is not None
         return outcome
 

@@ -9,7 +9,9 @@ from backends import Backend, Outcomes, Progress
 from backends.stopping import Stop
 from backends.stream import stream
 from store import WorkStore
-from store.models import Failure, FailureKind, Request, Result, Status
+from store.requests import Request
+from store.results import Failure, FailureKind, Result
+from store.status import Status
 
 
 @dataclass
@@ -65,15 +67,15 @@ class SilentProgress:
         """Keep a line."""
         self.lines.append(line)
 
-    def look(self, store: WorkStore) -> None:
+    def update(self, store: WorkStore) -> None:
         """Count every time."""
-        self.look_now(store)
+        self.update_now(store)
 
     def finish(self, store: WorkStore) -> Status:
         """Count for the last time."""
-        return self.look_now(store)
+        return self.update_now(store)
 
-    def look_now(self, store: WorkStore) -> Status:
+    def update_now(self, store: WorkStore) -> Status:
         """Count every time."""
         self.status = store.status("run", 3)
         return self.status

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import sys
 
-from backends import engine_process
+from backends.vllm import process as engine_process
 
 
 def main() -> None:
     """Run the command line."""
     double = ("tests.engine_double", sys.argv.pop(1))
     engine_process.COMMAND = (*engine_process.COMMAND[:-1], *double)
-    from fastdatasets.cli import main as run_command  # it reads COMMAND as it is imported
+    from fastdatasets.cli.app import main as run_command
 
     run_command()
 

@@ -16,13 +16,23 @@ import signal
 import sys
 from pathlib import Path
 
-from backends.engine_wire import Ask, Died, Finished, Load, Ready, Refused, Stepped, orders, send
+from backends.vllm.protocol import (
+    Died,
+    Finished,
+    Generate,
+    Load,
+    Ready,
+    Refused,
+    Stepped,
+    commands,
+    send,
+)
 
 
 def main() -> None:
     """Answer 'Answer to <prompt>' to each request."""
     journal = Path(sys.argv[1])
-    words = orders(sys.stdin.buffer)
+    words = commands(sys.stdin.buffer)
     load = next(words)
     assert isinstance(load, Load)
 
@@ -32,9 +42,9 @@ def main() -> None:
 
     note(f"start {load.memory_share}")
     send(sys.stdout.buffer, [Ready(4)])
-    for number, ask in enumerate(words, 1):
-        assert isinstance(ask, Ask)
-        prompt = ask.messages[-1]["content"]
+    for number, generate in enumerate(words, 1):
+        assert isinstance(generate, Generate)
+        prompt = generate.messages[-1]["content"]
         note(f"ask {prompt}")
         if "poison" in prompt:
             os.kill(os.getpid(), signal.SIGKILL)
@@ -50,10 +60,10 @@ def main() -> None:
             os._exit(1)
         if prompt.startswith("refuse "):
             code = prompt.split()[1]
-            send(sys.stdout.buffer, [Refused(ask.request_id, "No.", code)])
+            send(sys.stdout.buffer, [Refused(generate.request_id, "No.", code)])
             continue
         text = f"Answer to {prompt}"
-        finished = Finished(ask.request_id, text, None, "stop", 5, 7, 0)
+        finished = Finished(generate.request_id, text, None, "stop", 5, 7, 0)
         send(sys.stdout.buffer, [Stepped([finished], number, 0.0, 0.0, 0.0)])
 
 

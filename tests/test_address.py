@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from backends.providers import normal_base_url
-from fastdatasets.day import Day
-from fastdatasets.session import Outcome, cancel, resume, start
-from fastdatasets.settings import load_settings
-from fastdatasets.wishes import Wishes
+from backends.openai_api.providers import normal_base_url
+from fastdatasets.commands import RunResult, cancel, resume, start
+from fastdatasets.config.execution import ExecutionConfig
+from fastdatasets.config.run import RunConfig
+from fastdatasets.config.settings import load_settings
 from store import Unfinished, UserError, WorkStore
-from store.models import Counts
+from store.status import Counts
 from tests.conftest import Command, write_jsonl
 from tests.llmserver import Fault, Kind, LLMServer, Reply
 
@@ -83,11 +83,13 @@ def servers(monkeypatch: pytest.MonkeyPatch) -> Iterator[Servers]:
         yield Servers(first, second)
 
 
-def distill(name: str = "r", backend: str = "openai", **day: Any) -> Outcome:
+def distill(name: str = "r", backend: str = "openai", **execution: Any) -> RunResult:
     """A run over the questions."""
     source = write_jsonl(Path("d.jsonl"), [{"prompt": question} for question in QUESTIONS])
-    wishes = Wishes(dataset_name=str(source), sample_size=0, backend=backend, model="default")
-    return start(wishes, None, name, Day(**day))
+    run_config = RunConfig(
+        dataset_name=str(source), sample_size=0, backend=backend, model="default"
+    )
+    return start(run_config, None, name, ExecutionConfig(**execution))
 
 
 def outputs(name: str = "r") -> list[str]:
@@ -96,9 +98,11 @@ def outputs(name: str = "r") -> list[str]:
     return [row["output"] for row in rows]
 
 
-def go_on(how: str, **day: Any) -> Outcome:
+def advance_run(how: str, **execution: Any) -> RunResult:
     """Go on with the run, by either command."""
-    outcome = resume("r", None, Day(**day)) if how == "resume" else distill(**day)
+    outcome = (
+        resume("r", None, ExecutionConfig(**execution)) if how == "resume" else distill(**execution)
+    )
     assert outcome is not None
     return outcome
 
@@ -111,17 +115,17 @@ def test_another_server_needs_the_users_word(
     first, second = servers.first.base_url, servers.second.base_url
     assert distill().status.requests == Counts(3, 2, 0, 1, 0)
     with WorkStore.open(Path("output/r/work.duckdb")) as store:
-        store.retry_failed()
+        store.results.retry_failed()
     monkeypatch.setenv("LLM_API_BASE", second)
     with pytest.raises(UserError) as raised:
-        go_on(how)
+        advance_run(how)
     assert str(raised.value) == (
         f"this run asks {first}, and LLM_API_BASE is {second}: set LLM_API_BASE={first}, or "
         "--accept-other-server to go on at the other one, with answers of both servers in one "
         "export"
     )
     assert servers.billed() == (2, 0)
-    outcome = go_on(how, accept_other_server=True)
+    outcome = advance_run(how, accept_other_server=True)
     assert (outcome.status.state, outputs()) == ("done", ["first", "second", "first"])
     monkeypatch.delenv("LLM_API_BASE")
     with WorkStore.open(Path("output/r/work.duckdb")) as store:
@@ -136,10 +140,10 @@ def test_run_with_nothing_to_ask_needs_no_server(
     assert distill().status.requests == Counts(3, 2, 0, 1, 0)
     Path("output/r/distilled.json").unlink()
     monkeypatch.setenv("LLM_API_BASE", servers.second.base_url)
-    assert go_on(how).status.requests == Counts(3, 2, 0, 1, 0)
+    assert advance_run(how).status.requests == Counts(3, 2, 0, 1, 0)
     assert outputs() == ["first", "first"]
     with pytest.raises(UserError, match=f"this run asks {servers.first.base_url}"):
-        resume("r", None, Day(), retry_failed=True)
+        resume("r", None, ExecutionConfig(), retry_failed=True)
     assert servers.billed() == (2, 0)
 
 
@@ -181,7 +185,7 @@ def test_jobs_keep_a_run_at_their_server(servers: Servers, monkeypatch: pytest.M
     monkeypatch.setenv("LLM_API_BASE", servers.second.base_url)
     for accept in (True, False):
         with pytest.raises(UserError, match="job 00001 of this run is at"):
-            resume("r", None, Day(accept_other_server=accept))
+            resume("r", None, ExecutionConfig(accept_other_server=accept))
     with pytest.raises(UserError, match=f"set LLM_API_BASE={servers.first.base_url} until"):
         cancel("r")
     monkeypatch.delenv("LLM_API_BASE")
@@ -213,7 +217,7 @@ def test_answers_of_another_server_are_not_reused(
     distill("d", reuse=["a"])
     assert servers.billed() == (2, 1)
     with pytest.raises(UserError, match=f"the answers of run b are from {second}, and"):
-        resume("d", None, Day(reuse=["b"]))
+        resume("d", None, ExecutionConfig(reuse=["b"]))
 
 
 @pytest.mark.parametrize(
@@ -231,15 +235,17 @@ def test_addresses_without_a_setting(
     """Without LLM_API_BASE a run asks OpenAI, live without a key a local server, or none at all."""
     monkeypatch.setenv("LLM_API_KEY", key)
     source = write_jsonl(Path("d.jsonl"), [{"prompt": "a"}])
-    spec = Wishes(dataset_name=str(source), backend=backend, model="m").spec(load_settings())
+    spec = RunConfig(dataset_name=str(source), backend=backend, model="m").spec(load_settings())
     assert spec.base_url == address
 
 
 def test_local_answers_are_the_local_engines(servers: Servers) -> None:
     """Answers of the local engine are not those of a server, whatever the model's name."""
     source = write_jsonl(Path("d.jsonl"), [{"prompt": question} for question in QUESTIONS])
-    wishes = Wishes(dataset_name=str(source), backend="vllm", model="default", skip_generation=True)
-    start(wishes, None, "local", Day())
+    run_config = RunConfig(
+        dataset_name=str(source), backend="vllm", model="default", skip_generation=True
+    )
+    start(run_config, None, "local", ExecutionConfig())
     with pytest.raises(UserError, match="run local are from the local engine, and this run asks"):
         distill("b", reuse=["local"])
     assert servers.billed() == (0, 0)
@@ -251,9 +257,10 @@ def test_by_the_command(servers: Servers, command: Command) -> None:
     base = ("distill", "--dataset-name", source, "--sample-size", 0, "--model", "default")
     assert command(*base, "--run", "r").returncode == 3
     env = {"LLM_API_BASE": servers.second.base_url}
-    go_on = ("resume", "r", "--retry-failed")
+    advance_run = ("resume", "r", "--retry-failed")
     assert [
-        command(*go_on, *flag, env=env).returncode for flag in ((), ("--accept-other-server",))
+        command(*advance_run, *flag, env=env).returncode
+        for flag in ((), ("--accept-other-server",))
     ] == [1, 0]
     reuse = (*base, "--run", "b", "--reuse", "r")
     done = [command(*reuse, *flag).returncode for flag in ((), ("--accept-other-server",))]

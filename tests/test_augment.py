@@ -11,13 +11,13 @@ from typing import Any
 import duckdb
 import pytest
 
-from backends.killpoints import KillPoint
-from fastdatasets.day import Day
-from fastdatasets.session import Outcome, resume, start
-from fastdatasets.variants import distinct, parse_variants
-from fastdatasets.wishes import Wishes
+from backends.openai_batch.failpoints import FailPoint
+from fastdatasets.commands import RunResult, resume, start
+from fastdatasets.config.execution import ExecutionConfig
+from fastdatasets.config.run import RunConfig
+from fastdatasets.stages.variants import distinct, parse_variants
 from store import Unfinished, UserError
-from store.models import Mode
+from store.runs import Mode
 from tests.conftest import start as start_command
 from tests.conftest import write_jsonl
 from tests.llmserver import LLMServer, Reply, insufficient_quota
@@ -57,10 +57,10 @@ def server(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> I
         yield server
 
 
-def wishes(num_aug: int = 3) -> Wishes:
+def run_config(num_aug: int = 3) -> RunConfig:
     """A run over the samples."""
     source = write_jsonl(Path("d.jsonl"), SAMPLES)  # type: ignore[arg-type]
-    return Wishes(
+    return RunConfig(
         mode=Mode.AUGMENT,
         high_quality_file=source,
         num_aug=num_aug,
@@ -69,9 +69,9 @@ def wishes(num_aug: int = 3) -> Wishes:
     )
 
 
-def augment(num_aug: int = 3, **day: Any) -> Outcome:
+def augment(num_aug: int = 3, **execution: Any) -> RunResult:
     """Make that run."""
-    return start(wishes(num_aug), None, "r", Day(**day))
+    return start(run_config(num_aug), None, "r", ExecutionConfig(**execution))
 
 
 def formats(server: LLMServer) -> list[str | None]:
@@ -168,16 +168,16 @@ def test_resume_in_either_stage(server: LLMServer) -> None:
     source = write_jsonl(Path("d.jsonl"), SAMPLES)  # type: ignore[arg-type]
     words = ("--high_quality_file", source, "--num_aug", 3, "--model", "m", "--run", "r")
     if os.environ["TEST_BACKEND"] == "openai-batch":
-        points: list[str] = [KillPoint.COLLECTING, KillPoint.BATCH_SENT, KillPoint.COLLECTED]
+        points: list[str] = [FailPoint.COLLECTING, FailPoint.BATCH_SENT, FailPoint.COLLECTED]
     else:
         points = [""]
     for point in points:
         process = start_command(
             "augment", *words, "--backend", os.environ["TEST_BACKEND"],
-            env={"FASTDATASETS_KILL_AT": point},
+            env={"FASTDATASETS_FAILPOINT": point},
         )  # fmt: skip
         process.communicate()
-    outcome = resume("r", None, Day(), retry_failed=False)
+    outcome = resume("r", None, ExecutionConfig(), retry_failed=False)
     assert outcome is not None
     assert outcome.status.state == "done"
     server.settle()
@@ -208,15 +208,15 @@ def test_vllms_own_server(server: LLMServer, capfd: pytest.CaptureFixture[str]) 
     with pytest.raises(Unfinished):
         augment()
     server.faults.clear()
-    outcome = resume("r", None, Day())
+    outcome = resume("r", None, ExecutionConfig())
     assert outcome is not None
     assert outcome.status.state == "done"
-    told = f"{server.base_url} is a vLLM server: it is told the JSON schema of variants"
-    assert told in capfd.readouterr().err
+    reported = f"{server.base_url} is a vLLM server: it is told the JSON schema of variants"
+    assert reported in capfd.readouterr().err
     assert formats(server) == ["json_schema"] * 4 + [None] * 16
-    start(wishes(num_aug=2), None, "s", Day(json_schema=False))
+    start(run_config(num_aug=2), None, "s", ExecutionConfig(json_schema=False))
     assert formats(server)[20:] == [None] * 4  # the answers are those of the other run
-    assert told not in capfd.readouterr().err
+    assert reported not in capfd.readouterr().err
 
 
 def test_models_of_another_server(server: LLMServer) -> None:
@@ -231,7 +231,7 @@ def test_server_that_knows_no_schema(server: LLMServer) -> None:
     server.parameters = CHAT_PARAMETERS - {"response_format"}
     with pytest.raises(Unfinished, match=r"Resume with --no-json-schema$"):
         augment(json_schema=True)
-    outcome = resume("r", None, Day(json_schema=False, max_attempts=1))
+    outcome = resume("r", None, ExecutionConfig(json_schema=False, max_attempts=1))
     assert outcome is not None
     assert (outcome.status.state, server.bill.total) == ("done", 20)
 
@@ -358,7 +358,7 @@ def test_users_errors(tmp_path: Path, content: str, num_aug: int, message: str) 
     """A file that cannot be augmented is said, with the place, and leaves no run."""
     path = tmp_path / "d.jsonl"
     path.write_text(content)
-    wishes = Wishes(mode=Mode.AUGMENT, high_quality_file=path, num_aug=num_aug, model="m")
+    run_config = RunConfig(mode=Mode.AUGMENT, high_quality_file=path, num_aug=num_aug, model="m")
     with pytest.raises(UserError, match=message):
-        start(wishes, None, "r", Day())
+        start(run_config, None, "r", ExecutionConfig())
     assert not Path("output/r").exists()

@@ -18,10 +18,10 @@ from typing import Any
 import duckdb
 import pytest
 
-from backends.killpoints import KillPoint
-from fastdatasets.day import Day
-from fastdatasets.session import cancel, start
-from fastdatasets.wishes import Wishes
+from backends.openai_batch.failpoints import FailPoint
+from fastdatasets.commands import cancel, start
+from fastdatasets.config.execution import ExecutionConfig
+from fastdatasets.config.run import RunConfig
 from store import Unfinished, UserError
 from tests.batch_runs import (
     CONTENT,
@@ -413,7 +413,12 @@ def test_no_key_and_no_model(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> Non
     with pytest.raises(UserError, match="there is no key: set LLM_API_KEY"):
         runs.distill()
     with pytest.raises(UserError, match="name the teacher for openai-batch"):
-        start(Wishes(dataset_name="d.jsonl", backend="openai-batch"), None, "other", Day())
+        start(
+            RunConfig(dataset_name="d.jsonl", backend="openai-batch"),
+            None,
+            "other",
+            ExecutionConfig(),
+        )
     assert runs.server.requests_log == []
 
 
@@ -498,7 +503,7 @@ def test_cancel(runs: Runs) -> None:
     """Cancel keeps what was finished, leaves nothing at the server, and a resume does the rest."""
     runs.server.fates.append(Fate(Status.COMPLETED, 3))
     runs.distill(wait=False)
-    outcome = cancel("r", None, Day())
+    outcome = cancel("r", None, ExecutionConfig())
     assert outcome is not None
     counts = outcome.status.requests
     assert (counts.in_flight, counts.done + counts.pending) == (0, 7)
@@ -568,20 +573,20 @@ def killed(*words: object, **env: str) -> subprocess.CompletedProcess[str]:
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
 
-QUIET = [point for point in KillPoint if point not in (KillPoint.AWAITED, KillPoint.LOST)]
+QUIET = [point for point in FailPoint if point not in (FailPoint.AWAITED, FailPoint.LOST)]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("point", QUIET)
-def test_kill_at_every_step(runs: Runs, tmp_path: Path, point: KillPoint) -> None:
+def test_kill_at_every_step(runs: Runs, tmp_path: Path, point: FailPoint) -> None:
     """Kill -9 at any named step, twice, then resume: nothing is lost or bought twice."""
     source = write_jsonl(tmp_path / "d.jsonl", [{"prompt": question} for question in QUESTIONS])
     words = ("--backend", "openai-batch", "--model", "gpt-small", "--sample-size", 0)
     first = killed(
-        "distill", "--dataset-name", source, "--run", "r", *words, FASTDATASETS_KILL_AT=point
+        "distill", "--dataset-name", source, "--run", "r", *words, FASTDATASETS_FAILPOINT=point
     )
     assert first.returncode == -signal.SIGKILL
-    killed("resume", "r", FASTDATASETS_KILL_AT=point)
+    killed("resume", "r", FASTDATASETS_FAILPOINT=point)
     last = killed("resume", "r")
     assert last.returncode == 0, last.stderr
     runs.check_done()
@@ -639,7 +644,7 @@ def test_cancel_that_fails_once_is_repeated(runs: Runs) -> None:
     runs.distill(wait=False)
     runs.server.faults.append(Fault("POST /batches/*/cancel", Kind.REFUSE))
     runs.server.looks = 1
-    cancel("r", None, Day())
+    cancel("r", None, ExecutionConfig())
     assert [batch.status for batch in runs.server.batches.values()] == ["cancelled"]
     assert runs.resume().status.state == "done"
     runs.check_done()

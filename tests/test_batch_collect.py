@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from backends.killpoints import KillPoint
-from fastdatasets.day import Day
-from fastdatasets.looking import look, to_text
-from fastdatasets.session import cancel
+from backends.openai_batch.failpoints import FailPoint
+from fastdatasets.commands import cancel
+from fastdatasets.config.execution import ExecutionConfig
+from fastdatasets.run_status import read_status, to_text
 from store import Unfinished
 from tests.batch_runs import CONTENT, LOOK, QUESTIONS, Runs, asks, prompt_of
 from tests.conftest import Command, write_jsonl
@@ -44,7 +44,7 @@ def counts(**fields: Any) -> Fault:
 
 def next_step() -> str:
     """The last line of `status`."""
-    return to_text(look("r")).splitlines()[-1].strip()
+    return to_text(read_status("r")).splitlines()[-1].strip()
 
 
 LOST_NEXT = (
@@ -372,7 +372,7 @@ def test_cancelled_batch_that_delivers_nothing(runs: Runs) -> None:
     (batch,) = runs.server.batches.values()
     while batch.status != Status.IN_PROGRESS:
         runs.resume(wait=False, **PRICE)
-    outcome = cancel("r", None, Day(**PRICE))
+    outcome = cancel("r", None, ExecutionConfig(**PRICE))
     assert outcome is not None
     assert (batch.status, batch.done, runs.server.bill.total) == ("cancelled", 4, 4)
     cost = outcome.status.cost
@@ -424,24 +424,24 @@ def test_batch_that_vanishes_after_the_limit(runs: Runs) -> None:
 
 # -- deaths
 
-LATER = list(KillPoint)[list(KillPoint).index(KillPoint.ENDED) :]
+LATER = list(FailPoint)[list(FailPoint).index(FailPoint.ENDED) :]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("point", LATER)
-def test_kill_at_every_step_after_the_end(runs: Runs, point: KillPoint) -> None:
+def test_kill_at_every_step_after_the_end(runs: Runs, point: FailPoint) -> None:
     """Kill -9 at any step of a batch that delivers late, twice, then resume: nothing is doubled."""
     source = write_jsonl(Path("d.jsonl"), [{"prompt": question} for question in QUESTIONS])
     words = ("--backend", "openai-batch", "--model", "gpt-small", "--sample-size", 0)
     runs.server.looks = 0
-    looks = 6 if point is KillPoint.LOST else 2
+    looks = 6 if point is FailPoint.LOST else 2
     runs.server.faults += [
         Fault(LOOK, Kind.NO_OUTPUT_FILE, looks),
         Fault(CONTENT, Kind.REFUSE, times=1, after=1, status=404),
     ]
     fault = LineFault(LineKind.HTTP_ERROR, asks("Question 3"), message="No.")
     runs.server.line_faults.append(fault)
-    dying = {"FASTDATASETS_KILL_AT": point.value}
+    dying = {"FASTDATASETS_FAILPOINT": point.value}
     first = start_command("distill", "--dataset-name", source, "--run", "r", *words, env=dying)
     first.communicate(timeout=120)
     assert first.returncode == -signal.SIGKILL

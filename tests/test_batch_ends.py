@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from fastdatasets.day import Day
-from fastdatasets.looking import look
-from fastdatasets.session import Outcome, cancel, resume, start
-from fastdatasets.wishes import Wishes
+from fastdatasets.commands import RunResult, cancel, resume, start
+from fastdatasets.config.execution import ExecutionConfig
+from fastdatasets.config.run import RunConfig
+from fastdatasets.run_status import read_status
 from store import Unfinished
 from tests.conftest import Command, write_jsonl
 from tests.llmserver import (
@@ -34,23 +34,23 @@ LOOK, CANCEL = "GET /batches/*", "POST /batches/*/cancel"
 PRICE: dict[str, Any] = {"price_in": "1000000", "price_out": "1000000"}  # a dollar a token
 
 
-def distill(questions: int = 7, **day: Any) -> Outcome:
+def distill(questions: int = 7, **execution: Any) -> RunResult:
     """The run 'r' over so many questions."""
     prompts: list[dict[str, object]] = [{"prompt": f"Question {n}"} for n in range(questions)]
     source = write_jsonl(Path("d.jsonl"), prompts)
-    wishes = Wishes(
+    run_config = RunConfig(
         dataset_name=str(source),
         sample_size=0,
         backend="openai-batch",
         model="m",
         max_output_tokens=40,
     )
-    return start(wishes, None, "r", Day(**day))
+    return start(run_config, None, "r", ExecutionConfig(**execution))
 
 
-def go_on(**day: Any) -> Outcome:
+def advance_run(**execution: Any) -> RunResult:
     """Go on with it."""
-    outcome = resume("r", None, Day(**day))
+    outcome = resume("r", None, ExecutionConfig(**execution))
     assert outcome is not None
     return outcome
 
@@ -78,7 +78,11 @@ def test_batches_that_always_expire(server: LLMServer) -> None:
         ):
             distill()
         assert statuses(server) == ["expired"] * batches
-    assert (go_on(max_attempts=1).status.state, server.bill.twice(), rows()) == ("done", [], 7)
+    assert (advance_run(max_attempts=1).status.state, server.bill.twice(), rows()) == (
+        "done",
+        [],
+        7,
+    )
 
 
 def test_batch_that_was_cancelled_by_somebody_else(server: LLMServer) -> None:
@@ -87,7 +91,7 @@ def test_batch_that_was_cancelled_by_somebody_else(server: LLMServer) -> None:
     with pytest.raises(Unfinished, match=r"cancelled, not by this tool.* Find out who cancels"):
         distill()
     assert len(server.batches) == 1
-    assert (go_on(max_attempts=1).status.state, server.bill.total) == ("done", 7)
+    assert (advance_run(max_attempts=1).status.state, server.bill.total) == ("done", 7)
 
 
 REFUSALS = {
@@ -109,7 +113,7 @@ def test_batch_that_is_always_refused(server: LLMServer, name: str, wait: bool) 
     assert sum(call.path == "/v1/files" for call in server.requests_log) <= 2
     assert server.batches == {}
     server.faults.clear()
-    assert (go_on(max_attempts=1).status.state, server.bill.total) == ("done", 7)
+    assert (advance_run(max_attempts=1).status.state, server.bill.total) == ("done", 7)
 
 
 def test_lasting_rate_limit_without_waiting(server: LLMServer) -> None:
@@ -119,7 +123,7 @@ def test_lasting_rate_limit_without_waiting(server: LLMServer) -> None:
         with pytest.raises(Unfinished, match="the server takes no batch now: 429: Rate limit"):
             distill(wait=False)
     server.faults.clear()
-    assert (go_on().status.state, server.bill.total) == ("done", 7)
+    assert (advance_run().status.state, server.bill.total) == ("done", 7)
 
 
 @pytest.mark.parametrize("wait", [True, False])
@@ -130,7 +134,7 @@ def test_batch_that_is_never_made(server: LLMServer, wait: bool) -> None:
         distill(wait=wait)
     assert server.batches == {}
     server.faults.clear()
-    assert (go_on().status.state, server.bill.total) == ("done", 7)
+    assert (advance_run().status.state, server.bill.total) == ("done", 7)
 
 
 def test_upload_that_always_fails(server: LLMServer) -> None:
@@ -140,7 +144,7 @@ def test_upload_that_always_fails(server: LLMServer) -> None:
         distill()
     assert len(server.files) <= 10
     server.faults.clear()
-    assert (go_on().status.state, server.bill.total) == ("done", 7)
+    assert (advance_run().status.state, server.bill.total) == ("done", 7)
 
 
 def test_failed_batch_with_an_error_file_uses_no_attempt(server: LLMServer) -> None:
@@ -150,7 +154,7 @@ def test_failed_batch_with_an_error_file_uses_no_attempt(server: LLMServer) -> N
     with pytest.raises(Unfinished, match=r"Out of order. Nothing more is sent and no attempt used"):
         distill(max_attempts=2)
     server.line_faults.clear()
-    outcome = go_on(max_attempts=1)
+    outcome = advance_run(max_attempts=1)
     assert (outcome.status.state, outcome.status.requests.failed) == ("done", 0)
 
 
@@ -167,10 +171,10 @@ def test_list_that_cannot_be_read_keeps_back_one_job_only(
     server.faults.append(list_fault)
     counts = distill(wait=False).status.requests
     for _ in range(4):
-        counts = go_on(wait=False).status.requests
+        counts = advance_run(wait=False).status.requests
     assert (counts.done, counts.in_flight, counts.pending) == (5, 2, 0)
     server.faults.remove(list_fault)
-    assert (go_on().status.state, server.bill.twice(), rows()) == ("done", [], 7)
+    assert (advance_run().status.state, server.bill.twice(), rows()) == ("done", [], 7)
 
 
 def test_outage_after_the_first_answers(server: LLMServer) -> None:
@@ -180,7 +184,7 @@ def test_outage_after_the_first_answers(server: LLMServer) -> None:
     with pytest.raises(Unfinished, match="3 answers are stored; nothing of this run is there now"):
         distill()
     server.faults.clear()
-    assert (go_on().status.state, server.bill.total) == ("done", 7)
+    assert (advance_run().status.state, server.bill.total) == ("done", 7)
 
 
 # -- the first job, and those that follow it
@@ -192,10 +196,10 @@ def test_rest_follows_the_validated_first_job(server: LLMServer) -> None:
     distill(300, wait=False)
     assert [batch.total or 100 for batch in server.batches.values()] == [100]
     server.looks, server.fates[:] = 1, []
-    outcome = go_on(wait=False)
+    outcome = advance_run(wait=False)
     assert [batch.total for batch in server.batches.values()] == [100, 200]
     assert outcome.status.requests.done == 0
-    assert (go_on().status.state, server.bill.twice()) == ("done", [])
+    assert (advance_run().status.state, server.bill.twice()) == ("done", [])
 
 
 def test_first_answers_that_fail_alike_end_the_planning(
@@ -208,7 +212,7 @@ def test_first_answers_that_fail_alike_end_the_planning(
         distill(2000)
     assert len(server.batches) < 10
     server.line_faults.clear()
-    assert (go_on(max_attempts=1).status.state, server.bill.total) == ("done", 2000)
+    assert (advance_run(max_attempts=1).status.state, server.bill.total) == ("done", 2000)
 
 
 # -- cancel
@@ -222,9 +226,9 @@ def test_cancel_is_repeated_until_it_takes(server: LLMServer, fault: Fault) -> N
     fault.fired = 0
     server.faults.append(fault)
     server.looks = 6
-    cancel("r", None, Day())
+    cancel("r", None, ExecutionConfig())
     assert statuses(server) == ["cancelled"]
-    assert (go_on(max_attempts=1).status.state, server.bill.twice()) == ("done", [])
+    assert (advance_run(max_attempts=1).status.state, server.bill.twice()) == ("done", [])
 
 
 def test_cancel_that_never_takes(server: LLMServer) -> None:
@@ -233,8 +237,8 @@ def test_cancel_that_never_takes(server: LLMServer) -> None:
     distill(wait=False)
     server.faults.append(rate_limited(CANCEL, times=None))
     server.looks = 2
-    cancel("r", None, Day())
-    assert look("r").status.state == "done"
+    cancel("r", None, ExecutionConfig())
+    assert read_status("r").status.state == "done"
     assert (statuses(server), server.bill.total, server.bill.twice()) == (["completed"], 7, [])
 
 
@@ -263,7 +267,7 @@ def test_overdue_batch_is_said(server: LLMServer, capfd: pytest.CaptureFixture[s
         Fault(LOOK, Kind.SET, None, fields={"created_at": long_ago, "expires_at": long_ago + 86400})
     )
     distill(wait=False)
-    go_on(wait=False)
+    advance_run(wait=False)
     assert (
         "is 'validating' after 30 hours, past its completion window: 'cancel --forget' gives it up"
     ) in capfd.readouterr().err
@@ -284,6 +288,6 @@ def test_forget(server: LLMServer, command: Command, status: str) -> None:
     assert (said["requests"]["pending"], said["requests"]["in_flight"]) == (7, 0)
     assert said["cost"]["unsure"] > 0
     server.looks = 1
-    outcome = go_on(**PRICE)
+    outcome = advance_run(**PRICE)
     assert (outcome.status.state, rows()) == ("done", 7)
     assert outcome.status.cost.unsure == Decimal(str(said["cost"]["unsure"]))

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from fastdatasets.day import Day
-from fastdatasets.session import Outcome, cancel, start
-from fastdatasets.wishes import Wishes
+from fastdatasets.commands import RunResult, cancel, start
+from fastdatasets.config.execution import ExecutionConfig
+from fastdatasets.config.run import RunConfig
 from store import Unfinished
 from tests.batch_runs import CONTENT, LIST, LOOK, POST, QUESTIONS, Runs, answer, asks
 from tests.conftest import Command, write_jsonl
@@ -29,12 +29,12 @@ print(code, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
 """
 
 
-def distill(questions: int = 3, **day: Any) -> Outcome:
+def distill(questions: int = 3, **execution: Any) -> RunResult:
     """A live run over so many questions."""
     prompts: list[dict[str, object]] = [{"prompt": f"Question {n}"} for n in range(questions)]
     source = write_jsonl(Path("d.jsonl"), prompts)
-    wishes = Wishes(dataset_name=str(source), sample_size=0, model="m", backend="openai")
-    return start(wishes, None, "r", Day(**day))
+    run_config = RunConfig(dataset_name=str(source), sample_size=0, model="m", backend="openai")
+    return start(run_config, None, "r", ExecutionConfig(**execution))
 
 
 def run_in_a_child(backend: str) -> tuple[int, float, str]:
@@ -111,9 +111,9 @@ def test_answer_that_trickles(server: LLMServer, monkeypatch: pytest.MonkeyPatch
     assert distill(max_attempts=2).status.state == "done"
     server.faults.append(Fault(CHAT, Kind.TRICKLE, None, seconds=0.05))
     source = write_jsonl(Path("e.jsonl"), [{"prompt": "Another"}, {"prompt": "One more"}])
-    wishes = Wishes(dataset_name=str(source), sample_size=0, model="m", backend="openai")
+    run_config = RunConfig(dataset_name=str(source), sample_size=0, model="m", backend="openai")
     with pytest.raises(Unfinished, match="alike: TimeoutError: no answer in time"):
-        start(wishes, None, "s", Day(max_attempts=2))
+        start(run_config, None, "s", ExecutionConfig(max_attempts=2))
     assert server.bill.total == 3 + 1 + 4
 
 
@@ -132,7 +132,7 @@ def test_batch_that_is_too_long(runs: Runs, kind: Kind) -> None:
         runs.distill()
     assert re.fullmatch(words, str(raised.value))
     with pytest.raises(Unfinished) as raised:
-        cancel("r", None, Day())
+        cancel("r", None, ExecutionConfig())
     assert re.fullmatch(words, str(raised.value))
     runs.server.faults.clear()
     assert runs.resume(max_attempts=1).status.state == "done"

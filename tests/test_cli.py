@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from fastdatasets.cli import app
+from fastdatasets.cli.app import app
 from tests.conftest import Command, write_jsonl
 
 README = (Path(__file__).parents[1] / "README.md").read_text("utf-8")
@@ -44,7 +44,7 @@ def test_help_imports_nothing_heavy() -> None:
         "jinja2",
     ]
     code = (
-        "import sys, fastdatasets.cli as cli\n"
+        "import sys, fastdatasets.cli.app as cli\n"
         "sys.argv = ['fastdatasets', '--help']\n"
         "try: cli.main()\n"
         "except SystemExit as end: assert end.code == 0, end.code\n"

@@ -10,14 +10,15 @@ from typing import Any
 
 import pytest
 
-from backends.batch_lines import LineReader
-from fastdatasets.settings import load_settings
-from fastdatasets.wishes import Wishes
+from backends.openai_batch.output_lines import LineReader
+from fastdatasets.config.run import RunConfig
+from fastdatasets.config.settings import load_settings
 from store import WorkStore
-from store.jobs import Job, JobEvent
-from store.journal import Caps, Collected
-from store.models import Ask, AskOrder, Request
-from store.money import MOST_TOKENS, PROMPT_MARGIN, Bounds, Usage
+from store.costs.money import MOST_TOKENS, PROMPT_MARGIN, Bounds, Usage
+from store.jobs.job import Job, JobEvent
+from store.jobs.journal import Caps, Collected
+from store.planning import PlannedRequest
+from store.requests import AskOrder, Request
 
 TEXTS = (
     "plain",
@@ -39,10 +40,12 @@ def a_job(folder: Path) -> tuple[WorkStore, Job]:
     """A store with one planned job, a request for each of TEXTS."""
     folder.mkdir()
     (folder / "d.jsonl").write_text('{"prompt": "a"}\n')
-    run = Wishes(dataset_name=str(folder / "d.jsonl")).spec(load_settings()).run()
+    run = RunConfig(dataset_name=str(folder / "d.jsonl")).spec(load_settings()).run()
     store = WorkStore.create(folder / "work.duckdb", run)
-    store.add_asks("answer", [Ask(n, 0, 0, PARAMS, f"[{n}]") for n in range(len(TEXTS))])
-    store.journal.line_up(store.pending_rows(3, AskOrder.PREFIX))
+    store.planning.add(
+        "answer", [PlannedRequest(n, 0, 0, PARAMS, f"[{n}]") for n in range(len(TEXTS))]
+    )
+    store.journal.build_queue(store.requests.pending_positions(3, AskOrder.PREFIX))
     job = store.journal.plan(folder, Caps(100, 1 << 20, 1 << 20), "http://127.0.0.1", "/v1", dict)
     assert job is not None
     return store, job
@@ -214,7 +217,7 @@ def test_usage_that_cannot_be_is_unsure(tmp_path: Path) -> None:
         store.journal.add_answers(job, "b", results, counts)
     store.journal.end_batch(job, JobEvent.COLLECTED, "x", [], counts)
     unsure = Usage(3 + PROMPT_MARGIN, 0, 40)
-    assert (counts.results, counts.duplicates, counts.untold) == (len(TEXTS), 1, 2)
+    assert (counts.results, counts.duplicates, counts.unmetered) == (len(TEXTS), 1, 2)
     assert counts.unsure == job.unsure == unsure + unsure
     assert counts.usage == Usage(45 - 4, 36 - 3, 7 * 8)
     assert stored(store)[-1][1:7] == (TEXTS[3], None, "length", None, None, None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fastdatasets.columns import ColumnMapping, map_columns
+from fastdatasets.sources.columns import ColumnMapping, map_columns
 from store import UserError
 
 NOTHING = {"instruction": None, "input": None, "output": None}

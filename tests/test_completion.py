@@ -12,16 +12,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from backends.batch_lines import LineReader
-from backends.completion import read_completion
-from fastdatasets.day import Day
-from fastdatasets.session import start
-from fastdatasets.wishes import Wishes
+from backends.openai_api.completion import read_completion
+from backends.openai_batch.output_lines import LineReader
+from fastdatasets.commands import start
+from fastdatasets.config.execution import ExecutionConfig
+from fastdatasets.config.run import RunConfig
 from store import Unfinished, WorkStore
-from store.journal import Collected
-from store.models import Failure, FailureKind, Result
-from store.money import Bounds, Usage
-from store.rows import FAILURE_SCHEMA, RESULT_SCHEMA, table_of
+from store.costs.money import Bounds, Usage
+from store.database.arrow import FAILURE_SCHEMA, RESULT_SCHEMA, table_of
+from store.jobs.journal import Collected
+from store.results import Failure, FailureKind, Result
 from tests.conftest import write_jsonl
 from tests.llmserver import LineFault, LineKind, LLMServer, Reply, verbatim
 
@@ -76,9 +76,9 @@ def test_counts(name: str, written: str) -> None:
     counts = {"prompt_tokens": "10", "completion_tokens": "10", name: written}
     usage = ", ".join(f'"{key}": {value}' for key, value in counts.items())
     answer = read_completion(ID, body(usage=f"{{{usage}}}"), BOUNDS)
-    told = {"prompt_tokens": 10, "completion_tokens": 10, name: NUMBERS[written]}
-    known = None not in told.values()
-    assert answer == Result(ID, "Yes", None, "stop", **(told if known else {}))
+    reported = {"prompt_tokens": 10, "completion_tokens": 10, name: NUMBERS[written]}
+    known = None not in reported.values()
+    assert answer == Result(ID, "Yes", None, "stop", **(reported if known else {}))
 
 
 NOT_TOLD = Result(ID, "Yes", None, "stop")
@@ -242,10 +242,10 @@ def test_any_line(line: dict[str, Any], is_output: bool) -> None:
     outcomes: list[Result | Failure] = [*results, *failures]
     response = line.get("response")
     ours = line.get("custom_id") == ID
-    told = response if ours and isinstance(response, dict) else {}
+    reported = response if ours and isinstance(response, dict) else {}
     check(
         outcomes[0] if outcomes else None,
-        told.get("body") if told.get("status_code") == 200 else None,
+        reported.get("body") if reported.get("status_code") == 200 else None,
     )
 
 
@@ -265,8 +265,8 @@ REPLIES = {
 def texts(backend: str) -> list[tuple[str, int | None]]:
     """What a run over two questions stores, and its completion tokens."""
     source = write_jsonl(Path("d.jsonl"), [{"prompt": "The first"}, {"prompt": "Another"}])
-    wishes = Wishes(dataset_name=str(source), sample_size=0, model="m", backend=backend)
-    start(wishes, None, "r", Day()).raise_if_left()
+    run_config = RunConfig(dataset_name=str(source), sample_size=0, model="m", backend=backend)
+    start(run_config, None, "r", ExecutionConfig()).raise_if_left()
     with WorkStore.open(Path("output/r/work.duckdb"), read_only=True) as store:
         return store.connection.execute(
             "SELECT text, completion_tokens FROM results ORDER BY rowid"
@@ -280,8 +280,8 @@ def test_one_odd_answer_stops_nothing(server: LLMServer, name: str, backend: str
     server.answer = lambda body: (
         REPLIES[name] if "first" in body["messages"][-1]["content"] else "no"
     )
-    told = None if REPLIES[name].reported else 1
-    assert sorted(texts(backend)) == [("no", 1), ("yes", told)]
+    reported = None if REPLIES[name].reported else 1
+    assert sorted(texts(backend)) == [("no", 1), ("yes", reported)]
     assert server.bill.twice() == []
 
 

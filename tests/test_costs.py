@@ -15,16 +15,16 @@ from typing import Any
 
 import pytest
 
-from fastdatasets.day import Day
-from fastdatasets.prices import usd
-from fastdatasets.session import resume, start
-from fastdatasets.wishes import Wishes
+from fastdatasets.commands import resume, start
+from fastdatasets.config.execution import ExecutionConfig
+from fastdatasets.config.run import RunConfig
+from fastdatasets.pricing.prices import usd
 from store import Unfinished
 from tests.conftest import write_jsonl
 from tests.llmserver import LLMServer, Reply, Usage
 
 FLAGS = ("--price-in", 1_000_000, "--price-out", 1_000_000)  # a dollar a token
-CENT = Day(price_in="100", price_out="100")  # 0.01 cents a token
+CENT = ExecutionConfig(price_in="100", price_out="100")  # 0.01 cents a token
 NO_QUOTA = Reply(status_code=429, error={"message": "No.", "code": "insufficient_quota"})
 QUESTION = re.compile(r"([\d.]+) USD are more than FASTDATASETS_CONFIRM_ABOVE \(25\)")
 
@@ -36,13 +36,13 @@ def server(server: LLMServer, monkeypatch: pytest.MonkeyPatch) -> LLMServer:
     return server
 
 
-def wishes(backend: str, records: int, **fields: object) -> Wishes:
+def run_config(backend: str, records: int, **fields: object) -> RunConfig:
     """A run over so many questions of one length; a limit of 100 tokens, a bare prompt."""
     Path("bare.j2").write_text("{{ instruction }}", "utf-8")
     rows: list[dict[str, object]] = [
         {"prompt": f"Question {number:03}"} | fields for number in range(records)
     ]
-    return Wishes(
+    return RunConfig(
         dataset_name=str(write_jsonl(Path("d.jsonl"), rows)),
         sample_size=0,
         model="gpt-4o-mini",
@@ -78,7 +78,7 @@ def on_terminal(typed: str, *words: object) -> tuple[int, str]:
 
 def distill_words(backend: str, **fields: object) -> tuple[object, ...]:
     """A run of two records at a dollar a token, as a command line: 22 USD to 220 USD."""
-    wanted = wishes(backend, 2, **fields)
+    wanted = run_config(backend, 2, **fields)
     return (
         "distill", "--dataset-name", wanted.dataset_name, "--sample-size", 0, "--backend", backend,
         "--model", wanted.model, "--max-output-tokens", 100, "--prompt-template", "bare.j2",
@@ -144,8 +144,8 @@ def test_run_of_which_something_was_sent_is_not_asked_for(server: LLMServer) -> 
 
 def test_nobody_to_ask(server: LLMServer, capfd: pytest.CaptureFixture[str]) -> None:
     """Without a terminal a dear run goes on; the line with its costs is there all the same."""
-    dear = Day(price_in="1000000", price_out="1000000")
-    start(wishes("openai-batch", 2), None, "r", dear).raise_if_left()
+    dear = ExecutionConfig(price_in="1000000", price_out="1000000")
+    start(run_config("openai-batch", 2), None, "r", dear).raise_if_left()
     said = capfd.readouterr().err
     assert ("; from 22.00 USD to 220.00 USD" in said, "CONFIRM" in said) == (True, False)
     assert server.bill.total == 2
@@ -177,12 +177,12 @@ def test_live_answers_tell_a_new_estimate(
     """Once there are twenty, it is said what the rest will cost, and how that is to the cap."""
     asked = iter(range(25))
     server.answer = lambda body: NO_QUOTA if next(asked, None) is None else yes(body)
-    day = replace(CENT, max_cost=cap)
+    execution = replace(CENT, max_cost=cap)
     with pytest.raises(Unfinished, match="the server refuses every request"):
-        start(wishes("openai", 75), None, "r", day)
+        start(run_config("openai", 75), None, "r", execution)
     server.answer = yes
     with suppress(Unfinished):  # at the cap
-        resume("r", None, day)
+        resume("r", None, execution)
     said_once(capfd.readouterr().err, 75, f", {fits} --max-cost {cap}")
 
 
@@ -193,7 +193,7 @@ def test_batch_answers_tell_a_new_estimate(
     monkeypatch.setenv("FASTDATASETS_BATCH_MAX_REQUESTS", "25")
     server.answer, server.looks = yes, None
     no_wait = replace(CENT, wait=False)
-    start(wishes("openai-batch", 75), None, "r", no_wait)
+    start(run_config("openai-batch", 75), None, "r", no_wait)
     server.finish(next(iter(server.batches)))
     for _ in range(3):
         resume("r", None, no_wait)
@@ -207,9 +207,9 @@ def test_opening_that_is_learnt_is_enough(
 ) -> None:
     """With answers of an earlier run the first line says what they tell, and no second comes."""
     server.answer = yes
-    start(wishes("openai", 25), None, "earlier", CENT)
+    start(run_config("openai", 25), None, "earlier", CENT)
     capfd.readouterr()
-    start(wishes("openai", 75), None, "r", replace(CENT, reuse=("earlier",)))
+    start(run_config("openai", 75), None, "r", replace(CENT, reuse=("earlier",)))
     said = capfd.readouterr().err
     assert "50 requests left: 500 prompt tokens, 500 completion tokens expected; " in said
     assert "answers tell" not in said

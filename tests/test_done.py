@@ -10,16 +10,17 @@ from typing import Any
 
 import pytest
 
-from fastdatasets.day import Day
-from fastdatasets.export import STATEMENTS, Exported
-from fastdatasets.looking import look, to_text
-from fastdatasets.pipeline import sample
-from fastdatasets.runs import opened
-from fastdatasets.session import Outcome, cancel, export_again, resume, start
-from fastdatasets.stages import Answer
-from fastdatasets.wishes import Wishes
+from fastdatasets.commands import RunResult, cancel, export_again, resume, start
+from fastdatasets.config.execution import ExecutionConfig
+from fastdatasets.config.run import RunConfig
+from fastdatasets.exports.writers import STATEMENTS, Exported
+from fastdatasets.pipeline import sample_records
+from fastdatasets.run_status import read_status, to_text
+from fastdatasets.runs import open_run
+from fastdatasets.stages.stages import Answer
 from store import DiskFull, RunFolder, Unfinished, UserError, WorkStore
-from store.models import AskOrder, Result
+from store.requests import AskOrder
+from store.results import Result
 from tests.conftest import Command, write_jsonl
 from tests.doubles import SilentProgress
 from tests.llmserver import LLMServer
@@ -32,22 +33,24 @@ USES = {"include_reasoning": False, "drop_truncated": False}
 QUESTIONS = [f"Question {number}" for number in range(7)]
 
 
-def submit() -> Outcome:
+def submit() -> RunResult:
     """A run whose questions are at the server."""
     source = write_jsonl(Path("d.jsonl"), [{"prompt": question} for question in QUESTIONS])
-    wishes = Wishes(dataset_name=str(source), sample_size=0, backend="openai-batch", model="m")
-    return start(wishes, None, "r", Day(wait=False))
+    run_config = RunConfig(
+        dataset_name=str(source), sample_size=0, backend="openai-batch", model="m"
+    )
+    return start(run_config, None, "r", ExecutionConfig(wait=False))
 
 
-def copy(rows: int, size: int = 10) -> Outcome:
+def copy(rows: int, size: int = 10) -> RunResult:
     """A finished run that asks nobody."""
     source = write_jsonl(
         Path("d.jsonl"), [{"prompt": f"{n}", "output": "x" * size} for n in range(rows)]
     )
-    wishes = Wishes(
+    run_config = RunConfig(
         dataset_name=str(source), sample_size=0, backend="openai", model="m", skip_generation=True
     )
-    return start(wishes, None, "r", Day())
+    return start(run_config, None, "r", ExecutionConfig())
 
 
 def rows(name: str = NAMES[0]) -> int:
@@ -64,11 +67,11 @@ def test_cancel_exports_what_was_finished(server: LLMServer, finished: int) -> N
     (batch,) = server.batches
     server.expire(batch, finished)
     server.looks = 0
-    outcome = cancel("r", None, Day())
+    outcome = cancel("r", None, ExecutionConfig())
     assert outcome is not None
     assert outcome.files == tuple(Exported(RUN / name, finished) for name in NAMES)
     assert ([rows(name) for name in NAMES], outcome.missing) == ([finished] * 3, 7 - finished)
-    assert (look("r").status.state == "done") == (finished == 7)
+    assert (read_status("r").status.state == "done") == (finished == 7)
     if finished == 7:
         outcome.raise_if_left()
     else:
@@ -76,9 +79,9 @@ def test_cancel_exports_what_was_finished(server: LLMServer, finished: int) -> N
             Unfinished, match=r"^4 rows are missing from the files\. 4 requests are"
         ):
             outcome.raise_if_left()
-    go_on = resume("r", None, Day())
-    assert go_on is not None
-    assert (go_on.status.state, rows(), server.bill.twice()) == ("done", 7, [])
+    advance_run = resume("r", None, ExecutionConfig())
+    assert advance_run is not None
+    assert (advance_run.status.state, rows(), server.bill.twice()) == ("done", 7, [])
 
 
 def test_export_of_an_unfinished_run(server: LLMServer, command: Command) -> None:
@@ -106,11 +109,11 @@ def test_files_that_are_older_than_the_answers(server: LLMServer) -> None:
     with WorkStore.open(RUN / "work.duckdb") as store:
         ids = store.connection.execute("SELECT request_id::VARCHAR FROM requests").fetchall()
         results = [Result(one, "Fine", None, "stop", 5, 7, 0) for (one,) in ids]
-        store.add_outcomes("openai-batch", results, [])
-    assert look("r").stale == ("distilled-alpaca.json", "distilled.json")
+        store.results.add("openai-batch", results, [])
+    assert read_status("r").stale == ("distilled-alpaca.json", "distilled.json")
     export_again("r", formats="sharegpt")
     assert [rows(name) for name in NAMES] == [7, 7, 7]
-    assert look("r").stale == ()
+    assert read_status("r").stale == ()
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -118,14 +121,14 @@ def test_file_that_is_gone(command: Command, name: str) -> None:
     """A run without one of its files is not done; a resume writes it and exits with 0."""
     assert copy(2).status.state == "done"
     (RUN / name).unlink()
-    view = look("r")
+    view = read_status("r")
     assert (view.status.state, view.stale) == ("incomplete", (name,))
     assert to_text(view).splitlines()[-2:] == [
         f"  gone, or older than the last answers: {name}",
         "  go on with: fastdatasets resume output/r",
     ]
     assert (command("resume", "r").returncode, rows(name)) == (0, 2)
-    assert look("r").status.state == "done"
+    assert read_status("r").status.state == "done"
 
 
 def test_disk_that_is_full_of_exports() -> None:
@@ -140,12 +143,12 @@ def test_disk_that_is_full_of_exports() -> None:
             match=r"^the disk is full \(output/r/distilled[a-z-]*.json: File too large\)",
         ),
     ):
-        resume("r", None, Day())
+        resume("r", None, ExecutionConfig())
     assert sorted(path.name for path in RUN.iterdir()) == [
         "progress.json", "run.lock", "work.duckdb",
     ]  # fmt: skip
-    assert look("r").status.state == "incomplete"
-    outcome = resume("r", None, Day())
+    assert read_status("r").status.state == "incomplete"
+    outcome = resume("r", None, ExecutionConfig())
     assert outcome is not None
     assert (outcome.status.state, rows()) == ("done", 20)
 
@@ -154,23 +157,23 @@ def test_answers_in_no_order(tmp_path: Path) -> None:
     """Put side by side first, they give what one page of all gives, and leave no file."""
     source = write_jsonl(tmp_path / "d.jsonl", [{"prompt": f"{n:02}"} for n in range(20)])
     (tmp_path / "run").mkdir()
-    with opened(RunFolder(tmp_path / "run"), spec_for(source)) as store:
+    with open_run(RunFolder(tmp_path / "run"), spec_for(source)) as store:
         run = store.run()
-        sample(store, run, print)
+        sample_records(store, run, print)
         Answer(run).plan(store, SilentProgress())
-        requests = list(store.pending(3, AskOrder.PREFIX))
+        requests = list(store.requests.pending(3, AskOrder.PREFIX))
         for first in range(4):
             results = [
                 Result(one.request_id, f"A{one.messages[-1]['content']}", None, "stop", 5, 7, 0)
                 for one in requests[first::4]
             ]
-            store.add_outcomes("b", results, [])
+            store.results.add("b", results, [])
         exports = {}
         for page_bytes in (1 << 20, 20):
             lines, folders = b"", set()
-            for _ in store.export_pages(page_bytes):
+            for _ in store.exports.pages(page_bytes):
                 folders |= {path.name[:8] for path in (tmp_path / "run").glob(".export-*")}
-                for _, piece in store.export_objects(STATEMENTS["alpaca"], USES):
+                for _, piece in store.exports.objects(STATEMENTS["alpaca"], USES):
                     lines += piece
             exports[page_bytes] = (lines, folders)
     expected = "".join(
@@ -205,9 +208,9 @@ def test_output_file_that_cannot_be_written(server: LLMServer, name: str) -> Non
     Path("circle").symlink_to("circle")
     Path("output/s").mkdir(parents=True)
     Path("output/s/work.duckdb").touch()
-    wishes = Wishes(dataset_name="d.jsonl", model="m", output_file=Path(name))
+    run_config = RunConfig(dataset_name="d.jsonl", model="m", output_file=Path(name))
     with pytest.raises(UserError, match=f"^cannot write .*: .*{REFUSED[name]}"):
-        start(wishes, None, "r", Day())
+        start(run_config, None, "r", ExecutionConfig())
     assert ((RUN / "work.duckdb").exists(), server.bill.total) == (False, 0)
     assert source.read_bytes() == before
 
@@ -218,11 +221,11 @@ def test_output_file_in_the_source_folder(server: LLMServer, name: str) -> None:
     Path("d").mkdir()
     write_jsonl(Path("d/d.jsonl"), [{"prompt": "a"}])
     Path("link").symlink_to("d")
-    wishes = Wishes(dataset_name="d", model="m", output_file=Path(name))
+    run_config = RunConfig(dataset_name="d", model="m", output_file=Path(name))
     with pytest.raises(UserError, match=r"^cannot write .*: it is in the source folder .*/d, and"):
-        start(wishes, None, "r", Day())
+        start(run_config, None, "r", ExecutionConfig())
     assert ([path.name for path in Path("d").iterdir()], RUN.exists()) == (["d.jsonl"], False)
-    start(replace(wishes, output_file=Path("dd/x.json")), None, "r", Day())
+    start(replace(run_config, output_file=Path("dd/x.json")), None, "r", ExecutionConfig())
     with pytest.raises(UserError, match="it is in the source folder"):
         export_again("r", output_file=Path(name))
     assert (server.bill.total, Path("dd/x.json").exists()) == (1, True)

@@ -8,11 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from backends.engine_process import COMMAND
 from backends.first_failures import TOO_LONG
-from backends.vllm import EngineOptions, VllmBackend
+from backends.vllm.backend import EngineOptions, VllmBackend
+from backends.vllm.process import COMMAND
 from store import Unfinished, WorkStore
-from store.models import Ask, AskOrder, FailureKind
+from store.planning import PlannedRequest
+from store.requests import AskOrder
+from store.results import FailureKind
 from tests.doubles import SilentProgress
 from tests.test_store import store  # noqa: F401 - a fixture
 
@@ -34,10 +36,10 @@ def backend(tmp_path: Path) -> VllmBackend:
 def ask(store: WorkStore, prompts: list[str]) -> None:  # noqa: F811
     """Plan one request a prompt."""
     asks = [
-        Ask(record, 0, 0, '{"model":"m"}', f'[{{"content":"{prompt}","role":"user"}}]')
+        PlannedRequest(record, 0, 0, '{"model":"m"}', f'[{{"content":"{prompt}","role":"user"}}]')
         for record, prompt in enumerate(prompts)
     ]
-    store.add_asks("answer", asks)
+    store.planning.add("answer", asks)
 
 
 def texts(store: WorkStore) -> set[str]:  # noqa: F811
@@ -59,7 +61,7 @@ def test_request_that_kills_the_engine(store: WorkStore, tmp_path: Path) -> None
     engine.work(store, SilentProgress())
     engine.close()
     assert texts(store) == {f"Answer to {prompt}" for prompt in prompts}
-    assert store.failure_reasons() == [
+    assert store.results.failure_reasons() == [
         (
             FailureKind.SERVER,
             "set aside: the engine died 3 times with it (killed by SIGKILL)",
@@ -67,7 +69,7 @@ def test_request_that_kills_the_engine(store: WorkStore, tmp_path: Path) -> None
         )
     ]
     assert len(starts(tmp_path)) == 4
-    assert not store.has_pending(3)
+    assert not store.requests.has_pending(3)
 
 
 def test_requests_that_are_refused_alike(store: WorkStore, tmp_path: Path) -> None:  # noqa: F811
@@ -77,7 +79,7 @@ def test_requests_that_are_refused_alike(store: WorkStore, tmp_path: Path) -> No
     with pytest.raises(Unfinished, match=r"the first \d+ requests all failed alike: No"):
         engine.work(store, SilentProgress())
     engine.close()
-    assert len(store.pending_rows(1, AskOrder.PREFIX)) == 30
+    assert len(store.requests.pending_positions(1, AskOrder.PREFIX)) == 30
 
 
 def test_prompts_that_are_too_long_fail_alone(store: WorkStore, tmp_path: Path) -> None:  # noqa: F811
@@ -86,7 +88,7 @@ def test_prompts_that_are_too_long_fail_alone(store: WorkStore, tmp_path: Path) 
     engine = backend(tmp_path)
     engine.work(store, SilentProgress())
     engine.close()
-    assert (texts(store), store.failure_reasons()) == (
+    assert (texts(store), store.results.failure_reasons()) == (
         {"Answer to a"},
         [(FailureKind.REFUSED, "No.", 30)],
     )
@@ -102,7 +104,7 @@ def test_ctrl_c(store: WorkStore, tmp_path: Path) -> None:  # noqa: F811
     engine.close()
     # It holds 16 at a time: so many answers had come when the last request went out.
     assert {f"Answer to {question}" for question in questions[:25]} <= texts(store)
-    assert store.failure_reasons() == []
+    assert store.results.failure_reasons() == []
 
 
 def test_lack_of_memory(store: WorkStore, tmp_path: Path) -> None:  # noqa: F811
@@ -126,7 +128,7 @@ def test_engine_that_cannot_live(store: WorkStore, tmp_path: Path) -> None:  # n
         Unfinished, match=r"died 2 times before it answered anything \(it ended with"
     ):
         engine.work(store, SilentProgress())
-    assert store.has_pending(3)
+    assert store.requests.has_pending(3)
 
 
 def test_engine_that_never_answers(store: WorkStore, tmp_path: Path) -> None:  # noqa: F811
@@ -136,7 +138,7 @@ def test_engine_that_never_answers(store: WorkStore, tmp_path: Path) -> None:  #
     with pytest.raises(Unfinished, match=r"the engine died 2 times before it answered anything"):
         engine.work(store, SilentProgress())
     assert starts(tmp_path) == ["start 1.0"] * 2
-    assert (store.failure_reasons(), store.has_pending(1)) == ([], True)
+    assert (store.results.failure_reasons(), store.requests.has_pending(1)) == ([], True)
 
 
 @pytest.mark.parametrize("others", [3, 40])
@@ -152,7 +154,7 @@ def test_first_request_kills_the_engine(
     engine.work(store, SilentProgress())
     engine.close()
     assert texts(store) == {f"Answer to {prompt}" for prompt in prompts}
-    assert [reason[::2] for reason in store.failure_reasons()] == [(FailureKind.SERVER, 1)]
+    assert [reason[::2] for reason in store.results.failure_reasons()] == [(FailureKind.SERVER, 1)]
 
 
 def test_keys_are_not_the_engines(
@@ -176,15 +178,19 @@ def test_longest_first(store: WorkStore) -> None:  # noqa: F811
     """Requests go by expected answer, longest first; what is not known counts half its limit."""
     for record, limit in enumerate((40, 400, 200)):
         params = f'{{"max_tokens":{limit},"model":"m"}}'
-        store.add_asks("answer", [Ask(record, 0, 0, params, f'[{{"content":"{limit}"}}]')])
-    assert [request.params["max_tokens"] for request in store.pending(3, AskOrder.PREFIX)] == [
+        store.planning.add(
+            "answer", [PlannedRequest(record, 0, 0, params, f'[{{"content":"{limit}"}}]')]
+        )
+    assert [
+        request.params["max_tokens"] for request in store.requests.pending(3, AskOrder.PREFIX)
+    ] == [
         40,
         400,
         200,
     ]
-    longest = store.pending(3, AskOrder.LONGEST_FIRST)
+    longest = store.requests.pending(3, AskOrder.LONGEST_FIRST)
     assert [request.params["max_tokens"] for request in longest] == [400, 200, 40]
-    assert store.expected_tokens() == 320
+    assert store.requests.expected_tokens() == 320
 
 
 def test_old_outputs_tell_lengths(store: WorkStore) -> None:  # noqa: F811
@@ -196,10 +202,12 @@ def test_old_outputs_tell_lengths(store: WorkStore) -> None:  # noqa: F811
             {"record": record, "output": output},
         )
     params = '{"max_tokens":4096,"model":"m"}'
-    store.add_asks("answer", [Ask(n, 0, 0, params, f'[{{"content":"{n}"}}]') for n in range(3)])
-    longest = store.pending(3, AskOrder.LONGEST_FIRST)
+    store.planning.add(
+        "answer", [PlannedRequest(n, 0, 0, params, f'[{{"content":"{n}"}}]') for n in range(3)]
+    )
+    longest = store.requests.pending(3, AskOrder.LONGEST_FIRST)
     assert [request.messages[0]["content"] for request in longest] == ["1", "2", "0"]
-    assert store.expected_tokens() == 10 + 300 + 100
+    assert store.requests.expected_tokens() == 10 + 300 + 100
 
 
 def test_shared_beginnings_stand_together(store: WorkStore) -> None:  # noqa: F811
@@ -207,9 +215,11 @@ def test_shared_beginnings_stand_together(store: WorkStore) -> None:  # noqa: F8
     systems = {name: name * 1500 for name in "ab"}
     order = ["a0", "b0", "a1", "b1", "a2", "b2"]
     asks = [
-        Ask(n, 0, 0, "{}", f'[{{"content":"{systems[key[0]]}"}},{{"content":"{key}"}}]')
+        PlannedRequest(n, 0, 0, "{}", f'[{{"content":"{systems[key[0]]}"}},{{"content":"{key}"}}]')
         for n, key in enumerate(order)
     ]
-    store.add_asks("answer", asks)
-    found = [request.messages[1]["content"] for request in store.pending(3, AskOrder.PREFIX)]
+    store.planning.add("answer", asks)
+    found = [
+        request.messages[1]["content"] for request in store.requests.pending(3, AskOrder.PREFIX)
+    ]
     assert found == ["a0", "a1", "a2", "b0", "b1", "b2"]

@@ -10,18 +10,18 @@ from typing import Any
 
 import pytest
 
-from fastdatasets.day import Day
-from fastdatasets.estimate import Estimate, estimate, expected, one_line, to_text
-from fastdatasets.offers import LocalOffer, Offer
-from fastdatasets.pipeline import go_on
-from fastdatasets.prices import parse_price
-from fastdatasets.runs import opened
-from fastdatasets.session import start
-from fastdatasets.settings import load_settings
-from fastdatasets.tokens import TokenCounter, counter_for
-from fastdatasets.wishes import Wishes
+from fastdatasets.commands import start
+from fastdatasets.config.execution import ExecutionConfig
+from fastdatasets.config.run import RunConfig
+from fastdatasets.config.settings import load_settings
+from fastdatasets.estimation import Estimate, estimate, expected, one_line, to_text
+from fastdatasets.pipeline import advance_run
+from fastdatasets.pricing.prices import parse_price
+from fastdatasets.pricing.quotes import LocalQuote, Quote
+from fastdatasets.pricing.tokens import TokenCounter, counter_for
+from fastdatasets.runs import open_run
 from store import RunFolder
-from store.models import Mode
+from store.runs import Mode
 from tests.conftest import Command, write_jsonl
 from tests.doubles import ScriptedBackend, SilentProgress
 from tests.llmserver import LLMServer
@@ -29,14 +29,14 @@ from tests.llmserver import LLMServer
 OPENAI = "https://api.openai.com/v1"
 HELLO: list[dict[str, object]] = [{"prompt": text} for text in ("Hi", "hello world", "Hi")]
 FROM = "genai-prices 0.2.3: openai gpt-4o-mini"
-BATCH = Offer(
+BATCH = Quote(
     price_in=Decimal("0.075"),
     price_out=Decimal("0.3"),
     source=f"{FROM}, batch",
     min_cost=Decimal("0.000001875"),
     max_cost=Decimal("0.000061275"),
 )
-LIVE = Offer(
+LIVE = Quote(
     price_in=Decimal("0.15"),
     price_out=Decimal("0.6"),
     source=f"{FROM}, live",
@@ -61,7 +61,7 @@ TWO_ASKED = Estimate(
     max_completion_tokens=200,
     batch=BATCH,
     live=LIVE,
-    local=LocalOffer(),
+    local=LocalQuote(),
 )
 
 
@@ -70,10 +70,10 @@ def _at_openai(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LLM_API_BASE", OPENAI)
 
 
-def wishes_for(rows: list[dict[str, object]], **given: Any) -> Wishes:
+def wishes_for(rows: list[dict[str, object]], **given: Any) -> RunConfig:
     """All rows, the bare instruction as the prompt, answers of 100 tokens."""
     Path("bare.j2").write_text("{{ instruction }}", "utf-8")
-    wishes: dict[str, Any] = {
+    run_config: dict[str, Any] = {
         "dataset_name": str(write_jsonl(Path("d.jsonl"), rows)),
         "sample_size": 0,
         "backend": "openai",
@@ -81,7 +81,7 @@ def wishes_for(rows: list[dict[str, object]], **given: Any) -> Wishes:
         "max_output_tokens": 100,
         "prompt_template": Path("bare.j2"),
     }
-    return Wishes(**(wishes | given))
+    return RunConfig(**(run_config | given))
 
 
 def local_run(name: str, model: str, seconds: int) -> None:
@@ -90,8 +90,8 @@ def local_run(name: str, model: str, seconds: int) -> None:
     folder.path.mkdir(parents=True)
     rows: list[dict[str, object]] = [{"prompt": str(number)} for number in range(3)]
     spec = wishes_for(rows, model=model).spec(load_settings())
-    with opened(folder, replace(spec, backend="vllm")) as store:
-        go_on(folder, store, lambda _: ScriptedBackend(), SilentProgress(), 3)
+    with open_run(folder, replace(spec, backend="vllm")) as store:
+        advance_run(folder, store, lambda _: ScriptedBackend(), SilentProgress(), 3)
         store.connection.execute(
             "UPDATE results SET happened_at = TIMESTAMP '2026-11-01' "
             "+ to_seconds($seconds * rowid::DOUBLE)",
@@ -128,7 +128,7 @@ def test_old_outputs_tell_lengths() -> None:
 def test_unknown_model() -> None:
     """A model without a price says so, and costs nothing that is known."""
     found = estimate(wishes_for(HELLO, model="m"))
-    assert (found.batch, found.live) == (Offer(), Offer())
+    assert (found.batch, found.live) == (Quote(), Quote())
     assert to_text(found).splitlines()[2:] == [
         "prompt tokens: about 17, counted with o200k_base, not the model's own tokenizer (±25%)",
         "completion tokens: from 2 to 200, as nothing tells an answer's length",
@@ -144,7 +144,7 @@ def test_prices_are_those_of_the_address(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setenv("LLM_API_BASE", "https://gateway.example.com/v1")
     found = estimate(model)
     assert (found.base_url, found.batch, found.live) == (
-        "https://gateway.example.com/v1", Offer(), Offer(),
+        "https://gateway.example.com/v1", Quote(), Quote(),
     )  # fmt: skip
     local = estimate(replace(model, backend="vllm"))
     assert (local.base_url, local.batch, local.live) == (None, BATCH, LIVE)
@@ -157,7 +157,7 @@ def test_prices_are_those_of_the_address(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_given_price() -> None:
     """A price that is given takes the place of both; at most counts the tokenizer's error in."""
-    given = Offer(
+    given = Quote(
         price_in=Decimal(1),
         price_out=Decimal(10),
         source="--price-in/--price-out",
@@ -179,7 +179,7 @@ def test_price_of_this_machine() -> None:
     (Path("output") / "spoilt" / "work.duckdb").write_text("nothing")
     rows: list[dict[str, object]] = [{"prompt": "a", "output": "x" * 3600 * 3}]
     found = estimate(wishes_for(rows, model="m", max_output_tokens=7200))
-    assert found.local == LocalOffer(
+    assert found.local == LocalQuote(
         tokens_per_second=1.0,
         source="run night",
         min_hours=1 / 3600,
@@ -207,8 +207,8 @@ def test_price_of_this_machine() -> None:
 def test_time_on_this_machine_is_a_range_too() -> None:
     """Where nothing tells an answer's length, hours and their price are from least to most."""
     local_run("night", "m", seconds=7)
-    wishes = wishes_for([{"prompt": "a"}], model="m", max_output_tokens=7200)
-    assert estimate(wishes, gpu_price=Decimal("1.5")).local.describe("m") == (
+    run_config = wishes_for([{"prompt": "a"}], model="m", max_output_tokens=7200)
+    assert estimate(run_config, gpu_price=Decimal("1.5")).local.describe("m") == (
         "from 0.0004 USD to 3.00 USD (from 0.00 to 2.00 hours; 1.5 USD an hour; "
         "1 tokens/s as in run night)"
     )
@@ -217,7 +217,7 @@ def test_time_on_this_machine_is_a_range_too() -> None:
 def test_answers_of_one_moment_tell_no_speed() -> None:
     """A run whose answers were all stored at once does not tell how fast it was."""
     local_run("night", "m", seconds=0)
-    assert estimate(wishes_for(HELLO, model="m")).local == LocalOffer()
+    assert estimate(wishes_for(HELLO, model="m")).local == LocalQuote()
 
 
 def test_augment_assumes_the_answers() -> None:
@@ -240,9 +240,9 @@ def test_sample_is_scaled_up(tmp_path: Path) -> None:
     """Where there are more prompts than are counted, a sample stands for all, and that is said."""
     rows: list[dict[str, object]] = [{"prompt": f"q{number}"} for number in range(10)]
     counter = TokenCounter("the length", 0, lambda messages: len(messages[0]["content"]))
-    with opened(RunFolder(tmp_path), wishes_for(rows).spec(load_settings())) as store:
+    with open_run(RunFolder(tmp_path), wishes_for(rows).spec(load_settings())) as store:
         with pytest.raises(InterruptedError):
-            go_on(RunFolder(tmp_path), store, no_backend, SilentProgress(), 3)
+            advance_run(RunFolder(tmp_path), store, no_backend, SilentProgress(), 3)
         found = expected(store, store.run(), counter, prompts=4)
     assert (found.unique_requests, found.counted_prompts, found.prompt_tokens) == (10, 4, 20)
     assert to_text(found).splitlines()[2] == (
@@ -258,9 +258,9 @@ def no_backend(run: object) -> ScriptedBackend:
 def test_what_is_left(tmp_path: Path) -> None:
     """In the midst of a run only what is pending counts, and its own answers tell lengths."""
     rows: list[dict[str, object]] = [{"prompt": f"{number}"} for number in range(22)]
-    with opened(RunFolder(tmp_path), wishes_for(rows).spec(load_settings())) as store:
+    with open_run(RunFolder(tmp_path), wishes_for(rows).spec(load_settings())) as store:
         with pytest.raises(KeyboardInterrupt):
-            go_on(
+            advance_run(
                 RunFolder(tmp_path),
                 store,
                 lambda _: ScriptedBackend(dies_after=20),
@@ -277,14 +277,17 @@ def test_what_is_left(tmp_path: Path) -> None:
 
 
 def opening_line(
-    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, wishes: Wishes, **day: Any
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    run_config: RunConfig,
+    **execution: Any,
 ) -> tuple[str, str]:
     """What a run with a server says before it asks, and the server's address."""
     with LLMServer() as server:
         monkeypatch.setenv("LLM_API_KEY", "sk-test")
         monkeypatch.setenv("LLM_API_BASE", server.base_url)
         monkeypatch.setenv("FASTDATASETS_POLL_SECONDS", "0")
-        start(wishes, None, "r", Day(**day))
+        start(run_config, None, "r", ExecutionConfig(**execution))
     (line,) = [line for line in capfd.readouterr().err.splitlines() if "requests left" in line]
     return line, server.base_url
 
@@ -294,8 +297,8 @@ def test_line_at_the_start_of_a_run(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], backend: str
 ) -> None:
     """A run with a server says what it is going to ask and what that costs, before it asks."""
-    wishes = wishes_for(HELLO, backend=backend)
-    line, _ = opening_line(capfd, monkeypatch, wishes, price_in="1000", price_out="10000")
+    run_config = wishes_for(HELLO, backend=backend)
+    line, _ = opening_line(capfd, monkeypatch, run_config, price_in="1000", price_out="10000")
     assert line == (
         "2 requests left: 17 prompt tokens, from 2 to 200 completion tokens, as nothing tells an "
         "answer's length; from 0.0370 USD to 2.02 USD"
@@ -414,8 +417,8 @@ def test_prompt_tokens_are_those_of_the_engine(command: Command, tmp_path: Path)
         for number in range(8)
     ]
     options = ("--dataset-name", write_jsonl(tmp_path / "d.jsonl", rows), "--sample-size", 0)
-    told = json.loads(command("estimate", *options, "--backend", "vllm", "--json").stdout)
+    reported = json.loads(command("estimate", *options, "--backend", "vllm", "--json").stdout)
     run = ("--backend", "vllm", "--max-output-tokens", 4, "--run", "r")
     assert command("distill", *options, *run).returncode == 0
     counted = json.loads(command("status", "r", "--json").stdout)["tokens"]["prompt"]
-    assert told["prompt_tokens"] == counted
+    assert reported["prompt_tokens"] == counted

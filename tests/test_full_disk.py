@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from fastdatasets.day import Day
-from fastdatasets.looking import look
-from fastdatasets.session import resume
+from fastdatasets.commands import resume
+from fastdatasets.config.execution import ExecutionConfig
+from fastdatasets.run_status import read_status
 from store import DiskFull, Unfinished, WorkStore
-from store.models import Failure, FailureKind
+from store.results import Failure, FailureKind
 from tests.llmserver import LLMServer
 from tests.test_live import server as server  # noqa: PLC0414 - a fixture
 from tests.test_money import CAP, PRICE, billed
@@ -51,7 +51,7 @@ def test_room_is_made(server: LLMServer, monkeypatch: pytest.MonkeyPatch) -> Non
     _, err = process.communicate(timeout=60)
     assert "there is room again" in err
     assert process.returncode == 0
-    assert look("r").status.requests.done == server.bill.total == 20
+    assert read_status("r").status.requests.done == server.bill.total == 20
     assert server.bill.twice() == []
 
 
@@ -60,12 +60,12 @@ def test_room_is_not_made(server: LLMServer) -> None:
     process = start_distill(*LIMITS, "--max-cost", CAP)
     server.answer = at_call(5, lambda: fill(process))
     _, err = process.communicate(timeout=60)
-    done = look("r").status.requests.done
+    done = read_status("r").status.requests.done
     assert process.returncode == 3
     lost = f"{server.bill.total - done} answers could not be stored and are lost, though they were"
     assert lost in err
     with pytest.raises(Unfinished, match="--max-cost 200 is reached"):
-        resume("r", None, Day(max_cost=str(CAP), **PRICE))
+        resume("r", None, ExecutionConfig(max_cost=str(CAP), **PRICE))
     assert billed(server) <= CAP
 
 
@@ -90,12 +90,12 @@ FAILURE = Failure("00000000-0000-0000-0000-000000000000", FailureKind.SERVER, "n
 
 def test_nothing_of_a_transaction_is_stored(store: WorkStore, tmp_path: Path) -> None:
     """Where the log has no room, nothing is stored, and the same goes through once there is."""
-    store.add_outcomes("b", [], [FAILURE])
+    store.results.add("b", [], [FAILURE])
     with files_of_at_most((tmp_path / "work.duckdb.wal").stat().st_size):
         with pytest.raises(DiskFull, match=r"the disk is full [(].*work.duckdb: File too large[)]"):
-            store.add_outcomes("b", [], [FAILURE])
+            store.results.add("b", [], [FAILURE])
         assert attempts(store) == 1
-    store.add_outcomes("b", [], [FAILURE])
+    store.results.add("b", [], [FAILURE])
     assert attempts(store) == 2
 
 
@@ -103,16 +103,16 @@ def test_stored_though_the_file_is_full(store: WorkStore, tmp_path: Path) -> Non
     """What is in the log is stored, also where the file has no room for it and DuckDB gives up."""
     store.connection.execute("SET wal_autocheckpoint = '1KB'")
     with files_of_at_most((tmp_path / "work.duckdb").stat().st_size):
-        store.add_outcomes("b", [], [FAILURE] * 100)
+        store.results.add("b", [], [FAILURE] * 100)
     assert attempts(store) == 100
 
 
 def test_file_that_is_full(store: WorkStore, tmp_path: Path) -> None:
     """Where DuckDB gives up before anything is in the log, the same goes through later."""
-    store.add_outcomes("b", [], [FAILURE])
+    store.results.add("b", [], [FAILURE])
     store.connection.execute("SET wal_autocheckpoint = '1KB'")
     size = (tmp_path / "work.duckdb").stat().st_size
     with files_of_at_most(size), pytest.raises(DiskFull, match="the disk is full"):
-        store.add_outcomes("b", [], [FAILURE] * 5000)
-    store.add_outcomes("b", [], [FAILURE] * 5000)
+        store.results.add("b", [], [FAILURE] * 5000)
+    store.results.add("b", [], [FAILURE] * 5000)
     assert attempts(store) == 5001

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from fastdatasets.day import Day
-from fastdatasets.session import start
-from fastdatasets.wishes import Wishes
+from fastdatasets.commands import start
+from fastdatasets.config.execution import ExecutionConfig
+from fastdatasets.config.run import RunConfig
 from store import Unfinished
 from tests.conftest import write_jsonl
 from tests.llmserver import Fault, Kind, LLMServer
@@ -33,10 +33,10 @@ def server(server: LLMServer, monkeypatch: pytest.MonkeyPatch) -> LLMServer:
     return server
 
 
-def wishes(backend: str) -> Wishes:
+def run_config(backend: str) -> RunConfig:
     """A run whose questions, model and system prompt hold such characters."""
     source = write_jsonl(Path("d.jsonl"), [{"prompt": question} for question in QUESTIONS])
-    return Wishes(dataset_name=str(source), sample_size=0, model=f"m{FRAGILE}", backend=backend)
+    return RunConfig(dataset_name=str(source), sample_size=0, model=f"m{FRAGILE}", backend=backend)
 
 
 def answered(run: str) -> list[tuple[str, str]]:
@@ -47,9 +47,9 @@ def answered(run: str) -> list[tuple[str, str]]:
 
 def test_server_that_splits_lines_elsewhere_too(server: LLMServer) -> None:
     """A batch goes through whole, with the answers and the request bodies of live calls."""
-    start(wishes("openai-batch"), None, "batch", Day()).raise_if_left()
+    start(run_config("openai-batch"), None, "batch", ExecutionConfig()).raise_if_left()
     bodies = set(server.bill.executions)
-    start(wishes("openai"), None, "live", Day()).raise_if_left()
+    start(run_config("openai"), None, "live", ExecutionConfig()).raise_if_left()
     assert server.bill.executions == dict.fromkeys(bodies, 2)
     assert answered("batch") == answered("live")
     assert [question for question, _ in answered("batch")] == QUESTIONS
@@ -60,7 +60,7 @@ def test_file_has_them_escaped(server: LLMServer) -> None:
     """No control character but the newline stands raw in a job's file; nothing else changes."""
     server.faults.append(Fault("POST /files", Kind.REFUSE, None, status=401))
     with pytest.raises(Unfinished):
-        start(wishes("openai-batch"), None, "r", Day())
+        start(run_config("openai-batch"), None, "r", ExecutionConfig())
     (file,) = Path("output/r/jobs").glob("*.jsonl")
     text = file.read_bytes().decode()
     controls = {one for one in text if unicodedata.category(one) in ("Cc", "Zl", "Zp")}

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from fastdatasets.day import Day
-from fastdatasets.session import Outcome, resume, start
-from fastdatasets.wishes import Wishes
+from fastdatasets.commands import RunResult, resume, start
+from fastdatasets.config.execution import ExecutionConfig
+from fastdatasets.config.run import RunConfig
 from store import Unfinished, UserError
 from tests.conftest import start as start_command
 from tests.conftest import write_jsonl
@@ -51,11 +51,11 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[LLMServer]:
         yield server
 
 
-def distill(**day: Any) -> Outcome:
+def distill(**execution: Any) -> RunResult:
     """A run over the questions; the address in the environment chooses the live backend."""
     source = write_jsonl(Path("d.jsonl"), [{"prompt": question} for question in QUESTIONS])
-    wishes = Wishes(dataset_name=str(source), sample_size=0, model="m")
-    return start(wishes, None, "r", Day(**day))
+    run_config = RunConfig(dataset_name=str(source), sample_size=0, model="m")
+    return start(run_config, None, "r", ExecutionConfig(**execution))
 
 
 def check_done(without: tuple[str, ...] = ()) -> None:
@@ -155,11 +155,11 @@ def test_first_requests_are_not_answered(server: LLMServer, kind: Kind, words: s
         distill(max_attempts=1)
     server.faults.clear()
     sent = len(server.requests_log)
-    outcome = resume("r", None, Day(max_attempts=1))
+    outcome = resume("r", None, ExecutionConfig(max_attempts=1))
     assert outcome is not None
     assert outcome.status.requests.failed == 20
     assert len(server.requests_log) == sent
-    resume("r", None, Day(max_attempts=1), retry_failed=True)
+    resume("r", None, ExecutionConfig(max_attempts=1), retry_failed=True)
     check_done()
 
 
@@ -176,9 +176,9 @@ def test_attempts_are_counted_once(server: LLMServer) -> None:
     broken = Reply(status_code=500, error={"message": "Oh no.", "code": None})
     server.answer = lambda body: broken if "Question 5" in str(body) else answer(body)
     distill(max_attempts=1)
-    assert resume("r", None, Day(max_attempts=3)) is not None
+    assert resume("r", None, ExecutionConfig(max_attempts=3)) is not None
     assert [call.status for call in server.requests_log].count(500) == 3
-    assert resume("r", None, Day(max_attempts=3)) is not None
+    assert resume("r", None, ExecutionConfig(max_attempts=3)) is not None
     assert [call.status for call in server.requests_log].count(500) == 3
 
 
@@ -224,9 +224,9 @@ def test_server_that_goes_away(server: LLMServer, monkeypatch: pytest.MonkeyPatc
     server.stop()
     words = rf"^no connection to {server.base_url}: .*Connection refused\..* Check the address"
     with pytest.raises(Unfinished, match=words):
-        resume("r", None, Day(max_attempts=1))
+        resume("r", None, ExecutionConfig(max_attempts=1))
     server.start()
-    outcome = resume("r", None, Day(max_attempts=1))
+    outcome = resume("r", None, ExecutionConfig(max_attempts=1))
     assert outcome is not None
     assert outcome.status.state == "done"
     check_done()
@@ -267,7 +267,7 @@ def test_what_concerns_every_request(
     assert str(raised.value).startswith(message)
     assert str(raised.value).endswith(f"no attempt used. {advice}")
     server.faults.clear()
-    resumed = resume("r", None, Day(max_attempts=1), retry_failed=False)
+    resumed = resume("r", None, ExecutionConfig(max_attempts=1), retry_failed=False)
     assert resumed is not None
     assert resumed.status.state == "done"
     check_done()
@@ -306,7 +306,7 @@ def test_kill(server: LLMServer, tmp_path: Path) -> None:
     process.kill()
     process.communicate()
     server.latency = 0.0
-    outcome = resume("r", None, Day(), retry_failed=False)
+    outcome = resume("r", None, ExecutionConfig(), retry_failed=False)
     assert outcome is not None
     assert outcome.status.requests.done == 100
     # what was in flight, or had come since the last flush, is asked again

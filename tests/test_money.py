@@ -13,15 +13,15 @@ from typing import Any
 import msgspec
 import pytest
 
-from backends.openai_live import LiveOptions, OpenAILive
-from backends.providers import Dialect
-from fastdatasets.day import Day
-from fastdatasets.looking import look
-from fastdatasets.session import Outcome, resume, start
-from fastdatasets.wishes import Wishes
+from backends.openai_api.providers import Dialect
+from backends.openai_live.backend import LiveOptions, OpenAILive
+from fastdatasets.commands import RunResult, resume, start
+from fastdatasets.config.execution import ExecutionConfig
+from fastdatasets.config.run import RunConfig
+from fastdatasets.run_status import read_status
 from store import Unfinished, UserError, WorkStore
-from store.models import Tokens
-from store.money import PROMPT_MARGIN, Bought, Price, Rates
+from store.costs.money import PROMPT_MARGIN, Bought, PriceSnapshot, Rates
+from store.status import Tokens
 from tests.batch_runs import prompt_of
 from tests.conftest import Command, write_jsonl
 from tests.conftest import start as start_command
@@ -65,18 +65,18 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def distill(
-    backend: str, *, model: str = "m", questions: list[str] = QUESTIONS, **day: Any
-) -> Outcome:
+    backend: str, *, model: str = "m", questions: list[str] = QUESTIONS, **execution: Any
+) -> RunResult:
     """A run over the questions."""
     source = write_jsonl(Path("d.jsonl"), [{"prompt": question} for question in questions])
-    wishes = Wishes(
+    run_config = RunConfig(
         dataset_name=str(source),
         sample_size=0,
         model=model,
         backend=backend,
         max_output_tokens=MAX_TOKENS,
     )
-    return start(wishes, None, "r", Day(**day))
+    return start(run_config, None, "r", ExecutionConfig(**execution))
 
 
 def billed(server: LLMServer) -> Decimal:
@@ -115,7 +115,7 @@ def test_cap_stops_the_run_and_a_higher_one_goes_on(server: LLMServer, backend: 
     with pytest.raises(Unfinished, match=rf"--max-cost {CAP} is reached: .* requests are pending"):
         distill(backend, max_cost=str(CAP), **PRICE)
     assert CAP * 2 // 3 < billed(server) <= CAP
-    outcome = resume("r", None, Day(max_cost="100000", **PRICE))
+    outcome = resume("r", None, ExecutionConfig(max_cost="100000", **PRICE))
     assert outcome is not None
     assert (outcome.status.state, server.bill.twice()) == ("done", [])
     assert outcome.status.cost.spent == billed(server)
@@ -129,7 +129,7 @@ def test_cap_that_is_named_is_enough(backend: str) -> None:
     with pytest.raises(Unfinished, match=r"are pending, at most .* USD more") as raised:
         distill(backend, max_cost="0.00000001", **price)
     named = str(raised.value).rpartition("as ")[2]
-    outcome = resume("r", None, Day(max_cost=named, **price))
+    outcome = resume("r", None, ExecutionConfig(max_cost=named, **price))
     assert outcome is not None
     assert outcome.status.state == "done"
 
@@ -139,9 +139,11 @@ def test_cap_with_old_outputs() -> None:
     """Where old outputs tell how long answers are, what is left is told as expected."""
     rows: list[dict[str, object]] = [{"prompt": "a", "output": "b" * 30}]
     source = write_jsonl(Path("d.jsonl"), rows)
-    wishes = Wishes(dataset_name=str(source), sample_size=0, model="m", max_output_tokens=10_000)
+    run_config = RunConfig(
+        dataset_name=str(source), sample_size=0, model="m", max_output_tokens=10_000
+    )
     with pytest.raises(Unfinished, match=r"1 requests are pending, about 0\.\d+ USD more"):
-        start(wishes, None, "r", Day(max_cost="1", price_in="1", price_out="1000"))
+        start(run_config, None, "r", ExecutionConfig(max_cost="1", price_in="1", price_out="1000"))
 
 
 def test_cap_counts_what_was_bought_without_a_price(server: LLMServer) -> None:
@@ -153,9 +155,9 @@ def test_cap_counts_what_was_bought_without_a_price(server: LLMServer) -> None:
     server.faults.clear()
     earlier = billed(server)
     with pytest.raises(Unfinished, match="--max-cost 200 is reached"):
-        resume("r", None, Day(max_cost=str(CAP), **PRICE))
+        resume("r", None, ExecutionConfig(max_cost=str(CAP), **PRICE))
     assert 0 < earlier < billed(server) <= CAP
-    cost = look("r").status.cost
+    cost = read_status("r").status.cost
     assert (cost.spent, cost.unsure) == (billed(server), Decimal(0))
     assert [stage.cost for stage in cost.stages] == [billed(server)]
 
@@ -168,8 +170,8 @@ def test_cap_counts_what_came_without_usage_or_price(server: LLMServer) -> None:
         distill("openai")
     server.faults.clear()
     with pytest.raises(Unfinished, match="--max-cost 600 is reached"):
-        resume("r", None, Day(max_cost=str(3 * CAP), **PRICE))
-    cost = look("r").status.cost
+        resume("r", None, ExecutionConfig(max_cost=str(3 * CAP), **PRICE))
+    cost = read_status("r").status.cost
     assert cost.spent is not None
     assert cost.unsure is not None
     assert cost.spent < billed(server) < cost.spent + cost.unsure <= 3 * CAP
@@ -204,7 +206,7 @@ def test_cap_holds_through_faults(server: LLMServer, name: str) -> None:
     with pytest.raises(Unfinished):
         distill(backend, max_cost=str(CAP), **PRICE).raise_if_left()
     assert billed(server) <= CAP
-    again = resume("r", None, Day(max_cost=str(5 * CAP), **PRICE))
+    again = resume("r", None, ExecutionConfig(max_cost=str(5 * CAP), **PRICE))
     assert again is not None
     assert billed(server) <= 5 * CAP
 
@@ -270,7 +272,7 @@ def test_line_that_is_not_there_costs_its_most(server: LLMServer, name: str) -> 
         distill("openai-batch", questions=[*"abcdefg", longest], max_attempts=1, **PRICE)
     prompt_bytes = len(msgspec.json.encode([{"content": prompt_of(longest), "role": "user"}]))
     most = Decimal(prompt_bytes + PROMPT_MARGIN) / 100 + MAX_TOKENS
-    assert look("r").status.cost.unsure == most
+    assert read_status("r").status.cost.unsure == most
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -337,9 +339,11 @@ def test_cap_holds_through_kills(server: LLMServer, tmp_path: Path, backend: str
     assert billed(server) <= CAP
 
 
-def openais_price(backend: str) -> Price:
+def openais_price(backend: str) -> PriceSnapshot:
     """What gpt-4o-mini costs at OpenAI's own address, the test server's aside."""
-    price = Day().price(backend, "gpt-4o-mini", "https://api.openai.com/v1", generates=True)
+    price = ExecutionConfig().price(
+        backend, "gpt-4o-mini", "https://api.openai.com/v1", generates=True
+    )
     assert price is not None
     return price
 
@@ -350,9 +354,9 @@ def test_cap_holds_for_resumes_that_do_not_name_it(server: LLMServer, backend: s
     with pytest.raises(Unfinished, match="is reached"):
         distill(backend, max_cost=str(CAP), **PRICE)
     with pytest.raises(Unfinished, match=f"--max-cost {CAP} is reached"):
-        resume("r", None, Day())
+        resume("r", None, ExecutionConfig())
     assert billed(server) <= CAP
-    outcome = resume("r", None, Day(max_cost="100000"))
+    outcome = resume("r", None, ExecutionConfig(max_cost="100000"))
     assert outcome is not None
     assert outcome.status.state == "done"
 
@@ -370,7 +374,7 @@ def test_known_price_without_a_word(server: LLMServer) -> None:
         Rates(150_000, 75_000, 600_000),
     )
     with WorkStore.open(Path("output/r/work.duckdb")) as store:
-        store.set_price(price)
+        store.costs.set_price(price)
         cost = store.status("r", 3).cost
     assert cost.saved is not None
     assert (cost.spent, cost.saved.batch) == (live / 2, live / 2)
@@ -394,7 +398,7 @@ def test_cached_tokens_have_their_price(server: LLMServer) -> None:
         rates=price.rates,
     )
     with WorkStore.open(Path("output/r/work.duckdb")) as store:
-        store.set_price(price)
+        store.costs.set_price(price)
         OpenAILive(options).work(store, SilentProgress())
         cost = store.status("r", 3).cost
     assert cost.spent == Decimal(40 * 150 + 60 * 75 + 10 * 600) * Decimal("1e-9")
@@ -450,7 +454,7 @@ def test_reuse_is_told_on_the_bill(server: LLMServer) -> None:
 
 
 @pytest.mark.parametrize(
-    ("day", "message"),
+    ("execution", "message"),
     [
         ({"max_cost": "0", **PRICE}, "--max-cost 0: an amount of USD above 0 is expected"),
         ({"max_cost": "-1", **PRICE}, "--max-cost -1: an amount of USD above 0 is expected"),
@@ -463,10 +467,10 @@ def test_reuse_is_told_on_the_bill(server: LLMServer) -> None:
         ({"price_in": "x", "price_out": "1"}, "--price-in x: a number of USD is expected"),
     ],
 )
-def test_errors(server: LLMServer, day: dict[str, Any], message: str) -> None:
+def test_errors(server: LLMServer, execution: dict[str, Any], message: str) -> None:
     """An amount that is none, and a cap without a price, are said before anything is made."""
     with pytest.raises(UserError, match=message):
-        distill("openai", **day)
+        distill("openai", **execution)
     assert (server.bill.total, Path("output").exists()) == (0, False)
 
 

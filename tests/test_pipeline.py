@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 
-from fastdatasets.pipeline import go_on
-from fastdatasets.runs import RunSpec, opened
-from fastdatasets.settings import load_settings
-from fastdatasets.wishes import Wishes
+from fastdatasets.config.run import RunConfig
+from fastdatasets.config.settings import load_settings
+from fastdatasets.pipeline import advance_run
+from fastdatasets.runs import RunSpec, open_run
 from store import RunFolder, UserError
-from store.models import AskOrder, Status
+from store.requests import AskOrder
+from store.status import Status
 from tests.conftest import write_jsonl
 from tests.doubles import ScriptedBackend, SilentProgress
 
@@ -29,8 +30,8 @@ def spec_for(path: Path, **given: Any) -> RunSpec:
     """A run over a file; all rows unless said otherwise, and the bare instruction as its prompt."""
     template = path.parent / "bare.j2"
     template.write_text("{{ instruction }}{{ input }}", "utf-8")
-    wishes: dict[str, Any] = {"sample_size": 0, "prompt_template": template} | given
-    return Wishes(dataset_name=str(path), **wishes).spec(load_settings())
+    run_config: dict[str, Any] = {"sample_size": 0, "prompt_template": template} | given
+    return RunConfig(dataset_name=str(path), **run_config).spec(load_settings())
 
 
 def run(
@@ -39,8 +40,8 @@ def run(
     """One command's worth of work on the run in a folder."""
     folder.mkdir(exist_ok=True)
     progress = SilentProgress()
-    with opened(RunFolder(folder), spec) as store:
-        status, _ = go_on(RunFolder(folder), store, lambda _: backend, progress, 3)
+    with open_run(RunFolder(folder), spec) as store:
+        status, _ = advance_run(RunFolder(folder), store, lambda _: backend, progress, 3)
     return status, progress.lines
 
 
@@ -138,9 +139,12 @@ def test_retries_and_permanent_failures(tmp_path: Path) -> None:
     assert backend.asked == ["a", "b", "c", "d", "a", "b", "a", "b"]
     assert (status.requests.done, status.requests.failed, status.state) == (2, 2, "incomplete")
     assert [row["instruction"] for row in exported(tmp_path / "run")] == ["a", "d"]
-    with opened(RunFolder(tmp_path / "run")) as store:
-        assert store.failure_reasons() == [("server", "overloaded", 1), ("refused", "too long", 1)]
-        store.retry_failed()
+    with open_run(RunFolder(tmp_path / "run")) as store:
+        assert store.results.failure_reasons() == [
+            ("server", "overloaded", 1),
+            ("refused", "too long", 1),
+        ]
+        store.results.retry_failed()
     again = ScriptedBackend()
     status, _ = run(tmp_path / "run", again)
     assert (again.asked, status.state) == (["b", "c"], "done")
@@ -224,9 +228,9 @@ def test_system_prompts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     source = write_jsonl(tmp_path / "d.jsonl", [{"messages": chat} for chat in chats])
     monkeypatch.setenv("SYSTEM_PROMPT", "General.")
     run(tmp_path / "run", ScriptedBackend(fails={"a": -1, "b": -1}), spec_for(source))
-    with opened(RunFolder(tmp_path / "run")) as store:
-        store.retry_failed()
-        assert [request.messages for request in store.pending(3, AskOrder.PREFIX)] == [
+    with open_run(RunFolder(tmp_path / "run")) as store:
+        store.results.retry_failed()
+        assert [request.messages for request in store.requests.pending(3, AskOrder.PREFIX)] == [
             [{"role": "system", "content": system}, {"role": "user", "content": user}]
             for system, user in [("Own.", "a"), ("General.", "b")]
         ]

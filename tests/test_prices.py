@@ -7,16 +7,16 @@ from decimal import Decimal
 
 import pytest
 
-from fastdatasets.prices import Price, find_price, given_price, parse_price, usd
+from fastdatasets.pricing.prices import ModelPrice, find_price, given_price, parse_price, usd
 from store import UserError
 
 OPENAI = "https://api.openai.com/v1"
 AT = datetime(2026, 11, 20, 12, tzinfo=UTC)
 
 
-def price(source: str, paid: str, cached: str, written: str, answered: str) -> Price:
+def price(source: str, paid: str, cached: str, written: str, answered: str) -> ModelPrice:
     """A price out of the library's table."""
-    return Price(
+    return ModelPrice(
         input=Decimal(paid),
         cached_input=Decimal(cached),
         written_input=Decimal(written),
@@ -164,7 +164,7 @@ def test_batch_without_a_discount() -> None:
         ("ft:gpt-4.1-mini-2025-04-14:org::id", None),
     ],
 )
-def test_fine_tuned_models(model: str, expected: Price | None) -> None:
+def test_fine_tuned_models(model: str, expected: ModelPrice | None) -> None:
     """A fine-tuned model has the price of its kind, never that of the model it is made from."""
     assert find_price(model, OPENAI, batch=True, at=AT) == expected
 
@@ -185,7 +185,7 @@ def test_worst_cost() -> None:
 
 def test_price_given() -> None:
     """A price that a user gives holds for cached tokens too."""
-    assert given_price(Decimal("0.25"), Decimal("2")) == Price(
+    assert given_price(Decimal("0.25"), Decimal("2")) == ModelPrice(
         input=Decimal("0.25"),
         cached_input=Decimal("0.25"),
         written_input=Decimal("0.25"),

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from fastdatasets.prompts import Prompt, default_templates, language_of, own_template
+from fastdatasets.stages.prompts import Prompt, default_templates, language_of, own_template
 from store import UserError
-from store.models import Language, Row
+from store.planning import Row
+from store.runs import Language
 
 
 def row(instruction: str, input_text: str = "") -> Row:

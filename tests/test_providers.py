@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from backends.providers import Dialect, dialect_of, provider_for
-from fastdatasets.day import Day
-from fastdatasets.session import resume, start
-from fastdatasets.wishes import Wishes
+from backends.openai_api.providers import Dialect, dialect_of, provider_for
+from fastdatasets.commands import resume, start
+from fastdatasets.config.execution import ExecutionConfig
+from fastdatasets.config.run import RunConfig
 from store import Unfinished
 from tests.conftest import write_jsonl
 from tests.llmserver import LLMServer
@@ -19,11 +19,11 @@ BACKENDS = ("openai-batch", "openai")
 OPENAIS, OTHERS = Dialect("max_completion_tokens", True), Dialect("max_tokens", False)
 
 
-def wishes(backend: str, model: str = "gpt-4o-mini") -> Wishes:
+def run_config(backend: str, model: str = "gpt-4o-mini") -> RunConfig:
     """A run over three questions."""
     rows: list[dict[str, object]] = [{"prompt": f"Question {number}"} for number in range(3)]
     source = write_jsonl(Path("d.jsonl"), rows)
-    return Wishes(dataset_name=str(source), sample_size=0, model=model, backend=backend)
+    return RunConfig(dataset_name=str(source), sample_size=0, model=model, backend=backend)
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_dialect_is_the_providers(base_url: str, model: str, dialect: Dialect) -
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_unknown_server_gets_max_tokens(server: LLMServer, backend: str) -> None:
     """A model named like OpenAI's is asked with max_tokens at a server nobody knows."""
-    start(wishes(backend), None, "r", Day())
+    start(run_config(backend), None, "r", ExecutionConfig())
     assert [set(json.loads(body)) for body in server.bill.executions] == [
         {"model", "messages", "max_tokens"}
     ] * 3
@@ -59,9 +59,11 @@ def test_server_that_wants_the_other_name(server: LLMServer, backend: str) -> No
     """One that refuses max_tokens stops the run, which goes on with the name it asks for."""
     server.strict_max_tokens = True
     with pytest.raises(Unfinished) as stopped:
-        start(wishes(backend), None, "r", Day())
+        start(run_config(backend), None, "r", ExecutionConfig())
     assert "Use 'max_completion_tokens' instead" in str(stopped.value)
     assert str(stopped.value).endswith("Resume with --max-tokens-name max_completion_tokens")
-    outcome = resume("r", None, Day(max_tokens_name="max_completion_tokens", max_attempts=1))
+    outcome = resume(
+        "r", None, ExecutionConfig(max_tokens_name="max_completion_tokens", max_attempts=1)
+    )
     assert outcome is not None
     assert (outcome.status.state, server.bill.total) == ("done", 3)

@@ -54,8 +54,8 @@ def test_hostile_names_and_words(command: Command, backend: str) -> None:
     state = command("status", "r\x1b[2J")
     machine = command("status", "r\x1b[2J", "--json")
     wrong = command("distill", "--dataset-name", "no\x1b[31m.jsonl", "--model", "m")
-    told = [run.stdout, run.stderr, state.stdout, machine.stdout, wrong.stderr]
-    assert [RAW.findall(text) for text in told] == [[]] * 5
+    reported = [run.stdout, run.stderr, state.stdout, machine.stdout, wrong.stderr]
+    assert [RAW.findall(text) for text in reported] == [[]] * 5
     assert (run.returncode, state.returncode, wrong.returncode) == (3, 0, 1)
     assert SHOWN in run.stderr
     assert f"400: Not with ***, {SHOWN.replace(chr(92) + 'x0d', ' ')}" in state.stdout

@@ -10,11 +10,12 @@ from typing import Any
 import duckdb
 import pytest
 
-from fastdatasets.day import Day
-from fastdatasets.session import Outcome, resume, start
-from fastdatasets.wishes import Wishes
+from fastdatasets.commands import RunResult, resume, start
+from fastdatasets.config.execution import ExecutionConfig
+from fastdatasets.config.run import RunConfig
 from store import Unfinished, UserError, WorkStore
-from store.models import Counts, Mode
+from store.runs import Mode
+from store.status import Counts
 from tests.conftest import Command, write_jsonl
 from tests.llmserver import LLMServer, Reply, insufficient_quota
 from tests.test_pipeline import spec_for
@@ -43,16 +44,16 @@ def server(server: LLMServer) -> LLMServer:
     return server
 
 
-def wishes_for(questions: list[str], backend: str, **wishes: Any) -> Wishes:
+def wishes_for(questions: list[str], backend: str, **run_config: Any) -> RunConfig:
     """A run over questions with at most 50 tokens an answer."""
     source = write_jsonl(Path("d.jsonl"), [{"instruction": question} for question in questions])
     options: dict[str, Any] = {"max_output_tokens": 50, "model": "m", "sample_size": 0}
-    return Wishes(dataset_name=str(source), backend=backend, **options | wishes)
+    return RunConfig(dataset_name=str(source), backend=backend, **options | run_config)
 
 
-def go_on(limit: int | None = None, **day: Any) -> Outcome:
+def advance_run(limit: int | None = None, **execution: Any) -> RunResult:
     """Resume the run."""
-    outcome = resume("r", None, Day(**day), max_output_tokens=limit)
+    outcome = resume("r", None, ExecutionConfig(**execution), max_output_tokens=limit)
     assert outcome is not None
     return outcome
 
@@ -68,14 +69,16 @@ def test_what_has_no_answer_is_asked_with_the_new_limit(
     server: LLMServer, capfd: pytest.CaptureFixture[str], backend: str
 ) -> None:
     """What was refused at one limit is asked with the next; what has an answer keeps it."""
-    outcome = start(wishes_for(QUESTIONS, backend), None, "r", Day())
+    outcome = start(wishes_for(QUESTIONS, backend), None, "r", ExecutionConfig())
     assert outcome.status.requests == Counts(7, 1, 0, 6, 0)
-    outcome = go_on(20)
+    outcome = advance_run(20)
     assert (outcome.status.state, outcome.status.requests) == ("done", Counts(7, 7, 0, 0, 0))
     assert (outcome.reasons, limits(server)) == ((), {50: 1, 20: 6})
-    told = "a changed limit makes other requests: 6 questions are asked with at most 20 tokens\n"
-    assert told in capfd.readouterr().err
-    go_on(20)
+    reported = (
+        "a changed limit makes other requests: 6 questions are asked with at most 20 tokens\n"
+    )
+    assert reported in capfd.readouterr().err
+    advance_run(20)
     assert (server.bill.total, "changed limit" in capfd.readouterr().err) == (7, False)
 
 
@@ -83,32 +86,32 @@ def test_run_that_was_stopped_goes_on_with_the_limit(server: LLMServer) -> None:
     """A run whose first requests were all refused for their limit ends whole with a lower one."""
     questions = [f"Asked {number}" for number in range(30)]
     with pytest.raises(Unfinished, match="Resume with a lower --max-output-tokens"):
-        start(wishes_for(questions, "openai"), None, "r", Day())
-    outcome = go_on(20)
+        start(wishes_for(questions, "openai"), None, "r", ExecutionConfig())
+    outcome = advance_run(20)
     assert (outcome.status.state, outcome.status.requests) == ("done", Counts(30, 30, 0, 0, 0))
     assert (limits(server), server.bill.twice()) == ({20: 30}, [])
 
 
 def test_limit_and_back(server: LLMServer) -> None:
     """Back at the limit of before, the requests are those of before, with their failures."""
-    start(wishes_for(QUESTIONS, "openai"), None, "r", Day())
-    assert go_on(40).status.requests == Counts(7, 1, 0, 6, 0)
+    start(wishes_for(QUESTIONS, "openai"), None, "r", ExecutionConfig())
+    assert advance_run(40).status.requests == Counts(7, 1, 0, 6, 0)
     calls = len(server.requests_log)
-    assert go_on(50).status.requests == Counts(7, 1, 0, 6, 0)
+    assert advance_run(50).status.requests == Counts(7, 1, 0, 6, 0)
     assert (len(server.requests_log), server.bill.total) == (calls, 1)
-    assert go_on(10).status.requests == Counts(7, 7, 0, 0, 0)
+    assert advance_run(10).status.requests == Counts(7, 7, 0, 0, 0)
 
 
 def test_change_that_was_interrupted(server: LLMServer) -> None:
     """A death after the limit was noted leaves what a plain resume does; it may be said twice."""
-    start(wishes_for(QUESTIONS, "openai"), None, "r", Day())
+    start(wishes_for(QUESTIONS, "openai"), None, "r", ExecutionConfig())
     with WorkStore.open(STORE) as store:
-        store.change_limit(20)
-        store.change_limit(20)
+        store.requests.change_limit(20)
+        store.requests.change_limit(20)
         assert store.connection.execute(
             "SELECT count(*) FROM events WHERE event = 'limit_changed'"
         ).fetchall() == [(1,)]
-    assert (go_on().status.state, limits(server)) == ("done", {50: 1, 20: 6})
+    assert (advance_run().status.state, limits(server)) == ("done", {50: 1, 20: 6})
 
 
 def test_what_is_in_flight_keeps_its_limit(
@@ -117,14 +120,14 @@ def test_what_is_in_flight_keeps_its_limit(
     """Requests at the server are let be and collected, the others asked with the new limit."""
     server.answer, server.looks = small_context(99), None
     questions = [f"Asked {number}" for number in range(103)]
-    outcome = start(wishes_for(questions, "openai-batch"), None, "r", Day(wait=False))
+    outcome = start(wishes_for(questions, "openai-batch"), None, "r", ExecutionConfig(wait=False))
     assert outcome.status.requests == Counts(103, 0, 3, 0, 100)
-    outcome = go_on(20, wait=False)
+    outcome = advance_run(20, wait=False)
     assert outcome.status.requests == Counts(103, 0, 3, 0, 100)
-    told = "3 questions are asked with at most 20 tokens; 100 in flight keep theirs\n"
-    assert told in capfd.readouterr().err
+    reported = "3 questions are asked with at most 20 tokens; 100 in flight keep theirs\n"
+    assert reported in capfd.readouterr().err
     server.looks = 1
-    assert go_on().status.requests == Counts(103, 103, 0, 0, 0)
+    assert advance_run().status.requests == Counts(103, 103, 0, 0, 0)
     assert (limits(server), server.bill.twice()) == ({50: 100, 20: 3}, [])
 
 
@@ -132,8 +135,8 @@ def test_job_that_was_not_sent_is_planned_anew(server: LLMServer) -> None:
     """A job that the server never took is closed, its file removed, its questions asked anew."""
     server.faults.append(insufficient_quota("POST /batches", times=1))
     with pytest.raises(Unfinished):
-        start(wishes_for(QUESTIONS, "openai-batch"), None, "r", Day())
-    assert go_on(20).status.requests == Counts(7, 7, 0, 0, 0)
+        start(wishes_for(QUESTIONS, "openai-batch"), None, "r", ExecutionConfig())
+    assert advance_run(20).status.requests == Counts(7, 7, 0, 0, 0)
     assert (limits(server), list(Path("output/r/jobs").iterdir())) == ({20: 7}, [])
 
 
@@ -153,13 +156,13 @@ def test_augment_uses_the_limit_in_both_stages(server: LLMServer) -> None:
         return Reply(f'["Question of {len(prompt)} characters"]')
 
     server.answer = teacher
-    wishes = wishes_for(["Describe it", "Paint it"], "openai", mode=Mode.AUGMENT, num_aug=1)
-    outcome = start(wishes, None, "r", Day())
+    run_config = wishes_for(["Describe it", "Paint it"], "openai", mode=Mode.AUGMENT, num_aug=1)
+    outcome = start(run_config, None, "r", ExecutionConfig())
     assert outcome.status.requests == Counts(6, 2, 0, 4, 0)
-    assert go_on(20).status.requests == Counts(8, 8, 0, 0, 0)
+    assert advance_run(20).status.requests == Counts(8, 8, 0, 0, 0)
     assert limits(server) == {50: 2, 20: 6}
     with duckdb.connect(STORE, read_only=True) as db:
-        asks = "SELECT stage, sample, version, count(*) FROM asks GROUP BY ALL ORDER BY ALL"
+        asks = "SELECT stage, sample, version, count(*) FROM row_requests GROUP BY ALL ORDER BY ALL"
         assert db.execute(asks).fetchall() == [
             ("answer", 0, 0, 4), ("answer", 0, 1, 2),
             ("vary", 0, 0, 2), ("vary", 1, 0, 2), ("vary", 1, 1, 2),
@@ -175,8 +178,8 @@ def test_new_limit_of_a_local_run() -> None:
     status, _ = run("a", refusing, spec_for(source, max_output_tokens=40))
     assert (status.requests.failed, len(refusing.asked)) == (3, 3)
     with WorkStore.open(Path("a/work.duckdb")) as store:
-        store.change_limit(30)
-        applied = store.apply_limit(Path("a"))
+        store.requests.change_limit(30)
+        applied = store.requests.apply_limit(Path("a"))
     assert applied is not None
     assert (applied.asked, applied.in_flight) == (3, 0)
     status, _ = run("a", Limited(highest=30))
@@ -192,14 +195,14 @@ def test_old_output_tells_the_length_under_another_limit() -> None:
     rows: list[dict[str, object]] = [
         {"instruction": f"Asked {n}", "output": "x" * 30} for n in range(3)
     ]
-    wishes = wishes_for([], "openai")
+    run_config = wishes_for([], "openai")
     write_jsonl(Path("d.jsonl"), rows)
     with pytest.raises(Unfinished, match="all failed alike"):
-        start(wishes, None, "r", Day())
+        start(run_config, None, "r", ExecutionConfig())
     with WorkStore.open(STORE) as store:
-        store.change_limit(20)
-        store.apply_limit(Path("output/r"))
-        left = store.left(3)
+        store.requests.change_limit(20)
+        store.requests.apply_limit(Path("output/r"))
+        left = store.requests.backlog(3)
     assert (left.requests, left.asks, left.with_old, left.completion_tokens) == (3, 3, 3, 30)
 
 
@@ -215,7 +218,7 @@ def test_limit_by_the_command(command: Command) -> None:
     done = command("resume", "r", "--max-output-tokens", 0)
     assert (done.returncode, done.stdout) == (1, "")
     with pytest.raises(UserError, match="--max-output-tokens 0: at least 1 token"):
-        go_on(0)
+        advance_run(0)
     done = command("resume", "r", "--max-output-tokens", 20)
     assert (done.returncode, done.stdout.splitlines()[0]) == (
         0, "output/r/distilled.json  (7 rows)",

@@ -16,12 +16,15 @@ import pytest
 from backends import Backend, Outcomes, Progress
 from backends.stopping import Stop
 from backends.stream import stream
-from fastdatasets.pipeline import go_on
-from fastdatasets.prompts import default_templates
+from fastdatasets.pipeline import advance_run
 from fastdatasets.reuse import find_earlier
-from fastdatasets.runs import RunSpec, opened
+from fastdatasets.runs import RunSpec, open_run
+from fastdatasets.stages.prompts import default_templates
 from store import RunFolder, UserError, WorkStore
-from store.models import Counts, Failure, FailureKind, Mode, Request, Result, Status
+from store.requests import Request
+from store.results import Failure, FailureKind, Result
+from store.runs import Mode
+from store.status import Counts, Status
 from tests.conftest import Command, write_jsonl
 from tests.doubles import ScriptedBackend, SilentProgress
 from tests.llmserver import LLMServer, Reply
@@ -69,10 +72,10 @@ def run(
     folder.path.mkdir(exist_ok=True)
     progress = SilentProgress()
     earlier = find_earlier(reuse, Path(), folder.path, wait_seconds=0)
-    with opened(folder, spec) as store:
+    with open_run(folder, spec) as store:
         if retry_truncated:
-            store.retry_truncated()
-        status, _ = go_on(folder, store, lambda _: backend, progress, 3, None, earlier)
+            store.requests.retry_truncated()
+        status, _ = advance_run(folder, store, lambda _: backend, progress, 3, None, earlier)
     return status, progress.lines
 
 
@@ -135,9 +138,9 @@ def test_other_models_and_limits_are_not_taken() -> None:
         "b": {"model": "n"},
         "c": {"model": "m", "max_output_tokens": 9},
     }
-    for name, wishes in others.items():
+    for name, run_config in others.items():
         backend = ScriptedBackend()
-        _, lines = run(name, backend, spec_for(source, **wishes), reuse=["a"])
+        _, lines = run(name, backend, spec_for(source, **run_config), reuse=["a"])
         assert (len(backend.asked), lines[-1]) == (20, "reused 0 answers of run a")
 
 
@@ -243,8 +246,8 @@ def test_answer_stays_until_its_retry_is_there() -> None:
         status, _ = run("a", backend, retry_truncated=True)
         assert (outputs("a"), status.truncated, backend.asked) == ([5, 10], 1, asked)
         assert (status.state, status.requests) == ("done", Counts(2, 2, 0, 0, 0))
-    with opened(RunFolder(Path("a"))) as store:
-        store.retry_failed()
+    with open_run(RunFolder(Path("a"))) as store:
+        store.results.retry_failed()
     status, _ = run("a", Limited())
     assert (outputs("a"), status.truncated, status.state) == ([5, 15], 0, "done")
 
@@ -300,7 +303,7 @@ def test_refused_retry_by_the_command(command: Command) -> None:
         cut_off = "long" in body["messages"][-1]["content"]
         return Reply("An answer", finish_reason="length" if cut_off else "stop")
 
-    told = (
+    reported = (
         "1 answers that were cut off stay: asking again with a higher limit failed for good (400: "
         "10 at most); --retry-failed tries it once more"
     )
@@ -312,7 +315,7 @@ def test_refused_retry_by_the_command(command: Command) -> None:
         refused = []
         for flag in ("--retry-truncated", "--retry-truncated", "--retry-failed"):
             done = command("resume", "r", flag, env=env)
-            assert (done.returncode, told in done.stderr.splitlines()) == (0, True)
+            assert (done.returncode, reported in done.stderr.splitlines()) == (0, True)
             refused.append(sum(call.status == 400 for call in server.requests_log))
         assert (refused, server.bill.total) == ([1, 1, 2], 2)
     lines = command("status", "r").stdout.splitlines()
@@ -320,5 +323,5 @@ def test_refused_retry_by_the_command(command: Command) -> None:
     assert lines[2:] == [
         "  2 records, 2 requests: 2 done, 0 pending, 0 failed, 0 in flight",
         lines[3],
-        f"  {told}",
+        f"  {reported}",
     ]

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from fastdatasets.day import Day
-from fastdatasets.session import Outcome, resume, start
-from fastdatasets.wishes import Wishes
+from fastdatasets.commands import RunResult, resume, start
+from fastdatasets.config.execution import ExecutionConfig
+from fastdatasets.config.run import RunConfig
 from store import UserError
-from store.models import Mode
+from store.runs import Mode
 from tests.conftest import write_jsonl
 from tests.llmserver import LLMServer, Reply, Usage
 
@@ -23,12 +23,12 @@ VARIANTS = 2_000_000_000  # with their answers they are more than any disk has
 LIMIT = 10**12
 
 
-def begin(row: dict[str, Any], run: str = "r", **wishes: Any) -> Outcome:
+def begin(row: dict[str, Any], run: str = "r", **run_config: Any) -> RunResult:
     """Start a run over one record, with a limit that no disk has room for."""
     source = write_jsonl(Path("d.jsonl"), [row])
-    options: dict[str, Any] = {"max_output_tokens": LIMIT} | wishes
-    asked = Wishes(dataset_name=str(source), backend="openai", model="m", **options)
-    return start(asked, None, run, Day())
+    options: dict[str, Any] = {"max_output_tokens": LIMIT} | run_config
+    asked = RunConfig(dataset_name=str(source), backend="openai", model="m", **options)
+    return start(asked, None, run, ExecutionConfig())
 
 
 def warnings(capfd: pytest.CaptureFixture[str]) -> list[tuple[str, int]]:
@@ -43,8 +43,8 @@ def test_too_little_room(server: LLMServer) -> None:
     row = {"instruction": "a", "output": OLD}
     with pytest.raises(UserError, match="make room on that disk") as refused:
         begin(row, mode=Mode.AUGMENT, num_aug=VARIANTS)
-    told = r"about ([0-9]+) MB are needed in output/r, and ([0-9]+) MB are free: "
-    found = re.match(told, str(refused.value))
+    reported = r"about ([0-9]+) MB are needed in output/r, and ([0-9]+) MB are free: "
+    found = re.match(reported, str(refused.value))
     assert found is not None
     needed, free = map(int, found.groups())
     # In the store and three files; a token has three bytes of the old output and four here.
@@ -80,12 +80,12 @@ def test_run_that_was_begun(server: LLMServer, capfd: pytest.CaptureFixture[str]
     long = Reply("An answer", usage=Usage(22, LIMIT))
     server.answer = lambda body: refused if "Refuse" in str(body) else long
     source = write_jsonl(Path("d.jsonl"), [{"prompt": "Refuse"}, {"prompt": "b"}])
-    wishes = Wishes(
+    run_config = RunConfig(
         dataset_name=str(source), backend="openai", model="m", max_output_tokens=LIMIT
     )  # fmt: skip
-    assert start(wishes, None, "r", Day()).status.requests.failed == 1
+    assert start(run_config, None, "r", ExecutionConfig()).status.requests.failed == 1
     server.answer = lambda _: "yes"
-    outcome = resume("r", None, Day(), retry_failed=True)
+    outcome = resume("r", None, ExecutionConfig(), retry_failed=True)
     assert outcome is not None
     assert outcome.status.state == "done"
     assert warnings(capfd) == [("output/r", 32_000_000)] * 2

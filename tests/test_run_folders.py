@@ -14,18 +14,18 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from backends.engine_process import EngineProcess
-from backends.engine_wire import EngineDied, Load
-from backends.vllm_engine import check_model
-from fastdatasets.day import Day
-from fastdatasets.looking import look
+from backends.vllm.engine import check_model
+from backends.vllm.process import EngineProcess
+from backends.vllm.protocol import EngineDied, Load
+from fastdatasets.commands import export_again, resume, start
+from fastdatasets.config.execution import ExecutionConfig
+from fastdatasets.config.run import RunConfig
+from fastdatasets.config.settings import Settings
+from fastdatasets.run_status import read_status
 from fastdatasets.runs import find_or_newest
-from fastdatasets.session import export_again, resume, start
-from fastdatasets.settings import Settings
-from fastdatasets.wishes import Wishes
 from store import RunFolder, UserError
-from store.folder import replacing
-from store.private import open_private, private_files
+from store.folder.private_files import open_private, private_files
+from store.folder.run_folder import atomic_write
 from tests.conftest import Command, write_jsonl
 
 OUTPUT = Path("output")
@@ -44,10 +44,10 @@ def words(name: str, *options: str) -> list[str]:
     ]  # fmt: skip
 
 
-def make(name: str, **wishes: object) -> None:
+def make(name: str, **run_config: object) -> None:
     """A run that asks nothing, and is done."""
-    options = {"dataset_name": "d.jsonl", "skip_generation": True} | wishes
-    start(Wishes(**options), None, name, Day())  # type: ignore[arg-type]
+    options = {"dataset_name": "d.jsonl", "skip_generation": True} | run_config
+    start(RunConfig(**options), None, name, ExecutionConfig())  # type: ignore[arg-type]
 
 
 def run_child(
@@ -68,7 +68,7 @@ def run_child(
 def test_closed_standard_files(closed: str) -> None:
     """A run that is started with closed standard files has a store that can be read."""
     assert run_child(words("r"), f'"$@" {closed}').returncode == 0
-    status = look("r").status
+    status = read_status("r").status
     assert (status.state, status.records) == ("done", 1)
 
 
@@ -76,7 +76,7 @@ def test_closed_reader() -> None:
     """A log reader that leaves after a line ends no command."""
     done = run_child(words("r"), '"$@" 2>&1 | head -1; exit ${PIPESTATUS[0]}')
     assert (done.returncode, done.stderr, len(done.stdout.splitlines())) == (0, "", 1)
-    assert look("r").status.state == "done"
+    assert read_status("r").status.state == "done"
 
 
 def test_closed_reader_of_the_output() -> None:
@@ -107,9 +107,9 @@ def test_disk_that_is_full_at_the_start(size: int) -> None:
     last = done.stderr.splitlines()[-1]
     assert last.startswith(("fastdatasets: there is no room", "fastdatasets: the disk is full"))
     assert "d.jsonl" not in last
-    assert not OUTPUT.joinpath("r").exists() or look("r").status.records == 1
+    assert not OUTPUT.joinpath("r").exists() or read_status("r").status.records == 1
     make("r")
-    assert look("r").status.state == "done"
+    assert read_status("r").status.state == "done"
 
 
 def test_what_a_killed_command_left() -> None:
@@ -139,18 +139,18 @@ def test_broken_runs_are_passed_over(capfd: pytest.CaptureFixture[str]) -> None:
     """A status and a resume without a name say which runs cannot be read, and find one that can."""
     break_newest()
     capfd.readouterr()
-    assert look(None).folder.name == "good"
-    told = capfd.readouterr().err.splitlines()
-    assert sorted(line.split(" is passed")[0] for line in told) == [
+    assert read_status(None).folder.name == "good"
+    reported = capfd.readouterr().err.splitlines()
+    assert sorted(line.split(" is passed")[0] for line in reported) == [
         "run output/a", "run output/b", "run output/c",
     ]  # fmt: skip
-    assert resume(None, None, Day()) is None
+    assert resume(None, None, ExecutionConfig()) is None
     OUTPUT.joinpath("good/progress.json").unlink()
-    outcome = resume(None, None, Day())
+    outcome = resume(None, None, ExecutionConfig())
     assert outcome is not None
     assert str(outcome.files[0]) == "output/good/distilled.json  (1 rows)"
     with pytest.raises(UserError, match=r"output/a/work.duckdb"):
-        look("a")
+        read_status("a")
 
 
 @pytest.mark.parametrize(
@@ -176,11 +176,11 @@ def test_damaged_progress(capfd: pytest.CaptureFixture[str], content: bytes | No
     else:
         progress.write_bytes(content)
     make("another")
-    outcome = resume(None, None, Day())
+    outcome = resume(None, None, ExecutionConfig())
     assert outcome is not None
     assert (outcome.folder.name, outcome.status.state) == ("r", "done")
-    told = "progress.json cannot be written: Is a directory" in capfd.readouterr().err
-    assert told is (content is None)
+    reported = "progress.json cannot be written: Is a directory" in capfd.readouterr().err
+    assert reported is (content is None)
 
 
 def test_runs_are_private(command: Command) -> None:
@@ -224,7 +224,7 @@ def test_links_are_not_followed(name: str) -> None:
     content = target.read_bytes()
     link.symlink_to(target.resolve())
     with pytest.raises(UserError, match=f"{name} is a symbolic link"):
-        resume("r", None, Day())
+        resume("r", None, ExecutionConfig())
     assert target.read_bytes() == content
 
 
@@ -238,7 +238,7 @@ def test_hard_links_are_not_written_to(name: str) -> None:
     content = file.read_bytes()
     Path("elsewhere").hardlink_to(file)
     with pytest.raises(UserError, match=f"{name} has another name elsewhere [(]a hard link[)]"):
-        resume("r", None, Day())
+        resume("r", None, ExecutionConfig())
     assert Path("elsewhere").read_bytes() == content
 
 
@@ -280,16 +280,16 @@ def test_progress_that_is_a_link() -> None:
     progress.symlink_to(Path("elsewhere").resolve())
     assert RunFolder(OUTPUT / "r").read_progress() is None
     Path("elsewhere").write_text("mine")
-    assert resume("r", None, Day()) is not None
+    assert resume("r", None, ExecutionConfig()) is not None
     assert (Path("elsewhere").read_text(), progress.is_symlink()) == ("mine", False)
 
 
 def test_temporary_files() -> None:
     """Two writers of one file have temporary files of their own, and each is whole."""
     path = Path("file")
-    with replacing(path) as one:
+    with atomic_write(path) as one:
         one.write_text("one")
-        with replacing(path) as other:
+        with atomic_write(path) as other:
             other.write_text("other")
             modes = [file.stat().st_mode & 0o777 for file in (one, other)]
         assert path.read_text() == "other"
@@ -303,13 +303,13 @@ def test_stored_output_file_is_named_again(capfd: pytest.CaptureFixture[str]) ->
     make("r", output_file=outside)
     content = outside.read_text()
     outside.unlink()
-    told = f"{outside.resolve()} is written only where it is named again: --output-file"
-    resume("r", None, Day())
-    assert told in capfd.readouterr().err
+    reported = f"{outside.resolve()} is written only where it is named again: --output-file"
+    resume("r", None, ExecutionConfig())
+    assert reported in capfd.readouterr().err
     export_again("r")
-    assert told in capfd.readouterr().err
+    assert reported in capfd.readouterr().err
     assert not outside.exists()
-    resume("r", None, Day(), output_file=outside)
+    resume("r", None, ExecutionConfig(), output_file=outside)
     assert outside.read_text() == content
 
 
@@ -325,7 +325,9 @@ def test_path_on_purpose() -> None:
     """A path with a slash in it is where the user wants the run."""
     make("../beside")
     make("below/r")
-    assert look("beside").status.state == look("output/below/r").status.state == "done"
+    assert (
+        read_status("beside").status.state == read_status("output/below/r").status.state == "done"
+    )
     with pytest.raises(UserError, match="'' names no run"):
         find_or_newest("", OUTPUT)
 
@@ -374,9 +376,9 @@ def test_source_without_data_files(name: str) -> None:
 def test_folder_that_cannot_be_made(name: str | None) -> None:
     """Where the output folder is a file, that is said in one line."""
     OUTPUT.touch()
-    wishes = Wishes(dataset_name="d.jsonl", skip_generation=True)
+    run_config = RunConfig(dataset_name="d.jsonl", skip_generation=True)
     with pytest.raises(UserError, match=r"^cannot make the run's folder output/.*: File exists$"):
-        start(wishes, None, name, Day())
+        start(run_config, None, name, ExecutionConfig())
 
 
 def home(monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -392,11 +394,11 @@ def home(monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_home_folders(monkeypatch: pytest.MonkeyPatch) -> None:
     """A ~ is the home folder in paths of a model, an adapter and an output file."""
     folder = home(monkeypatch)
-    wishes = Wishes(
+    run_config = RunConfig(
         dataset_name="d.jsonl", backend="vllm", model="~/m", lora=Path("~/lora"),
         output_file=Path("~/x.json"),
     )  # fmt: skip
-    spec = wishes.spec(Settings())
+    spec = run_config.spec(Settings())
     assert (spec.model, spec.params["lora"]) == (f"{folder}/m", f"{folder}/lora")
     assert spec.export.output_file == f"{folder}/x.json"
 
@@ -404,15 +406,15 @@ def test_home_folders(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_names_that_begin_with_a_tilde(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where there is no such user, a ~ is part of a name, as in a shell."""
     here = home(monkeypatch).rename(Path("~no-such-user").resolve())
-    wishes = Wishes(
+    run_config = RunConfig(
         dataset_name="d.jsonl", backend="vllm", model="~no-such-user/m",
         lora=Path("~no-such-user/lora"), output_file=Path("./~x.json"),
     )  # fmt: skip
-    spec = wishes.spec(Settings())
+    spec = run_config.spec(Settings())
     assert (spec.model, spec.params["lora"]) == (f"{here}/m", f"{here}/lora")
     assert spec.export.output_file == str(here.with_name("~x.json"))
     with pytest.raises(UserError, match=r"no LoRA adapter at .*/~nobody-there: a folder"):
-        replace(wishes, lora=Path("~nobody-there")).spec(Settings())
+        replace(run_config, lora=Path("~nobody-there")).spec(Settings())
     with pytest.raises(UserError, match="no model at ~nobody-there"):
         check_model("~nobody-there")
 
@@ -429,4 +431,4 @@ def test_run_that_stands_is_not_removed() -> None:
     make("r")
     with pytest.raises(UserError, match="stands already with another seed"):
         make("r", seed=7)
-    assert look("r").status.state == "done"
+    assert read_status("r").status.state == "done"

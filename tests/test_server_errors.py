@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from backends.errors import learnt_limit
-from fastdatasets.day import Day
-from fastdatasets.session import Outcome, resume, start
-from fastdatasets.wishes import Wishes
+from backends.openai_api.errors import learnt_limit
+from fastdatasets.commands import RunResult, resume, start
+from fastdatasets.config.execution import ExecutionConfig
+from fastdatasets.config.run import RunConfig
 from store import Unfinished
 from tests.conftest import Command, write_jsonl
 from tests.llmserver import Fault, Kind, LLMServer, Reply
@@ -18,12 +18,12 @@ from tests.llmserver import Fault, Kind, LLMServer, Reply
 BACKENDS = ("openai-batch", "openai")
 
 
-def distill(backend: str, questions: int = 7, **day: Any) -> Outcome:
+def distill(backend: str, questions: int = 7, **execution: Any) -> RunResult:
     """A run over so many questions."""
     prompts: list[dict[str, object]] = [{"prompt": f"Question {n}."} for n in range(questions)]
     source = write_jsonl(Path("d.jsonl"), prompts)
-    wishes = Wishes(dataset_name=str(source), sample_size=0, model="m", backend=backend)
-    return start(wishes, None, "r", Day(**day))
+    run_config = RunConfig(dataset_name=str(source), sample_size=0, model="m", backend=backend)
+    return start(run_config, None, "r", ExecutionConfig(**execution))
 
 
 def refusing(status: int, body: Any, question: str = "") -> Any:
@@ -128,7 +128,7 @@ def test_first_requests_fail_alike(server: LLMServer, name: str, backend: str) -
     assert message.startswith("the first ")
     assert words in message
     server.answer = lambda _: "yes"
-    outcome = resume("r", None, Day(max_attempts=1), retry_failed=status >= 500)
+    outcome = resume("r", None, ExecutionConfig(max_attempts=1), retry_failed=status >= 500)
     assert outcome is not None
     counts = outcome.status.requests
     assert (counts.done, counts.failed, server.bill.total) == (300, 0, 300)
@@ -162,7 +162,7 @@ def test_first_answers_that_are_none(server: LLMServer, backend: str) -> None:
     bought = server.bill.total
     assert bought < 600
     server.answer = lambda _: "yes"
-    outcome = resume("r", None, Day(), retry_failed=True)
+    outcome = resume("r", None, ExecutionConfig(), retry_failed=True)
     assert outcome is not None
     assert (outcome.status.requests.done, server.bill.total) == (600, 600 + bought)
 

@@ -16,11 +16,11 @@ from typing import Any
 
 import pytest
 
-from fastdatasets.day import Day
-from fastdatasets.looking import look, to_text
-from fastdatasets.session import resume
+from fastdatasets.commands import resume
+from fastdatasets.config.execution import ExecutionConfig
+from fastdatasets.run_status import read_status, to_text
 from store import Unfinished
-from store.money import PROMPT_MARGIN
+from store.costs.money import PROMPT_MARGIN
 from tests.conftest import start as start_command
 from tests.conftest import write_jsonl
 from tests.llmserver import Fault, Kind, LLMServer
@@ -100,9 +100,9 @@ def test_signal_loses_nothing(
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "go on with: fastdatasets resume" in err
-    assert look("r").status.requests.done == server.bill.total
+    assert read_status("r").status.requests.done == server.bill.total
     assert 9 <= server.bill.total < len(QUESTIONS)
-    assert resume("r", None, Day()) is not None
+    assert resume("r", None, ExecutionConfig()) is not None
     assert server.bill.twice() == []
     check_done()
 
@@ -128,14 +128,14 @@ def interrupt() -> None:
 def test_cap_holds_through_signals(server: LLMServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """Interrupted again and again, the run never costs more than its cap, nor loses an answer."""
     monkeypatch.setenv("MAX_LLM_CONCURRENCY", "2")
-    day = {"questions": [str(number) for number in range(100)], "max_cost": "700", **PRICE}
+    execution = {"questions": [str(number) for number in range(100)], "max_cost": "700", **PRICE}
     for _ in range(5):
         server.answer = at_call(3, interrupt, "An answer of ten tokens, or of so.")
         with pytest.raises(KeyboardInterrupt):
-            distill_priced("openai", **day)
+            distill_priced("openai", **execution)
     with pytest.raises(Unfinished, match="--max-cost 700 is reached"):
-        distill_priced("openai", **day)
-    cost = look("r").status.cost
+        distill_priced("openai", **execution)
+    cost = read_status("r").status.cost
     assert cost.spent is not None
     assert cost.unsure is not None
     assert cost.in_flight == 0
@@ -149,7 +149,7 @@ def test_what_is_in_flight_counts(server: LLMServer, monkeypatch: pytest.MonkeyP
     server.faults.append(Fault(CHAT, Kind.HANG_AFTER))
     with pytest.raises(KeyboardInterrupt):
         distill_priced("openai", questions=["a", "b"], max_cost=str(CAP), **PRICE)
-    cost = look("r").status.cost
+    cost = read_status("r").status.cost
     dearest = dearest_of(prompt_of("a"))
     assert (cost.spent, cost.unsure, cost.in_flight) == (
         Decimal(0),
@@ -158,7 +158,7 @@ def test_what_is_in_flight_counts(server: LLMServer, monkeypatch: pytest.MonkeyP
     )
     assert (
         f"at most {dearest:.4f} USD more may have been billed for answers that never came, "
-        "or without a usable token count" in to_text(look("r"))
+        "or without a usable token count" in to_text(read_status("r"))
     )
 
 
@@ -171,7 +171,7 @@ def test_kill_leaves_what_could_be_in_flight(
     server.answer = at_call(9, process.kill)
     process.communicate(timeout=60)
     dearest = dearest_of(prompt_of(QUESTIONS[-1]))
-    view = look("r")
+    view = read_status("r")
     assert view.status.cost.in_flight == view.status.cost.unsure == 3 * dearest
     assert (
         f"at most {3 * dearest:.4f} USD more may have been billed for requests that were in "
@@ -181,7 +181,7 @@ def test_kill_leaves_what_could_be_in_flight(
     with pytest.raises(
         Unfinished, match=r"[(]\d+\.\d+ of them perhaps, for requests that were in flight when"
     ):
-        resume("r", None, Day(max_cost=str(CAP), **PRICE))
+        resume("r", None, ExecutionConfig(max_cost=str(CAP), **PRICE))
     assert billed(server) == before
 
 
@@ -196,9 +196,9 @@ def test_closed_terminal_of_a_batch_run(server: LLMServer) -> None:
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "go on with: fastdatasets resume" in err
-    assert look("r").status.requests.in_flight == len(QUESTIONS)
+    assert read_status("r").status.requests.in_flight == len(QUESTIONS)
     server.looks = 1
-    assert resume("r", None, Day()) is not None
+    assert resume("r", None, ExecutionConfig()) is not None
     assert server.bill.twice() == []
     check_done()
 
@@ -223,8 +223,8 @@ def test_live_answers_at_more_signals(
     wait_for(process, signalled.is_set)
     signal_until_end(process, number)
     given = sum(call.status == 200 for call in server.requests_log)
-    assert (look("r").status.requests.done, given) == (given, server.bill.total - 1)
-    assert resume("r", None, Day()) is not None
+    assert (read_status("r").status.requests.done, given) == (given, server.bill.total - 1)
+    assert resume("r", None, ExecutionConfig()) is not None
     assert len(server.bill.twice()) == 1
     check_done()
 
@@ -238,7 +238,7 @@ def test_batch_call_that_hangs_at_signals(server: LLMServer, where: str) -> None
     wait_for(process, lambda: fault.fired)
     err = signal_until_end(process, signal.SIGTERM)
     assert "go on with: fastdatasets resume" in err
-    assert resume("r", None, Day()) is not None
+    assert resume("r", None, ExecutionConfig()) is not None
     assert server.bill.twice() == []
     check_done()
 
@@ -252,7 +252,7 @@ def test_batch_wait_at_signals(server: LLMServer, monkeypatch: pytest.MonkeyPatc
     while "at the server" not in process.stderr.readline():
         assert process.poll() is None
     signal_until_end(process, signal.SIGINT)
-    assert look("r").status.requests.in_flight == len(QUESTIONS)
+    assert read_status("r").status.requests.in_flight == len(QUESTIONS)
 
 
 def test_engine_that_hangs_at_signals(tmp_path: Path) -> None:
@@ -273,7 +273,7 @@ def test_engine_that_hangs_at_signals(tmp_path: Path) -> None:
     )
     wait_for(process, lambda: journal.exists() and "ask hang" in journal.read_text())
     signal_until_end(process, signal.SIGINT)
-    assert look("r").status.requests.done == 15
+    assert read_status("r").status.requests.done == 15
 
 
 @pytest.mark.slow

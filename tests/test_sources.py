@@ -18,10 +18,10 @@ import pyarrow.parquet
 import pytest
 import zstandard
 
-from fastdatasets.pipeline import sample
-from fastdatasets.runs import opened
-from fastdatasets.settings import load_settings
-from fastdatasets.wishes import Wishes
+from fastdatasets.config.run import RunConfig
+from fastdatasets.config.settings import load_settings
+from fastdatasets.pipeline import sample_records
+from fastdatasets.runs import open_run
 from store import RunFolder, UserError
 from tests.conftest import Command
 
@@ -39,13 +39,13 @@ def read(path: Path, split: str = "train", **columns: str) -> list[tuple[Any, ..
     return sampled(path, split=split, **named)[0]
 
 
-def sampled(path: Path, **wishes: Any) -> tuple[list[tuple[Any, ...]], list[str]]:
+def sampled(path: Path, **run_config: Any) -> tuple[list[tuple[Any, ...]], list[str]]:
     """All records of a source, out of the store of a run over it, and what was said meanwhile."""
-    wished = Wishes(dataset_name=str(path), sample_size=0, skip_generation=True, model="m")
-    spec = replace(wished, **wishes).spec(load_settings())
+    wished = RunConfig(dataset_name=str(path), sample_size=0, skip_generation=True, model="m")
+    spec = replace(wished, **run_config).spec(load_settings())
     said: list[str] = []
-    with tempfile.TemporaryDirectory() as folder, opened(RunFolder(Path(folder)), spec) as store:
-        sample(store, store.run(), said.append)
+    with tempfile.TemporaryDirectory() as folder, open_run(RunFolder(Path(folder)), spec) as store:
+        sample_records(store, store.run(), said.append)
         rows = store.connection.execute(
             "SELECT instruction, input, original_output, reasoning, system FROM records "
             "ORDER BY record"
@@ -631,7 +631,7 @@ def test_columns_of_several_files(tmp_path: Path, kind: str) -> None:
 def test_neither_a_path_nor_a_name_of_the_hub(source: str) -> None:
     """What is no local path and cannot be a name of the Hub is said at once."""
     with pytest.raises(UserError) as raised:
-        Wishes(dataset_name=source, model="m").spec(load_settings())
+        RunConfig(dataset_name=source, model="m").spec(load_settings())
     assert str(raised.value) == (
         f"no such file or folder: {source}; nor can it be a dataset of the Hub, which is called "
         "'name' or 'owner/name'"

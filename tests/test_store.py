@@ -11,18 +11,21 @@ from uuid import UUID
 import duckdb
 import pytest
 
-from fastdatasets.runs import RunSpec, opened
-from fastdatasets.settings import load_settings
-from fastdatasets.wishes import Wishes
+from fastdatasets.config.run import RunConfig
+from fastdatasets.config.settings import load_settings
+from fastdatasets.runs import RunSpec, open_run
 from store import Busy, RunFolder, UserError, WorkStore
-from store.models import Ask, AskOrder, Event, FailureKind, Language, Mode, Result
-from store.queries import QUERIES, SCHEMA
+from store.database.statements import QUERIES, SCHEMA
+from store.planning import PlannedRequest
+from store.requests import AskOrder
+from store.results import FailureKind, Result
+from store.runs import Event, Language, Mode
 
 
 def a_spec(tmp_path: Path) -> RunSpec:
     """Any run."""
     (tmp_path / "d.jsonl").write_text('{"prompt": "a"}\n')
-    return Wishes(dataset_name=str(tmp_path / "d.jsonl")).spec(load_settings())
+    return RunConfig(dataset_name=str(tmp_path / "d.jsonl")).spec(load_settings())
 
 
 @pytest.fixture
@@ -40,14 +43,16 @@ def test_run_comes_back(tmp_path: Path) -> None:
 
 def test_first_success_wins(store: WorkStore) -> None:
     """A second answer to a request changes nothing, and identity is the request's content."""
-    store.add_asks("answer", [Ask(0, 0, 0, '{"model":"m"}', '[{"content":"a","role":"user"}]')])
-    (request,) = store.pending(3, AskOrder.PREFIX)
+    store.planning.add(
+        "answer", [PlannedRequest(0, 0, 0, '{"model":"m"}', '[{"content":"a","role":"user"}]')]
+    )
+    (request,) = store.requests.pending(3, AskOrder.PREFIX)
     digest = hashlib.sha256(b'{"model":"m"}\n[{"content":"a","role":"user"}]').hexdigest()
     assert request.request_id == str(UUID(digest[:32]))
     for text in ("first", "second"):
-        store.add_outcomes("b", [Result(request.request_id, text, None, "stop")], [])
+        store.results.add("b", [Result(request.request_id, text, None, "stop")], [])
     rows = store.connection.execute("SELECT text FROM results").fetchall()
-    assert (rows, list(store.pending(3, AskOrder.PREFIX))) == ([("first",)], [])
+    assert (rows, list(store.requests.pending(3, AskOrder.PREFIX))) == ([("first",)], [])
 
 
 def test_failed_transaction_leaves_nothing(store: WorkStore) -> None:
@@ -55,7 +60,7 @@ def test_failed_transaction_leaves_nothing(store: WorkStore) -> None:
 
     def half() -> None:
         with store.database.transaction():
-            store.retry_failed()
+            store.results.retry_failed()
             store.connection.execute("SELECT 'no number'::INTEGER")
 
     with pytest.raises(duckdb.ConversionException):
@@ -114,7 +119,7 @@ with folder.lock(), WorkStore.open(folder.store_path):
 
 def test_two_commands_on_one_run(tmp_path: Path) -> None:
     """The second command on a run says who works on it; a reader is told who holds the store."""
-    with opened(RunFolder(tmp_path), a_spec(tmp_path)):
+    with open_run(RunFolder(tmp_path), a_spec(tmp_path)):
         pass
     with subprocess.Popen(
         [sys.executable, "-c", HOLD, str(tmp_path)],
@@ -125,10 +130,10 @@ def test_two_commands_on_one_run(tmp_path: Path) -> None:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "held\n"
         busy = f"is busy: process {holder.pid} is working on it"
-        with pytest.raises(Busy, match=busy), opened(RunFolder(tmp_path)):
+        with pytest.raises(Busy, match=busy), open_run(RunFolder(tmp_path)):
             pass
         with pytest.raises(TimeoutError, match=f"PID {holder.pid}"):
             WorkStore.open(tmp_path / "work.duckdb", read_only=True, wait_seconds=0)
         holder.kill()
-    with opened(RunFolder(tmp_path)) as store:  # the kernel freed both locks
+    with open_run(RunFolder(tmp_path)) as store:  # the kernel freed both locks
         assert store.run().mode is Mode.DISTILL

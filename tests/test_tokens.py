@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from backends.embedded import EMBEDDED_MODEL
-from fastdatasets.tokens import counter_for
+from backends.vllm.demo_model import DEMO_MODEL
+from fastdatasets.pricing.tokens import counter_for
 
 TEMPLATE = (
     "{% for message in messages %}{% if message.role == 'tool' %}{{ raise_exception('no') }}"
@@ -149,5 +149,5 @@ def test_spoilt_tokenizer(model: Path) -> None:
 def test_tokenizer_of_the_embedded_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The embedded model's tokenizer is read before the model is converted."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    counter = counter_for(EMBEDDED_MODEL)
+    counter = counter_for(DEMO_MODEL)
     assert (counter.name, counter.count(user("Say hello."))) == ("the model's own tokenizer", 33)

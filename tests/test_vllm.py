@@ -29,7 +29,7 @@ def stored(run: str) -> dict[str, str]:
     """What a run's store holds: instruction -> answer."""
     with duckdb.connect(f"output/{run}/work.duckdb", read_only=True) as connection:
         rows = connection.execute(
-            "SELECT instruction, text FROM records JOIN asks USING (record) "
+            "SELECT instruction, text FROM records JOIN row_requests USING (record) "
             "JOIN results USING (request_id)"
         ).fetchall()
     return dict(rows)

@@ -81,7 +81,7 @@ class Call:
 
 
 Result = Json | StoredFile
-Outcome = Result | ApiError
+RunResult = Result | ApiError
 Handler = Callable[[Call], Awaitable[Result]]
 
 
@@ -147,7 +147,7 @@ class Gate:
 
     async def _take_effect(
         self, request: web.Request, handler: Handler, effect: Fault | None, shapes: list[Fault]
-    ) -> Outcome:
+    ) -> RunResult:
         """What the call comes to, before anything of it is sent."""
         call = Call(request, ignore_after=any(f.kind is Kind.IGNORE_AFTER for f in shapes))
         if effect is not None:
@@ -217,7 +217,7 @@ def _drop(request: web.Request) -> web.Response:
     return web.Response()
 
 
-def _garbled(outcome: Outcome, fault: Fault) -> web.Response:
+def _garbled(outcome: RunResult, fault: Fault) -> web.Response:
     """A 200 whose body is no JSON."""
     if isinstance(fault.body, str):
         return web.Response(text=fault.body, content_type="application/json")
@@ -246,7 +246,7 @@ def _content(file: StoredFile, fault: Fault) -> web.Response:
     return web.Response(body=body, headers=headers)
 
 
-def _whole(outcome: Outcome) -> tuple[bytes, str]:
+def _whole(outcome: RunResult) -> tuple[bytes, str]:
     """The body of an answer, and its type."""
     if isinstance(outcome, StoredFile):
         return outcome.path.read_bytes(), "application/octet-stream"

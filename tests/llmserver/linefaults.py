@@ -144,7 +144,7 @@ def written(line: Json, kinds: set[LineKind]) -> list[bytes]:
     response = line["response"]
     if response is not None and LineKind.STATUS_ZERO in kinds:
         response.update(status_code=0, body=None)
-    twin = to_json_bytes(_twin(line)) if LineKind.DUPLICATE in kinds else None
+    duplicate = to_json_bytes(_twin(line)) if LineKind.DUPLICATE in kinds else None
     if LineKind.DEEP in kinds:
         _nest(line)
     if response is not None and LineKind.STRING_BODY in kinds:
@@ -157,8 +157,8 @@ def written(line: Json, kinds: set[LineKind]) -> list[bytes]:
         lines.insert(0, raw[: len(raw) // 2])
     if LineKind.FOREIGN_ID in kinds:
         lines.insert(0, to_json_bytes(line | {"custom_id": _other_id(line)}))
-    if twin is not None:
-        lines.append(twin)
+    if duplicate is not None:
+        lines.append(duplicate)
     return lines
 
 

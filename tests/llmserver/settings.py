@@ -11,7 +11,7 @@ from .faults import FaultScript
 from .linefaults import LineFault
 from .replies import Answer, default_answer
 
-Order = Literal["newest", "oldest", "shuffled"]
+Command = Literal["newest", "oldest", "shuffled"]
 
 # The parameters of OpenAI's POST /chat/completions; it refuses a body with any other.
 CHAT_PARAMETERS = frozenset(
@@ -102,7 +102,7 @@ class Settings:
     """Files of results that an ended batch names and that are not there: 404."""
     page_cap: int | None = None
     """The most items on a list's page, whatever limit was asked for."""
-    list_order: Order = "newest"
+    list_order: Command = "newest"
     """Order of the batches in lists."""
 
     enqueued_limit: int | Mapping[str, int] | None = None

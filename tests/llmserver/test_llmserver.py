@@ -22,7 +22,7 @@ from .driver import (
     submit,
     upload,
 )
-from .settings import Order
+from .settings import Command
 
 
 def statuses(client: OpenAI, batch_id: str, looks: int) -> list[str]:
@@ -200,7 +200,7 @@ def test_a_batch_whose_input_is_deleted_fails() -> None:
 
 
 @pytest.mark.parametrize("order", ["newest", "oldest", "shuffled"])
-def test_lists_have_pages_and_an_order(order: Order) -> None:
+def test_lists_have_pages_and_an_order(order: Command) -> None:
     """The client pages through all batches, in an order that is settled."""
     with LLMServer(looks=0, page_cap=2, list_order=order) as server, client_of(server) as client:
         made = [submit(client, 1).id for _ in range(5)]

@@ -236,11 +236,11 @@ def test_a_line_is_foreign(server: LLMServer, client: OpenAI) -> None:
 def test_lines_are_shuffled(server: LLMServer, client: OpenAI) -> None:
     """The same way each time."""
     server.line_faults.append(LineFault(LineKind.SHUFFLE))
-    orders = []
+    commands = []
     for _ in range(2):
-        orders.append(list(contents(parsed(raw(client, run(server, client).output_file_id)))))
-    assert orders[0] == orders[1] != IDS
-    assert sorted(orders[0]) == IDS
+        commands.append(list(contents(parsed(raw(client, run(server, client).output_file_id)))))
+    assert commands[0] == commands[1] != IDS
+    assert sorted(commands[0]) == IDS
 
 
 @pytest.mark.parametrize(

@@ -46,8 +46,8 @@ def test_a_reply_reports_another_usage_than_it_bills(live: bool) -> None:
             content = made.content
         else:
             content = raw(client, run(server, client, jsonl([line_of(0)])).output_file_id)
-        told = b'"usage": {"prompt_tokens": 1e400, "text": "\\"", "prompt_tokens": [5]}, "'
-        assert told in content
+        reported = b'"usage": {"prompt_tokens": 1e400, "text": "\\"", "prompt_tokens": [5]}, "'
+        assert reported in content
         assert server.bill.tokens == Usage(7, 8)
 
 
@@ -166,13 +166,13 @@ def test_rate_limits_say_how_long_to_wait(server: LLMServer, client: OpenAI) -> 
         rate_limited(CHAT, headers={"retry-after-ms": "70"}),
         rate_limited(CHAT, headers={"Retry-After": http_date(60)}),
     ]
-    told = []
+    reported = []
     for _ in range(3):
         with pytest.raises(RateLimitError) as refused:
             ask(client)
-        told.append(refused.value.response.headers)
-    assert (told[0]["retry-after"], told[1]["retry-after-ms"]) == ("7", "70")
-    wait = parsedate_to_datetime(told[2]["retry-after"]).timestamp() - time.time()
+        reported.append(refused.value.response.headers)
+    assert (reported[0]["retry-after"], reported[1]["retry-after-ms"]) == ("7", "70")
+    wait = parsedate_to_datetime(reported[2]["retry-after"]).timestamp() - time.time()
     assert 50 < wait <= 60
     ask(client)
 
@@ -218,8 +218,8 @@ def test_the_command_serves_and_prints_the_bill() -> None:
         ask(client, "Hi")
     process.send_signal(signal.SIGINT)
     out, _ = process.communicate(timeout=10)
-    told = json.loads(out)
-    assert {name: told[name] for name in ("executions", "live", "twice", "calls")} == {
+    reported = json.loads(out)
+    assert {name: reported[name] for name in ("executions", "live", "twice", "calls")} == {
         "executions": 1,
         "live": 1,
         "twice": 0,

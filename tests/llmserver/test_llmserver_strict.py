@@ -195,9 +195,11 @@ def test_keys_are_checked(server: LLMServer) -> None:
     """401 without a key and for an unknown one, of which only the ends are told."""
     secret = "sk-proj-abcdefghijklmnop"
     with client_of(server, secret) as client:
-        with pytest.raises(AuthenticationError, match="Incorrect API key provided: sk-p") as told:
+        with pytest.raises(
+            AuthenticationError, match="Incorrect API key provided: sk-p"
+        ) as reported:
             client.batches.list()
-        assert secret not in str(told.value)
+        assert secret not in str(reported.value)
         with pytest.raises(AuthenticationError, match="You didn't provide an API key"):
             client.batches.list(extra_headers={"Authorization": ""})
         server.keys = {secret}

@@ -1,0 +1,47 @@
+"""A server's list of models, which is free: whether the server is there, and whether vLLM's."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+from backends.openai_api.client import CONNECT_SECONDS, make_client
+from backends.openai_api.errors import CALL_ERRORS, ErrorKind, classify_error
+from backends.openai_api.lenient_json import decode_leniently
+
+TRIES = 3
+WAIT_SECONDS = 1.0  # after the first try; doubled after each
+
+
+def is_vllm(base_url: str, api_key: str, model: str, longest_wait: float) -> bool:
+    """Whether GET /models says that the model is served by vLLM's own server.
+
+    Raises Trouble where no connection comes about in three tries, longest_wait seconds between them
+    at most. Whatever else the server answers means no: some servers have no such list.
+    """
+    for attempt in range(TRIES):
+        try:
+            answer = asyncio.run(_get_models(base_url, api_key))
+            return _owner(decode_leniently(answer), model) == "vllm"
+        except CALL_ERRORS as error:
+            api_error = classify_error(error, api_key)
+        if api_error.kind is not ErrorKind.UNREACHABLE:
+            return False
+        if attempt + 1 < TRIES:
+            time.sleep(min(WAIT_SECONDS * 2**attempt, longest_wait))
+    raise api_error
+
+
+async def _get_models(base_url: str, api_key: str) -> bytes:
+    async with make_client(base_url, api_key, timeout_seconds=CONNECT_SECONDS) as client:
+        async with asyncio.timeout(2 * CONNECT_SECONDS):  # to the last byte
+            return (await client.models.with_raw_response.list()).content
+
+
+def _owner(listing: Any, model: str) -> object:
+    models = listing.get("data") if isinstance(listing, dict) else None
+    for one in models if isinstance(models, list) else ():
+        if isinstance(one, dict) and one.get("id") == model:
+            return one.get("owned_by")
+    return None

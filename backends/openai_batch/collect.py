@@ -1,0 +1,221 @@
+"""Bringing a job's answers home: poll, download, store in one transaction, clean up."""
+
+from __future__ import annotations
+
+import time
+
+from backends.first_failures import Unanswered, all_failed_alike
+from backends.openai_api.errors import STOP_CODES, ApiError, ErrorKind
+from backends.openai_batch.api import RemoteBatch
+from backends.openai_batch.context import Desk
+from backends.openai_batch.failpoints import FailPoint, failpoint
+from backends.openai_batch.lost import LostJobs
+from backends.openai_batch.output_files import Delivery, copy_of, deliver
+from backends.openai_batch.submit import refuse_for_limit
+from store.jobs.job import VANISHED, Batch, BatchState, Job, JobEvent, JobState
+from store.jobs.journal import Collected
+from store.results import Failure, FailureKind
+
+HOUR, DAY, MARGIN = 3600, 86400, 7200  # seconds; the margin is what a batch may end too late
+WORKING = {"in_progress", "progress", "running", "finalizing"}  # Novita says progress
+EMPTY_JOBS = 3  # in a row, after which nothing more is sent
+
+
+class Collecting:
+    """The steps from a batch at the server to a closed job."""
+
+    def __init__(self, desk: Desk, lost: LostJobs) -> None:
+        self._desk = desk
+        self._lost = lost
+        self.validated = False  # the server has taken a file of this run and works on it
+        self.stop: str | None = None  # why nothing more should be sent
+
+    def poll_and_collect(self, job: Job) -> None:
+        """Look at a job's open batches; once all have ended, collect them."""
+        for batch in job.batches.values():
+            if batch.state is BatchState.OPEN and job.state is JobState.OPEN:
+                self._poll(job, batch)
+        if job.state is JobState.ENDED:
+            self._collect(job)
+
+    def _poll(self, job: Job, batch: Batch) -> None:
+        try:
+            remote = self._desk.api.retrieve(batch.batch_id)
+        except ApiError as api_error:
+            if api_error.kind not in (ErrorKind.NOT_FOUND, ErrorKind.REFUSED):
+                raise
+            # Not yet visible when young, else lost, which some looks decide.
+            self._ended(job, batch, RemoteBatch(batch.batch_id, VANISHED))
+            return
+        if batch.status == VANISHED:
+            self._desk.journal.append(
+                job, JobEvent.CREATED, batch.batch_id, attempt=job.attempt, adopted=False
+            )
+        self.validated = self.validated or remote.status in WORKING
+        if batch.cancelled_by_us and not remote.is_terminal and remote.status != "cancelling":
+            self._ask_to_cancel(batch)
+        if not remote.is_terminal:
+            self._say_if_overdue(remote)
+            return
+        codes = {str(error["code"]) for error in remote.errors}
+        ran = bool(remote.completed)
+        if remote.status == "failed" and codes == {"token_limit_exceeded"} and not ran:
+            message = str(remote.errors[0]["message"])
+            refuse_for_limit(self._desk, job, JobEvent.QUOTA_REFUSED, batch.batch_id, message)
+            return
+        self._ended(job, batch, remote)
+
+    def _ended(self, job: Job, batch: Batch, remote: RemoteBatch) -> None:
+        self._desk.journal.append(
+            job,
+            JobEvent.ENDED,
+            batch.batch_id,
+            status=remote.status,
+            output_file_id=remote.output_file_id,
+            error_file_id=remote.error_file_id,
+            completed=remote.completed,
+            failed=remote.failed,
+            errors=list(remote.errors),
+        )
+        failpoint(FailPoint.ENDED)
+
+    def _ask_to_cancel(self, batch: Batch) -> None:
+        """POST …/cancel, at each look until the status tells that the server took it."""
+        try:
+            self._desk.api.cancel(batch.batch_id)
+        except ApiError as api_error:
+            # A conflict or refusal: it may have ended in this moment, which the next look tells.
+            if api_error.status != 409 and api_error.kind is not ErrorKind.REFUSED:
+                raise
+            self._desk.say(f"{batch.batch_id} cannot be cancelled now: {api_error}")
+
+    def _say_if_overdue(self, remote: RemoteBatch) -> None:
+        age = time.time() - (remote.created_at or time.time())
+        ends = (remote.expires_at or remote.created_at + DAY) - remote.created_at
+        if age > ends + MARGIN:
+            self._desk.say(
+                f"{remote.batch_id} is '{remote.status}' after {age / HOUR:.0f} hours, past its "
+                "completion window: 'cancel --forget' gives it up, and 'resume' asks again"
+            )
+
+    # -- collecting
+
+    def _collect(self, job: Job) -> None:
+        stop: str | None = None
+        short: list[tuple[Batch, Delivery]] = []
+        ended = [batch for batch in job.batches.values() if batch.state is BatchState.ENDED]
+        for batch in ended:
+            found = deliver(self._desk, job, batch)
+            if found.is_whole or (
+                self._lost.is_last_look(batch, found) and not found.maybe_answered
+            ):
+                stop = self._collect_batch(job, batch, found) or stop
+                failpoint(FailPoint.COLLECTED)
+            else:
+                short.append((batch, found))
+        if short:
+            if len(short) == len(ended):  # else a twin may have brought what is missing
+                self._lost.wait_or_lose(job, short)
+            if job.state is JobState.LOST and (outside := self._ended_outside(job)):
+                self.stop = self.stop or f"job {job.job_id}: {outside}"
+            return
+        self._desk.delete_files(job)
+        failpoint(FailPoint.DELETED)
+        for file_id in (one for batch in job.batches.values() for one in batch.file_ids):
+            copy_of(self._desk.options.folder, file_id).unlink(missing_ok=True)
+        self._desk.close(job, "done")
+        failpoint(FailPoint.CLOSED)
+        self._desk.accepted += 1
+        stop = stop or self._ended_outside(job) or self._ended_empty(job)
+        if stop and job.round == self._desk.journal.current_round():
+            self.stop = self.stop or f"job {job.job_id}: {stop}"
+        options = self._desk.options
+        store = self._desk.store
+        alike = all_failed_alike(store, options.max_attempts, options.base_url)
+        if alike is not None:
+            if not isinstance(alike, Unanswered):
+                store.results.stop(str(alike))
+            raise alike
+
+    def _ended_outside(self, job: Job) -> str | None:
+        """Why to stop where a batch was cancelled by somebody else."""
+        for batch in job.batches.values():
+            if batch.status == "cancelled" and not batch.cancelled_by_us:
+                return f"{batch.batch_id} was cancelled, not by this tool"
+        return None
+
+    def _ended_empty(self, job: Job) -> str | None:
+        """Why to stop where the last jobs came back without one answer, unattempted."""
+        jobs = self._desk.journal.jobs().values()
+        ended = [one for one in jobs if one.closed_as == "done" and one.round == job.round]
+        last = ended[-EMPTY_JOBS:]
+        if len(last) < EMPTY_JOBS or any(one.answers or one.failures for one in last):
+            return None
+        statuses = ", ".join(batch.status for one in last for batch in one.batches.values())
+        return f"the last {EMPTY_JOBS} batches ended without an answer ({statuses})"
+
+    def _collect_batch(self, job: Job, batch: Batch, found: Delivery) -> str | None:
+        """Store what failed; gives why nothing more should be sent, if so."""
+        refused, stop = self._refused_lines(job, batch)
+        # Requests without a line are failed attempts where each should be told of.
+        reported = batch.status == "completed" or found.broken_without_id or found.absent
+        found.counts.undelivered = found.undelivered
+        failpoint(FailPoint.COLLECTING)
+        self._desk.journal.end_batch(
+            job,
+            JobEvent.COLLECTED,
+            batch.batch_id,
+            [*found.failures, *refused],
+            found.counts,
+            found.untried if reported and not found.stop else None,
+        )
+        self._desk.progress.say(f"job {job.job_id}: {batch.status}, {_describe(found.counts)}")
+        return found.stop or stop
+
+    def _refused_lines(self, job: Job, batch: Batch) -> tuple[list[Failure], str | None]:
+        """What a batch that failed at validation says of its lines, or of all of them."""
+        if batch.status != "failed":
+            return [], None
+        shown = "; ".join(
+            f"line {error['line']}: {error['message']}" if error["line"] else str(error["message"])
+            for error in batch.errors[:3]
+        )
+        if batch.completed:
+            self._desk.say(f"job {job.job_id}: the batch failed on its way: {shown}")
+            return [], None
+        lines = {
+            error["line"]: error
+            for error in batch.errors
+            if isinstance(error["line"], int) and 1 <= error["line"] <= job.requests
+        }
+        of_all = any(str(error["code"]).lower() in STOP_CODES for error in batch.errors)
+        if of_all or not lines or (job.requests > 1 and len(lines) == job.requests):
+            return [], f"the server refused the file at validation: {shown or 'no reason given'}"
+        self._desk.say(f"job {job.job_id}: the server refused lines of the file: {shown}")
+        return [
+            Failure(
+                self._desk.journal.request_of_line(job, line),
+                FailureKind.REFUSED,
+                str(error["message"]),
+                retryable=False,
+                code=str(error["code"]),
+            )
+            for line, error in lines.items()
+        ], None
+
+
+def _describe(counts: Collected) -> str:
+    words = {
+        "results": "answers",
+        "failures": "failed attempts",
+        "unattempted": "not attempted",
+        "duplicates": "duplicates",
+        "foreign": "foreign lines",
+        "broken": "broken lines",
+        "missing": "missing",
+        "undelivered": "completed and not delivered",
+    }
+    reported = [
+        f"{getattr(counts, name)} {word}" for name, word in words.items() if getattr(counts, name)
+    ]
+    return ", ".join(reported) or "nothing in its files"

@@ -1,0 +1,1 @@
+"""Live chat completions against any OpenAI-compatible server."""

@@ -1,0 +1,1 @@
+"""The local engine: vLLM in a process of its own."""

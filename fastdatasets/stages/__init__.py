@@ -1,0 +1,1 @@
+"""What a run asks: prompts, and rows that are read out of answers."""

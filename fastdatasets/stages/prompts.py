@@ -1,0 +1,122 @@
+"""Prompt templates: Jinja2 in a bounded sandbox, and which of the default ones a record gets."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Template, TemplateSyntaxError
+
+from fastdatasets.stages.sandbox import BoundedSandbox
+from store import UserError
+from store.planning import Row
+from store.runs import Language
+
+VARIABLES = "instruction, input, output, reasoning"
+
+_HAN = re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]")
+_KANA_OR_HANGUL = re.compile(r"[\u3040-\u30ff\u1100-\u11ff\uac00-\ud7af]")
+_OTHER_WORD = re.compile(r"[^\W\d_\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]+")
+_LOOKED_AT = 2000  # characters; the script of a longer text shows in its beginning
+
+
+def default_templates(stage: str) -> dict[str, str]:
+    """The package's templates of a stage by language."""
+    folder = files("fastdatasets.stages") / "templates"
+    return {
+        f"{stage}.{language}": (folder / f"{stage}.{language}.j2").read_text("utf-8")
+        for language in (Language.ZH, Language.EN)
+    }
+
+
+def own_template(stage: str, path: Path) -> dict[str, str]:
+    """A user's template, which serves records of every language; raises UserError."""
+    try:
+        text = path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read the prompt template {path}: {error}") from None
+    templates = {stage: text.removesuffix("\n")}
+    try:
+        Prompt(stage, templates, Language.AUTO).render(Row(0, 0, "text", "text"))
+    except TemplateSyntaxError as error:
+        raise UserError(f"prompt template {path}, line {error.lineno}: {error.message}") from None
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+    return templates
+
+
+def language_of(text: str) -> Language:
+    """ZH where the text is mostly Chinese, else EN.
+
+    A Han character weighs like a word of another script, so that Chinese with program names or
+    formulas in it is Chinese and English that quotes a Chinese word is not. Any kana or hangul
+    makes it Japanese or Korean, which get the English prompt.
+    """
+    beginning = text[:_LOOKED_AT]
+    if beginning.isascii() or not _HAN.search(beginning):
+        return Language.EN
+    if _KANA_OR_HANGUL.search(beginning):
+        return Language.EN
+    han = len(_HAN.findall(beginning))
+    others = len(_OTHER_WORD.findall(beginning))
+    return Language.ZH if han >= others else Language.EN
+
+
+class Prompt:
+    """The templates of one stage of a run; renders a record into the text of the user turn."""
+
+    def __init__(self, stage: str, templates: dict[str, str], language: Language) -> None:
+        self._stage = stage
+        self._templates = templates
+        self._language = language
+
+    def render(self, row: Row, **more: object) -> str:
+        """The prompt for a row; raises UserError where the template cannot be filled."""
+        sandbox, template, builtins = _compile(self._text(row))
+        variables = {
+            **builtins,
+            "instruction": row.instruction,
+            "input": row.input,
+            "output": row.original_output,
+            "reasoning": row.reasoning,
+            **more,
+        }
+        try:
+            # What template.render does, without gathering Jinja's builtins anew for every row,
+            # which takes longer than all the rest.
+            context = template.new_context(variables, shared=True)
+            sandbox.start()
+            prompt = sandbox.joined(template.root_render_func(context))
+        except Exception as error:  # a template can do anything: 1 / 0, an unknown variable
+            raise UserError(
+                f"the prompt template of stage {self._stage} fails on record {row.record}: "
+                f"{error}; its variables are {VARIABLES}"
+            ) from None
+        if not prompt.strip():
+            raise UserError(
+                f"the prompt template of stage {self._stage} gives an empty prompt for record "
+                f"{row.record}"
+            )
+        return prompt
+
+    def _text(self, row: Row) -> str:
+        if (own := self._templates.get(self._stage)) is not None:
+            return own
+        language = self._language
+        if language is Language.AUTO:
+            language = language_of(f"{row.instruction}\n{row.input}")
+        return self._templates[f"{self._stage}.{language}"]
+
+
+@cache
+def _compile(text: str) -> tuple[BoundedSandbox, Template, dict[str, Any]]:
+    """A template and the functions that Jinja gives to each; raises UserError, TemplateError."""
+    sandbox = BoundedSandbox()
+    try:
+        template = sandbox.from_string(text)
+    except (RecursionError, MemoryError, SyntaxError):  # the last ones are Python's compiler's
+        raise UserError("the prompt template is nested too deeply") from None
+    return sandbox, template, dict(template.globals)

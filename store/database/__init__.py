@@ -1,0 +1,1 @@
+"""The DuckDB file under a work store, and rows on their way into it."""

@@ -1,0 +1,243 @@
+"""The DuckDB file under a work store: opening it among others, transactions, named statements."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, TypeVar
+
+import duckdb
+import pyarrow as pa
+
+from store.database.statements import QUERIES
+from store.errors import DiskFull, UserError
+
+MEMORY_LIMIT = "400MB"  # beyond it DuckDB spills to the run's folder
+TEXTS = 4096  # of them at a time where many are read
+RETRY_SECONDS = 0.2  # between two tries for a file that another process has open
+
+# What the kernel says where a file cannot grow; DuckDB has it at the end of a message of its own.
+_FULL = re.compile(r"No space left on device|File too large|[Qq]uota exceeded")
+
+OnWait = Callable[[str], None]
+T = TypeVar("T")
+
+
+class Database:
+    """A DuckDB file open in this process.
+
+    DuckDB lets one process at a time have a file open, readers included, so opening waits for
+    whoever holds it; `on_wait` is told who that is.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        read_only: bool = False,
+        wait_seconds: float = float("inf"),
+        on_wait: OnWait | None = None,
+    ) -> None:
+        """Open or make the file; raises UserError where it is none of DuckDB's.
+
+        Raises TimeoutError after wait_seconds in which another process held it.
+        """
+        self.path = path
+        self._read_only = read_only
+        self._on_wait = on_wait
+        self._invalidated = False
+        self._connection = self._connect(wait_seconds)
+
+    @property
+    def connection(self) -> duckdb.DuckDBPyConnection:
+        """The open connection, a new one where DuckDB gave up the old; raises DiskFull."""
+        if self._invalidated:
+            self._connection.close()
+            self._connection = self._connect(float("inf"))
+            self._invalidated = False
+        return self._connection
+
+    def _connect(self, wait_seconds: float) -> duckdb.DuckDBPyConnection:
+        def connect() -> duckdb.DuckDBPyConnection:
+            return duckdb.connect(
+                str(self.path),
+                read_only=self._read_only,
+                config={
+                    "memory_limit": MEMORY_LIMIT,
+                    "wal_autocheckpoint": "64MB",
+                    "temp_directory": str(self.path.parent / "spill"),
+                },
+            )
+
+        return _when_free(self.path, connect, wait_seconds, self._on_wait)
+
+    def close(self) -> None:
+        """Give the file free."""
+        self._connection.close()
+
+    @contextmanager
+    def released(self) -> Iterator[None]:
+        """Give the file free for the block, and take it again however long that takes.
+
+        After an exception it stays free: a Ctrl-C does not wait for somebody else's look.
+        """
+        self._connection.close()
+        yield
+        self._connection = self._connect(float("inf"))
+
+    @contextmanager
+    def attached(self, path: Path, wait_seconds: float) -> Iterator[None]:
+        """Have another store's tables as earlier.… in the block, read-only.
+
+        Raises UserError and TimeoutError as opening it does.
+        """
+        _when_free(path, lambda: self.run("attach_earlier", path=str(path)), wait_seconds)
+        try:
+            yield
+        finally:
+            self.run("detach_earlier")
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All of the block's statements take effect, or none; raises DiskFull."""
+        with self.disk_full_raised():
+            self.connection.execute("BEGIN")
+            try:
+                yield
+            except BaseException:
+                with suppress(duckdb.Error):  # an interrupted statement may have ended it already
+                    self._connection.execute("ROLLBACK")
+                raise
+            self.connection.execute("COMMIT")
+
+    @contextmanager
+    def disk_full_raised(self) -> Iterator[None]:
+        """Raise DiskFull where statements of the block found no room on the disk.
+
+        Not where they took effect all the same: after a commit DuckDB moves what is in its log to
+        the file. Where there is no room for that it gives up the connection, and says so.
+        """
+        try:
+            yield
+        except duckdb.Error as error:
+            self._invalidated = isinstance(error, duckdb.FatalException)
+            if (full := _disk_full(self.path, error)) is None:
+                raise
+            if not str(error).startswith("FATAL Error: Transaction COMMIT succeeded"):
+                raise full from None
+
+    @contextmanager
+    def few_threads(self) -> Iterator[None]:
+        """Read with few threads in the block: DuckDB's readers of JSON take 32 MB each."""
+        self.connection.execute("SET threads = $threads", {"threads": min(4, os.cpu_count() or 1)})
+        try:
+            yield
+        finally:
+            with suppress(duckdb.Error):
+                self.connection.execute("RESET threads")
+
+    def run(self, name: str, **parameters: Any) -> None:
+        """Run a statement of queries.sql; raises DiskFull."""
+        with self.disk_full_raised():
+            self.connection.execute(QUERIES[name], parameters)
+
+    def row(self, name: str, **parameters: Any) -> tuple[Any, ...]:
+        """The one row a statement gives."""
+        (row,) = self.rows(name, **parameters)
+        return row
+
+    def first(self, name: str, **parameters: Any) -> tuple[Any, ...] | None:
+        """The first row a statement gives, None where it gives none."""
+        return next(iter(self.rows(name, **parameters)), None)
+
+    def pages(self, name: str, size: int, **parameters: Any) -> Iterator[list[tuple[Any, ...]]]:
+        """All rows a statement gives, so many at a time; others may run in between."""
+        reader = self.connection.cursor().execute(QUERIES[name], parameters)
+        while rows := reader.fetchmany(size):
+            yield rows
+
+    def column(self, name: str, **parameters: Any) -> list[Any]:
+        """A statement's one column of numbers, without a tuple for each."""
+        found = self.connection.execute(QUERIES[name], parameters).fetchnumpy()
+        (values,) = found.values()
+        return list(values.tolist())
+
+    def set_variable(self, name: str, value: int | str) -> None:
+        """Set a variable that views read."""
+        self.connection.execute(f"SET VARIABLE {name} = $value", {"value": value})
+
+    def rows(self, name: str, **parameters: Any) -> list[tuple[Any, ...]]:
+        """All rows a statement gives."""
+        return self.connection.execute(QUERIES[name], parameters).fetchall()
+
+    def texts(self, statement: str, **parameters: Any) -> Iterator[tuple[int, memoryview]]:
+        """A statement's one column of texts, none of them null: how many, and their UTF-8 bytes.
+
+        End to end as Arrow has them in memory, so that no text becomes an object of Python's.
+        Raises DiskFull where what does not fit the memory does not fit the disk either.
+        """
+        with self.disk_full_raised():
+            reader = self.connection.sql(statement, params=parameters).to_arrow_reader(TEXTS)
+            for batch in reader:
+                texts = batch.column(0)
+                _, offsets, data = texts.buffers()
+                ends = memoryview(offsets).cast("i")
+                first, last = ends[texts.offset], ends[texts.offset + len(texts)]
+                yield len(texts), memoryview(data)[first:last]
+
+    @contextmanager
+    def incoming(self, rows: pa.Table) -> Iterator[None]:
+        """Make rows the relation 'incoming' of the block's statements."""
+        self.connection.register("incoming", rows)
+        try:
+            yield
+        finally:
+            with suppress(duckdb.Error):  # in a transaction that failed it goes by itself
+                self.connection.unregister("incoming")
+
+
+def _when_free(
+    path: Path, open_file: Callable[[], T], wait_seconds: float, on_wait: OnWait | None = None
+) -> T:
+    """What open_file gives, called again while another process has the file open."""
+    deadline = time.monotonic() + wait_seconds
+    said = False
+    while True:
+        try:
+            return open_file()
+        except duckdb.IOException as error:
+            holder = _holder(error)
+            if holder is None:
+                if (full := _disk_full(path, error)) is not None:
+                    raise full from None
+                reason = str(error).splitlines()[0]
+                raise UserError(f"{path} is not a work store: {reason}") from None
+            if time.monotonic() >= deadline:
+                raise TimeoutError(holder) from None
+            if on_wait is not None and not said:
+                on_wait(holder)
+                said = True
+            time.sleep(min(RETRY_SECONDS, max(0.0, deadline - time.monotonic())))
+        except duckdb.Error as error:
+            if (full := _disk_full(path, error)) is not None:
+                raise full from None
+            reason = str(error).splitlines()[0]
+            raise UserError(f"{path} cannot be opened: {reason}") from None
+
+
+def _disk_full(path: Path, error: duckdb.Error) -> DiskFull | None:
+    """What to raise where an error says that the disk is full."""
+    reason = _FULL.search(str(error))
+    return None if reason is None else DiskFull(f"the disk is full ({path}: {reason[0]})")
+
+
+def _holder(error: duckdb.IOException) -> str | None:
+    """Who holds the file, by DuckDB's message; None where the error is another one."""
+    if "Could not set lock" not in str(error):
+        return None
+    match = re.search(r"held in (.+?\(PID \d+\))", str(error))
+    return match[1] if match else "another process"

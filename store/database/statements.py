@@ -1,0 +1,26 @@
+"""Statements of .sql files by their names."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+
+
+def load(text: str) -> dict[str, str]:
+    """Split SQL text at its '-- name: …' lines into name -> statement."""
+    statements: dict[str, str] = {}
+    for part in text.split("-- name: ")[1:]:
+        name, _, statement = part.partition("\n")
+        statements[name.strip()] = statement.strip()
+    return statements
+
+
+def load_file(package: str, name: str) -> dict[str, str]:
+    """The statements of a package's .sql file."""
+    return load((files(package) / name).read_text("utf-8"))
+
+
+NOUNS = ("runs", "records", "planning", "requests", "results", "costs", "exports", "jobs")
+SCHEMA = (files("store") / "sql" / "schema.sql").read_text("utf-8")
+QUERIES: dict[str, str] = {}
+for noun in NOUNS:
+    QUERIES |= load_file("store", f"sql/{noun}.sql")

@@ -1,0 +1,76 @@
+"""Records: what was sampled from the source, in sample order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import msgspec
+
+if TYPE_CHECKING:
+    from store.database.connection import Database
+
+from store.errors import UserError
+from store.runs import Event, append_event
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How the records came about: rows in the source, rows left out as empty, and the mapping."""
+
+    rows: int
+    empty: int
+    mapping: dict[str, str | None]
+
+
+class Records:
+    """The records of a run."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+
+    def sampling(self) -> Sampling | None:
+        """How the records came about; None while sampling has not been completed."""
+        row = self._db.first("sampled")
+        return None if row is None else msgspec.json.decode(row[0], type=Sampling)
+
+    def sample(
+        self,
+        sample_size: int,
+        seed: int,
+        mapping: Mapping[str, str | None],
+        *,
+        need_instruction: bool,
+    ) -> Sampling:
+        """Take records from source_rows in one transaction; all of them where sample_size <= 0.
+
+        Raises UserError, naming the row, where an instruction is needed and a record has none.
+
+        source_rows is a relation of instruction, input, output, reasoning (never null) and system
+        (may be).
+        The choice depends on seed and row only, so it is the same with any number of threads.
+        """
+        with self._db.few_threads(), self._db.transaction():
+            rows, empty = self._db.row("count_source")
+            if sample_size > 0:
+                self._db.run("sample_some", seed=seed, sample_size=sample_size)
+            else:
+                self._db.run("sample_all")
+            if not self.count():
+                raise UserError("no row of it has an instruction or an input")
+            if need_instruction and (row := self._first_without_instruction()) is not None:
+                raise UserError(f"the sample in row {row + 1} has no instruction to vary")
+            sampling = Sampling(rows, empty, dict(mapping))
+            append_event(self._db, Event.SAMPLED, sampling)
+        return sampling
+
+    def count(self) -> int:
+        """How many records were sampled."""
+        (count,) = self._db.row("count_records")
+        return int(count)
+
+    def _first_without_instruction(self) -> int | None:
+        """The source row of the first record that has an input only."""
+        row = self._db.first("first_without_instruction")
+        return None if row is None else int(row[0])

@@ -1,0 +1,153 @@
+"""Results and failed attempts: append-only, the first answer of a request wins."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+if TYPE_CHECKING:
+    from store.costs.costs import Costs
+    from store.database.connection import Database
+
+from store.costs.money import Billed, Rates, Usage, rate_parameters
+from store.database.arrow import FAILURE_SCHEMA, RESULT_SCHEMA, table_of
+from store.runs import Event, append_event
+
+
+class FailureKind(StrEnum):
+    """Why an attempt brought no answer."""
+
+    REFUSED = "refused"  # the request itself is at fault: too long, empty, a 400
+    SERVER = "server"  # the server or engine is: 5xx, time-out, rate limit
+    FILTERED = "filtered"  # a content filter took the answer
+    UNUSABLE = "unusable"  # an answer came that the stage cannot use
+
+
+class Result(msgspec.Struct, frozen=True, gc=False):
+    """A request's answer. text is as the model gave it, less the reasoning; tokens are counts."""
+
+    request_id: str
+    text: str
+    reasoning: str | None
+    finish_reason: str
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    cached_tokens: int | None = None
+
+    @property
+    def usage(self) -> Usage | None:
+        """What was billed, where the server told."""
+        return Usage.reported(self.prompt_tokens, self.cached_tokens, self.completion_tokens)
+
+
+class Failure(msgspec.Struct, frozen=True, gc=False):
+    """One attempt that brought no answer."""
+
+    request_id: str
+    kind: FailureKind
+    message: str
+    retryable: bool
+    code: str | None = None
+    text: str | None = None
+    answered: bool = False  # it was billed, though there is nothing to keep
+    usage: Usage | None = None  # so much, where the server told
+
+
+@dataclass(frozen=True, slots=True)
+class FailedAlike:
+    """What all requests that failed for good have in common; code is '' where they have none."""
+
+    requests: int
+    kind: FailureKind
+    code: str
+    message: str
+
+
+class Results:
+    """Answers, and attempts that brought none."""
+
+    def __init__(self, database: Database, costs: Costs) -> None:
+        self._db = database
+        self._costs = costs
+
+    def add(
+        self,
+        backend: str,
+        results: Sequence[Result],
+        failures: Sequence[Failure],
+        rates: Rates | None = None,
+        charges: Sequence[Billed] = (),
+    ) -> None:
+        """Store answers, failed attempts and charges in one transaction; the first success wins.
+
+        rates: what the answers cost; None where that is not known, or nothing. Raises DiskFull
+        where there is no room for them.
+        """
+        with self._db.transaction():
+            if results:
+                rows = table_of(results, RESULT_SCHEMA)
+                with self._db.incoming(rows):
+                    self._db.run("insert_results", backend=backend, **rate_parameters(rates))
+            if failures:
+                rows = table_of(failures, FAILURE_SCHEMA)
+                with self._db.incoming(rows):
+                    self._db.run("insert_failures")
+            for charge in charges:
+                self._costs.add_charge(charge)
+
+    def count(self) -> int:
+        """How many requests have an answer."""
+        return int(self._db.row("count_results")[0])
+
+    def answer_speed(self) -> float | None:
+        """Completion tokens a second of the answers so far; None where they do not tell."""
+        (speed,) = self._db.row("answer_speed")
+        return float(speed) if speed else None
+
+    def reuse(self, earlier: Path, wait_seconds: float) -> int:
+        """Take answers to such requests from another run's store, read-only; gives how many.
+
+        Raises TimeoutError after wait_seconds in which another process held that file.
+        """
+        with self._db.attached(earlier, wait_seconds):
+            (answers,) = self._db.row("reuse_results")
+        return int(answers)
+
+    def failed_alike(self, max_attempts: int, enough: int) -> FailedAlike | None:
+        """The one way in which all requests failed so far, where none of the run was answered.
+
+        None where there are several ways, or fewer than `enough` (all, where the run has fewer) or
+        than two failed for good.
+        """
+        failed, ways, kind, code, message, results, total = self._db.row(
+            "failed_alike", max_attempts=max_attempts
+        )
+        if results or ways != 1 or failed < max(2, min(enough, total)):
+            return None
+        return FailedAlike(failed, FailureKind(kind), code, message)
+
+    def stop(self, reason: str) -> None:
+        """Note that what failed concerned every request: failures so far use no attempt."""
+        append_event(self._db, Event.STOPPED, {"reason": reason})
+
+    def retry_failed(self) -> None:
+        """Let requests that failed for good be asked again: earlier failures no longer count."""
+        append_event(self._db, Event.RETRY_FAILED, {})
+
+    def failure_reasons(self) -> list[tuple[FailureKind, str, int]]:
+        """The most frequent (kind, message, requests) among requests whose result is missing."""
+        rows = self._db.rows("failure_reasons")
+        return [(FailureKind(kind), message, count) for kind, message, count in rows]
+
+    def refused_retries(self, max_attempts: int) -> list[tuple[FailureKind, str, int]]:
+        """Retries of answers that were cut off which failed for good: (kind, message, requests).
+
+        The most frequent first.
+        """
+        rows = self._db.rows("refused_retries", max_attempts=max_attempts)
+        return [(FailureKind(kind), message, count) for kind, message, count in rows]

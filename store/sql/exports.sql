@@ -1,0 +1,102 @@
+-- Pages of answered rows. Statements by name, with named parameters; 'incoming' is what a caller registers.
+
+-- name: export_volume
+-- Of the files an export writes: records, bytes of their own texts, and tokens of an answer, as those so far tell, else
+-- a third of the bytes of an old output; null where nothing tells.
+SELECT count(*), coalesce(sum(strlen(instruction) + strlen(input)), 0)::BIGINT,
+       coalesce((SELECT avg(completion_tokens) FROM results
+                 SEMI JOIN (SELECT request_id FROM row_requests WHERE stage = 'answer') USING (request_id)),
+                avg(strlen(original_output)) FILTER (original_output != '') / 3)
+FROM records
+
+-- name: export_keys_answered
+-- What exports are made of, as narrow keys in sample order: one row an answered record or variant, in
+-- pages of so many bytes of text. The texts are read page by page: joined and sorted as a whole they
+-- would not fit any memory limit.
+CREATE OR REPLACE TEMP TABLE export_keys AS
+SELECT *, sum(bytes) OVER (ORDER BY record, ordinal) // $page_bytes AS page
+FROM (
+    SELECT record, ordinal, record_row, result_row, variant_row, record_bytes + result_bytes AS bytes
+    FROM (SELECT record, ordinal, request_id FROM current_row_requests WHERE stage = 'answer')
+    JOIN (SELECT record, rowid AS record_row, strlen(instruction) + strlen(input) AS record_bytes
+          FROM records) USING (record)
+    JOIN (SELECT request_id, rowid AS result_row,
+                 strlen(text) + strlen(coalesce(reasoning, '')) AS result_bytes
+          FROM results) USING (request_id)
+    LEFT JOIN (SELECT record, ordinal, rowid AS variant_row FROM variants) USING (record, ordinal))
+ORDER BY record, ordinal
+
+-- name: export_rows_answered
+CREATE OR REPLACE TEMP VIEW export_rows AS
+SELECT keys.record, keys.ordinal, coalesce(variants.instruction, records.instruction) AS instruction,
+       records.input, results.text AS output, coalesce(results.reasoning, '') AS reasoning,
+       results.finish_reason, (SELECT model FROM run) AS model, records.source_row,
+       records.instruction AS original_instruction
+FROM (SELECT * FROM export_keys WHERE page = getvariable('page')) AS keys
+JOIN (SELECT *, rowid AS record_row FROM records
+      WHERE rowid BETWEEN getvariable('first_record') AND getvariable('last_record')) AS records
+    USING (record_row)
+JOIN export_results AS results USING (result_row)
+LEFT JOIN (SELECT *, rowid AS variant_row FROM variants
+           WHERE rowid BETWEEN getvariable('first_variant') AND getvariable('last_variant')) AS variants
+    USING (variant_row)
+
+-- name: export_results_in_order
+-- The results of a page, and others between them.
+CREATE OR REPLACE TEMP VIEW export_results AS
+SELECT rowid AS result_row, text, reasoning, finish_reason
+FROM results
+WHERE rowid BETWEEN getvariable('first_result') AND getvariable('last_result')
+
+-- name: write_export_results
+-- Results that came in another order than their rows', as files by page.
+COPY (
+    SELECT page, result_row, text, reasoning, finish_reason
+    FROM (SELECT DISTINCT page, result_row FROM export_keys)
+    JOIN (SELECT rowid AS result_row, text, reasoning, finish_reason FROM results) USING (result_row)
+) TO $folder (FORMAT parquet, PARTITION_BY (page))
+
+-- name: export_results_by_page
+CREATE OR REPLACE TEMP VIEW export_results AS
+FROM read_parquet(getvariable('export_folder') || '/page=' || getvariable('page') || '/*.parquet',
+                  hive_partitioning := false)
+
+-- name: export_keys_originals
+CREATE OR REPLACE TEMP TABLE export_keys AS
+SELECT *, sum(bytes) OVER (ORDER BY record) // $page_bytes AS page
+FROM (SELECT record, 0 AS ordinal, rowid AS record_row, NULL::BIGINT AS result_row, NULL::BIGINT AS variant_row,
+             strlen(instruction) + strlen(input) + strlen(original_output) + strlen(reasoning) AS bytes
+      FROM records)
+ORDER BY record
+
+-- name: export_rows_originals
+-- The dataset's own outputs, for a run that skips generation.
+CREATE OR REPLACE TEMP VIEW export_rows AS
+SELECT record, 0 AS ordinal, instruction, input, original_output AS output, reasoning,
+       NULL::VARCHAR AS finish_reason, NULL::VARCHAR AS model, source_row,
+       instruction AS original_instruction
+FROM records
+JOIN (SELECT record FROM export_keys WHERE page = getvariable('page')) USING (record)
+WHERE rowid BETWEEN getvariable('first_record') AND getvariable('last_record')
+
+-- name: export_counts
+-- What decides what is exported.
+SELECT (SELECT count(*) FROM row_requests), (SELECT count(*) FROM results), (SELECT count(*) FROM variants)
+
+-- name: exported
+-- What was said of each export, in the order in which they were written.
+SELECT detail FROM events WHERE event = 'exported' ORDER BY rowid
+
+-- name: count_rows
+-- Rows that an export has once all of them are answered, as far as they are known.
+SELECT (SELECT count(*) FROM records) + (SELECT count(*) FROM variants)
+
+-- name: export_pages
+SELECT page, min(record_row), max(record_row), coalesce(min(result_row), 0), coalesce(max(result_row), 0),
+       coalesce(min(variant_row), 0), coalesce(max(variant_row), 0)
+FROM export_keys GROUP BY page ORDER BY page
+
+-- name: export_scans
+-- How many results are read where each page reads all between its first and its last; how many there are.
+SELECT coalesce(sum(results), 0)::BIGINT, (SELECT count(*) FROM results)
+FROM (SELECT max(result_row) - min(result_row) + 1 AS results FROM export_keys GROUP BY page)

@@ -1,0 +1,35 @@
+-- Records, sampled from source_rows: a relation that a reader of datasets registers. Statements by name, with named parameters; 'incoming' is what a caller registers.
+
+-- name: sampled
+SELECT detail FROM events WHERE event = 'sampled'
+
+-- name: count_source
+-- One pass over the source: its rows, and those with neither instruction nor input.
+SELECT count(*), count(*) FILTER (NOT regexp_matches(instruction || input, '[^\s\p{Z}]')) FROM source_rows
+
+-- name: sample_all
+INSERT INTO records
+SELECT row_number() OVER () - 1,
+       source_row, instruction, input, output, reasoning, system
+FROM (SELECT *, row_number() OVER () - 1 AS source_row FROM source_rows)
+WHERE regexp_matches(instruction || input, '[^\s\p{Z}]')
+
+-- name: sample_some
+-- md5 of seed and row: the same choice in every version of DuckDB and with any number of threads, and
+-- a larger sample only adds to a smaller one. Rows are numbered as they come, which is in order: sorting
+-- them once more takes as long as all the rest.
+INSERT INTO records
+SELECT row_number() OVER () - 1, source_row, instruction, input, output, reasoning, system
+FROM (
+    SELECT *, md5_number_lower($seed || ':' || source_row) AS pick
+    FROM (SELECT *, row_number() OVER () - 1 AS source_row FROM source_rows)
+    WHERE regexp_matches(instruction || input, '[^\s\p{Z}]')
+    ORDER BY pick, source_row
+    LIMIT $sample_size
+)
+
+-- name: count_records
+SELECT count(*) FROM records
+
+-- name: first_without_instruction
+SELECT source_row FROM records WHERE NOT regexp_matches(instruction, '[^\s\p{Z}]') ORDER BY source_row LIMIT 1

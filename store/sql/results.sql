@@ -1,0 +1,86 @@
+-- Answers and failed attempts. Statements by name, with named parameters; 'incoming' is what a caller registers.
+
+-- name: insert_results
+-- The first success of a request wins.
+INSERT INTO results
+SELECT request_id, text, reasoning, finish_reason, prompt_tokens, completion_tokens,
+       cached_tokens, $backend, cost_of(prompt_tokens, cached_tokens, completion_tokens, $input, $cached, $output), NULL,
+       (now() AT TIME ZONE 'UTC'), false
+FROM (SELECT * REPLACE (request_id::UUID AS request_id) FROM incoming)
+ANTI JOIN results USING (request_id)
+
+-- name: insert_failures
+INSERT INTO failures
+SELECT request_id::UUID, kind, code, message, retryable, text,
+       current_round(), NULL, (now() AT TIME ZONE 'UTC')
+FROM incoming
+
+-- name: attach_earlier
+ATTACH $path AS earlier (READ_ONLY)
+
+-- name: detach_earlier
+DETACH earlier
+
+-- name: reuse_results
+-- What an earlier run answered of the requests that are wanted, have no result here and are in no job, given up
+-- or not. By its id a request is the same body to the same model.
+INSERT INTO results
+SELECT request_id, text, reasoning, finish_reason, prompt_tokens, completion_tokens, cached_tokens,
+       backend, 0, NULL, happened_at, true
+FROM earlier.results
+SEMI JOIN (SELECT request_id FROM requests
+           ANTI JOIN results USING (request_id)
+           ANTI JOIN requests_in_jobs USING (request_id)
+           ANTI JOIN superseded_requests USING (request_id)) USING (request_id)
+
+-- name: count_results
+SELECT count(*) FROM results
+
+-- name: any_result
+SELECT count(*) > 0 FROM (SELECT 1 FROM results LIMIT 1)
+
+-- name: answer_speed
+-- Completion tokens a second. Those of the first commit came before the time that is known.
+SELECT sum(completion_tokens) FILTER (WHERE happened_at > first)
+       / nullif(epoch(max(happened_at) - any_value(first)), 0)
+FROM results, (SELECT min(happened_at) AS first FROM results)
+
+-- name: failed_alike
+-- Of the current round: how many requests failed for good, in how many ways, the way and words of one of
+-- them; and how many answers and requests the run has.
+SELECT count(*), count(DISTINCT (kind, code)), any_value(kind), any_value(code), any_value(message),
+       (SELECT count(*) FROM results),
+       (SELECT count(*) FROM requests ANTI JOIN superseded_requests USING (request_id))
+FROM (SELECT request_id, arg_max(kind, rowid) AS kind, arg_max(coalesce(code, ''), rowid) AS code,
+             arg_max(message, rowid) AS message
+      FROM failures
+      WHERE round = current_round()
+      GROUP BY request_id)
+SEMI JOIN failed_for_good($max_attempts) USING (request_id)
+
+-- name: current_round
+SELECT current_round()
+
+-- name: failure_reasons
+-- The latest message of each request whose result is missing, most frequent first.
+SELECT kind, message, count(*) AS requests
+FROM (SELECT request_id, arg_max(kind, rowid) AS kind, arg_max(message, rowid) AS message
+      FROM failures
+      ANTI JOIN results USING (request_id)
+      ANTI JOIN unneeded_requests USING (request_id)
+      GROUP BY request_id)
+GROUP BY kind, message
+ORDER BY requests DESC, message
+LIMIT 5
+
+-- name: refused_retries
+-- Why retries of answers that were cut off failed for good, most frequent first.
+SELECT kind, message, count(*) AS requests
+FROM (SELECT request_id, arg_max(kind, rowid) AS kind, arg_max(message, rowid) AS message
+      FROM failures
+      SEMI JOIN (SELECT request_id FROM unneeded_requests WHERE retry) USING (request_id)
+      SEMI JOIN failed_for_good($max_attempts) USING (request_id)
+      ANTI JOIN requests_in_jobs USING (request_id)
+      GROUP BY request_id)
+GROUP BY kind, message
+ORDER BY requests DESC, message

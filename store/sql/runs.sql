@@ -1,0 +1,53 @@
+-- The run, events of it as a whole, and its status. Statements by name, with named parameters; 'incoming' is what a caller registers.
+
+-- name: checkpoint
+CHECKPOINT
+
+-- name: insert_version
+INSERT INTO meta VALUES ($version)
+
+-- name: version
+SELECT schema_version FROM meta
+
+-- name: insert_run
+INSERT INTO run VALUES (
+    $run_id, $created_at, $mode, $backend, $base_url, $model, $source, $config, $split, $sample_size, $seed,
+    $columns, $params, $system_prompt, $language, $templates, $num_aug, $skip_generation, $export)
+
+-- name: run
+SELECT run_id::VARCHAR, created_at, mode, backend, base_url, model, source, config, split, sample_size, seed,
+       columns, params, system_prompt, language, templates, num_aug, skip_generation, export
+FROM run
+
+-- name: insert_event
+INSERT INTO events VALUES ($event, (now() AT TIME ZONE 'UTC'), $detail)
+
+-- name: limit_changed
+-- The most tokens of an answer, where that was changed.
+SELECT (detail ->> 'max_tokens')::BIGINT FROM events WHERE event = 'limit_changed' ORDER BY rowid DESC LIMIT 1
+
+-- name: servers
+-- Where the run went on elsewhere, and whose answers it took over, in the order in which that happened.
+SELECT event, detail FROM events WHERE event IN ('moved', 'other_servers') ORDER BY rowid
+
+-- name: status
+-- uncounted: superseded requests without a result and in no job, and retries that failed for good.
+WITH failed AS MATERIALIZED (
+    FROM failed_for_good($max_attempts) ANTI JOIN requests_in_jobs USING (request_id)
+), uncounted AS MATERIALIZED (
+    SELECT request_id
+    FROM (SELECT request_id, retry FROM unneeded_requests)
+    LEFT JOIN (SELECT request_id, true AS has_failed FROM failed) USING (request_id)
+    ANTI JOIN results USING (request_id)
+    ANTI JOIN requests_in_jobs USING (request_id)
+    WHERE NOT retry OR has_failed
+)
+SELECT
+    (SELECT count(*) FROM records),
+    (SELECT count(*) FROM requests) - (SELECT count(*) FROM uncounted),
+    (SELECT count(*) FROM requests SEMI JOIN results USING (request_id)),
+    (SELECT count(*) FROM failed ANTI JOIN uncounted USING (request_id)),
+    (SELECT count(*) FROM requests_in_jobs ANTI JOIN results USING (request_id)),
+    (SELECT count(*) FROM (FROM results WHERE finish_reason = 'length') SEMI JOIN current_row_requests USING (request_id)),
+    (SELECT coalesce(sum(prompt_tokens), 0)::BIGINT FROM results),
+    (SELECT coalesce(sum(completion_tokens), 0)::BIGINT FROM results)

@@ -1,0 +1,303 @@
+-- The work store of one run. Every table is append-only: what is done, pending or failed is a query
+-- over them, never a column to keep in step. No PRIMARY KEY or UNIQUE: measured at two million rows
+-- they cost 7 times the insert time and 5 times the size, so inserts use anti-joins instead.
+-- Rows are never deleted, so rowid is the order of insertion. Texts are compressed with zstd, named since
+-- DuckDB would try all it knows on each: measured, half the time to write them and a third of the size.
+
+CREATE TABLE meta (
+    schema_version INTEGER NOT NULL
+);
+
+-- One row: what this run is. All that enters a request is here, frozen.
+CREATE TABLE run (
+    run_id          UUID NOT NULL,
+    created_at      TIMESTAMP NOT NULL,   -- UTC
+    mode            VARCHAR NOT NULL CHECK (mode IN ('distill', 'augment')),
+    backend         VARCHAR NOT NULL,
+    base_url        VARCHAR,              -- the server's address in its normal form; null: no server is asked
+    model           VARCHAR NOT NULL,
+    source          VARCHAR NOT NULL,     -- a local path, absolute, or a Hub name
+    config          VARCHAR,
+    split           VARCHAR NOT NULL,
+    sample_size     BIGINT NOT NULL,      -- 0: all rows
+    seed            BIGINT NOT NULL,
+    columns         JSON NOT NULL,        -- role -> the column named by the user, or null
+    params          JSON NOT NULL,        -- generation parameters, without the model
+    system_prompt   VARCHAR,
+    language        VARCHAR NOT NULL CHECK (language IN ('zh', 'en', 'auto')),
+    templates       JSON NOT NULL,        -- template name -> its text
+    num_aug         INTEGER NOT NULL,     -- variants of each record; 0 where the mode is distill
+    skip_generation BOOLEAN NOT NULL,
+    export          JSON NOT NULL         -- formats, include_reasoning, output_file
+);
+
+-- What was sampled, in sample order (record = 0, 1, 2, …).
+CREATE TABLE records (
+    record          BIGINT NOT NULL,
+    source_row      BIGINT NOT NULL,      -- 0-based position in the source
+    instruction     VARCHAR NOT NULL USING COMPRESSION zstd,
+    input           VARCHAR NOT NULL USING COMPRESSION zstd,
+    original_output VARCHAR NOT NULL USING COMPRESSION zstd,
+    reasoning       VARCHAR NOT NULL USING COMPRESSION zstd,  -- the dataset's own
+    system          VARCHAR               -- a chat's own system turn
+);
+
+-- What the stage vary made of its answers: new instructions, with the record's input. ordinal: 1, 2, …
+CREATE TABLE variants (
+    record      BIGINT NOT NULL,
+    ordinal     INTEGER NOT NULL,
+    instruction VARCHAR NOT NULL USING COMPRESSION zstd
+);
+
+-- An answer that was turned into rows, which happens once: how many were kept and how many dropped as
+-- near-duplicates; neither, where the answer could not be parsed.
+CREATE TABLE ingestions (
+    record  BIGINT NOT NULL,
+    stage   VARCHAR NOT NULL,
+    generation INTEGER NOT NULL,
+    kept    INTEGER NOT NULL,
+    dropped INTEGER NOT NULL
+);
+
+-- One question to the teacher. request_id: the first 128 bits of the SHA-256 of the canonical logical
+-- request (and of the generation, where the same question is asked again on purpose), so that equal
+-- questions are one request, in this store and in others.
+CREATE TABLE requests (
+    request_id UUID NOT NULL,
+    params     VARCHAR NOT NULL,          -- canonical JSON: the model and its generation parameters
+    messages   VARCHAR NOT NULL USING COMPRESSION zstd           -- canonical JSON: [{"content", "role"}, …]
+);
+
+-- Which row of which stage asks which question. generation > 0: the same once more, on purpose, by the stage vary.
+-- version > 0: again with another limit; it supersedes the lower versions of the same record, stage, ordinal and
+-- generation, which are not sent any more. The answer that counts is that of the latest version that has one.
+CREATE TABLE row_requests (
+    record     BIGINT NOT NULL,
+    stage      VARCHAR NOT NULL,
+    ordinal    INTEGER NOT NULL,          -- 0: the record itself; 1, 2, …: its variants
+    generation INTEGER NOT NULL,
+    version    INTEGER NOT NULL,
+    request_id UUID NOT NULL
+);
+
+CREATE TABLE results (
+    request_id        UUID NOT NULL,
+    text              VARCHAR NOT NULL USING COMPRESSION zstd,
+    reasoning         VARCHAR USING COMPRESSION zstd,
+    finish_reason     VARCHAR,
+    prompt_tokens     BIGINT,
+    completion_tokens BIGINT,
+    cached_tokens     BIGINT,
+    backend           VARCHAR NOT NULL,
+    cost              HUGEINT,            -- picodollars, at the price when it was bought; null: not known
+    job_id            VARCHAR,
+    happened_at       TIMESTAMP NOT NULL,
+    reused            BOOLEAN NOT NULL    -- taken from an earlier run: it cost nothing in this one
+);
+
+-- A row an attempt. round: the current one when the request was sent; only failures of the current
+-- round count as attempts.
+CREATE TABLE failures (
+    request_id UUID NOT NULL,
+    kind       VARCHAR NOT NULL CHECK (kind IN ('refused', 'server', 'filtered', 'unusable')),
+    code       VARCHAR,
+    message    VARCHAR NOT NULL,
+    retryable  BOOLEAN NOT NULL,
+    text       VARCHAR,                   -- what came, where it could not be used
+    round      INTEGER NOT NULL,
+    job_id     VARCHAR,
+    happened_at TIMESTAMP NOT NULL
+);
+
+-- What live requests cost, or may have cost, beside the results: failed ones that were billed, and at most
+-- those of which no answer came. 'in flight' is what may be lost at any moment, taken back at an orderly end.
+CREATE TABLE charges (
+    cost        HUGEINT,                  -- picodollars, at the price when it was noted; null: not known
+    prompt_tokens     BIGINT NOT NULL,    -- 0 all three where it is 'in flight'
+    cached_tokens     BIGINT NOT NULL,
+    completion_tokens BIGINT NOT NULL,
+    reason      VARCHAR NOT NULL CHECK (reason IN ('failed', 'unanswered', 'in flight')),
+    happened_at TIMESTAMP NOT NULL
+);
+
+-- What befell the run as a whole.
+CREATE TABLE events (
+    event  VARCHAR NOT NULL CHECK (event IN ('sampled', 'retry_failed', 'stopped', 'priced', 'limit_changed', 'moved', 'other_servers', 'estimated', 'exported', 'cost_options')),
+    happened_at TIMESTAMP NOT NULL,
+    detail JSON NOT NULL
+);
+
+-- The journal of the Batch API: what was about to be done, committed before it was done, and what came
+-- of it. A job is one JSONL file; which state it is in is folded from its events (store/jobs.py).
+CREATE TABLE job_events (
+    job_id      VARCHAR NOT NULL,
+    event       VARCHAR NOT NULL CHECK (event IN ('planned', 'uploaded', 'creating', 'created', 'refused', 'not_found', 'duplicate', 'cancelling', 'quota_refused', 'ended', 'awaited', 'collected', 'lost', 'closed')),
+    batch_id    VARCHAR,
+    happened_at TIMESTAMP NOT NULL,
+    detail      JSON NOT NULL
+);
+
+CREATE TABLE job_requests (
+    job_id       VARCHAR NOT NULL,
+    request_id   UUID NOT NULL,
+    prompt_bytes BIGINT NOT NULL,         -- of its messages; with max_tokens: what bounds its usage
+    max_tokens   BIGINT NOT NULL
+);
+
+-- Requests that went with a job that is not closed: not to be sent again. A twin opens it again.
+CREATE VIEW requests_in_jobs AS
+SELECT request_id
+FROM job_requests
+WHERE job_id NOT IN (SELECT job_id FROM job_events WHERE event IN ('closed', 'duplicate')
+                     GROUP BY job_id HAVING arg_max(event, rowid) = 'closed');
+
+-- The latest version of what was asked in more than one.
+CREATE VIEW latest_versions AS
+SELECT record, stage, ordinal, generation, max(version) AS latest
+FROM row_requests
+WHERE version > 0
+GROUP BY record, stage, ordinal, generation;
+
+-- The asks that were not superseded: of each question the latest version.
+CREATE VIEW latest_row_requests AS
+SELECT record, stage, ordinal, generation, version, request_id
+FROM row_requests
+LEFT JOIN latest_versions USING (record, stage, ordinal, generation)
+WHERE version = coalesce(latest, 0);
+
+-- The asks whose answers count: the latest version that has a result; while none has one, the first.
+CREATE VIEW current_row_requests AS
+SELECT record, stage, ordinal, generation, request_id
+FROM row_requests
+LEFT JOIN (SELECT record, stage, ordinal, generation, max(version) AS latest
+           FROM row_requests SEMI JOIN results USING (request_id)
+           WHERE version > 0
+           GROUP BY record, stage, ordinal, generation) USING (record, stage, ordinal, generation)
+WHERE version = coalesce(latest, 0);
+
+-- Of what was asked in more than one version, the lowest that has a result. The higher ones are retries: they
+-- were asked since that answer was cut off.
+CREATE VIEW answered_versions AS
+SELECT record, stage, ordinal, generation, min(version) AS answered
+FROM row_requests
+SEMI JOIN latest_versions USING (record, stage, ordinal, generation)
+SEMI JOIN results USING (request_id)
+GROUP BY record, stage, ordinal, generation;
+
+-- Requests that no row waits for: each ask of them was superseded, or (retry) is one for a row that keeps an
+-- answer that was cut off.
+CREATE VIEW unneeded_requests AS
+SELECT request_id, bool_or(version = latest) AS retry
+FROM row_requests
+SEMI JOIN (SELECT request_id FROM row_requests SEMI JOIN latest_versions USING (record, stage, ordinal, generation))
+    USING (request_id)
+LEFT JOIN latest_versions USING (record, stage, ordinal, generation)
+LEFT JOIN answered_versions USING (record, stage, ordinal, generation)
+GROUP BY request_id
+HAVING bool_and(coalesce(version < latest OR version > answered, false));
+
+-- Of those the superseded ones, by a shorter way.
+CREATE VIEW superseded_requests AS
+SELECT request_id
+FROM row_requests
+SEMI JOIN (SELECT request_id FROM row_requests SEMI JOIN latest_versions USING (record, stage, ordinal, generation))
+    USING (request_id)
+LEFT JOIN latest_versions USING (record, stage, ordinal, generation)
+GROUP BY request_id
+HAVING bool_and(coalesce(version < latest, false));
+
+-- Prompt tokens of so many bytes of messages: a third, which is more than English needs and about right for
+-- Chinese.
+CREATE MACRO about_tokens(bytes) AS 1 + bytes // 3;
+
+-- The most tokens an answer may have; where the request sets no limit, as many as any model gives.
+CREATE MACRO limit_of(params) AS coalesce(params ->> 'max_tokens', '131072')::BIGINT;
+
+-- What is known of an answer's length before it is asked for: the bytes of the old outputs of the records
+-- that ask for it (0: none), and the bytes of what the answer is told by: that, else the prompt. A retry
+-- of an answer that was cut off is told nothing by the old output: it proved longer than half the limit.
+CREATE VIEW request_hints AS
+SELECT request_id, params, (params ->> 'max_tokens')::BIGINT AS max_tokens,
+       strlen(messages) AS prompt_bytes, coalesce(old_bytes, 0) > 0 AS has_old,
+       CASE WHEN coalesce(old_bytes, 0) > 0 THEN old_bytes ELSE prompt_bytes END AS hint_bytes
+FROM requests
+LEFT JOIN (SELECT request_id, max(strlen(original_output)) AS old_bytes
+           FROM row_requests
+           JOIN records USING (record)
+           LEFT JOIN answered_versions USING (record, stage, ordinal, generation)
+           WHERE stage = 'answer' AND ordinal = 0 AND version <= coalesce(answered, version)
+           GROUP BY request_id) USING (request_id);
+
+-- Expected completion tokens of each request. Learnt from the results so far, by a straight line where
+-- the hint tells something (r² of a tenth) and as their mean where it does not; before there are 20
+-- results (is_learnt), three bytes of the old output a token, else half of max_tokens.
+CREATE VIEW expected_lengths AS
+SELECT request_id, max_tokens, prompt_bytes, has_old, coalesce(results >= 20, false) AS is_learnt,
+       greatest(1, least(coalesce(max_tokens, 4096), CASE
+           WHEN results >= 20 AND fit >= 0.1 THEN base + slope * hint_bytes
+           WHEN results >= 20 THEN mean
+           WHEN has_old THEN hint_bytes / 3
+           ELSE coalesce(max_tokens, 4096) / 2 END))::BIGINT AS tokens
+FROM request_hints
+LEFT JOIN (SELECT params, has_old, count(completion_tokens) AS results, avg(completion_tokens) AS mean,
+                  regr_r2(completion_tokens, hint_bytes) AS fit,
+                  regr_slope(completion_tokens, hint_bytes) AS slope,
+                  regr_intercept(completion_tokens, hint_bytes) AS base
+           FROM request_hints JOIN results USING (request_id)
+           GROUP BY params, has_old) USING (params, has_old);
+
+-- A new round begins where earlier failures are to count no more: --retry-failed was said, or the run
+-- was stopped because all requests failed alike.
+CREATE MACRO current_round() AS
+    (SELECT count(*) FROM events WHERE event IN ('retry_failed', 'stopped'));
+
+-- Requests without a result for which no attempt is left in the current round.
+CREATE MACRO failed_for_good(max_attempts) AS TABLE
+SELECT request_id
+FROM (
+    SELECT request_id, bool_or(NOT retryable) AS refused, count(*) AS attempts
+    FROM failures
+    WHERE round = current_round()
+      AND request_id NOT IN (SELECT request_id FROM results)
+    GROUP BY request_id)
+WHERE refused OR attempts >= max_attempts;
+
+-- Picodollars of tokens at rates, null where those or the tokens are not known.
+CREATE MACRO cost_of(prompt_tokens, cached_tokens, completion_tokens, input, cached, output) AS
+    (prompt_tokens - coalesce(cached_tokens, 0))::HUGEINT * input + coalesce(cached_tokens, 0)::HUGEINT * cached
+    + completion_tokens::HUGEINT * output;
+
+-- The most tokens that a prompt of so many bytes can be billed; Bounds in store/money.py says why.
+CREATE MACRO most_prompt_tokens(prompt_bytes) AS prompt_bytes + 512;
+
+-- Picodollars that a request can cost at most.
+CREATE MACRO worst_cost(prompt_bytes, max_tokens, input, output) AS
+    cost_of(most_prompt_tokens(prompt_bytes), 0, max_tokens, input, 0, output);
+
+-- A count as it usually is in JSON; -1 where it is written otherwise.
+CREATE MACRO plain_count(value) AS CASE
+    WHEN value IS NULL THEN NULL WHEN regexp_full_match(value, '[0-9]{1,9}') THEN value::BIGINT ELSE -1 END;
+
+-- Whether a request can have had this usage; null where it has none, or no bounds.
+CREATE MACRO plausible_usage(prompt_tokens, cached_tokens, completion_tokens, has_text, prompt_bytes, max_tokens) AS
+    prompt_tokens BETWEEN 1 AND most_prompt_tokens(prompt_bytes)
+    AND coalesce(cached_tokens, 0) BETWEEN 0 AND prompt_tokens
+    AND completion_tokens BETWEEN has_text::INTEGER AND max_tokens;
+
+-- Requests that are wanted, without a result, with attempts left and in no job that is still going. position: the
+-- rowid, which is the order in which they were first asked.
+CREATE MACRO pending_requests(max_attempts) AS TABLE
+SELECT request_id, requests.rowid AS position
+FROM requests
+ANTI JOIN results USING (request_id)
+ANTI JOIN failed_for_good(max_attempts) USING (request_id)
+ANTI JOIN requests_in_jobs USING (request_id)
+ANTI JOIN superseded_requests USING (request_id);
+
+-- Asks of questions without an answer whose limit is another.
+CREATE MACRO row_requests_of_other_limits(max_tokens) AS TABLE
+SELECT record, stage, ordinal, generation, version, request_id
+FROM latest_row_requests
+ANTI JOIN answered_versions USING (record, stage, ordinal, generation)
+SEMI JOIN (SELECT request_id FROM requests ANTI JOIN results USING (request_id)
+           WHERE limit_of(params) <> max_tokens) USING (request_id);
