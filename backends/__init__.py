@@ -1,5 +1,17 @@
 """Backends: what answers the requests of a work store. Each is imported only when it is used."""
 
-from backends.base import Backend, Outcomes, Progress
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from backends.base import Backend, Outcomes, Progress
 
 __all__ = ["Backend", "Outcomes", "Progress"]
+
+
+def __getattr__(name: str) -> object:
+    """What all backends share, on first use."""
+    if name not in __all__:
+        raise AttributeError(f"module 'backends' has no attribute {name!r}")
+    import backends.base
+
+    return getattr(backends.base, name)

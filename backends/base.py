@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
 
+from store.costs.money import Rates
 from store.results import Failure, Result
 
 if TYPE_CHECKING:
@@ -12,6 +15,37 @@ if TYPE_CHECKING:
 
 # What one look at an engine or server brought: answers and failed attempts, perhaps neither.
 Outcomes = Sequence[Result | Failure]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackendOptions:
+    """What a command and the settings give to a backend; each takes what it has a use for.
+
+    None of it enters a request. None: the backend, or what is known of its provider, decides.
+    """
+
+    folder: Path  # the run's
+    max_attempts: int
+    # a server
+    api_key: str = ""
+    rates: Rates | None = None  # None: no price is known
+    max_cost: int | None = None  # picodollars of the whole run; needs rates
+    max_tokens_name: str | None = None
+    json_schema: bool | None = None
+    concurrency: int = 10
+    timeout_seconds: float = 600.0  # of one request, from sending it to its last byte
+    poll_seconds: float = 60.0  # the longest wait of any kind between two looks at a server
+    # jobs
+    wait: bool = True
+    keep_files: bool = False
+    resubmit_lost: bool = False
+    max_enqueued_tokens: int | None = None
+    completion_window: str | None = None
+    grace_seconds: float = 300.0  # how long a batch of unknown fate is looked for
+    batch_max_requests: int | None = None
+    batch_max_bytes: int | None = None
+    # the local engine
+    engine_args: Mapping[str, Any] | None = None
 
 
 class Progress(Protocol):
@@ -33,6 +67,16 @@ class Backend(Protocol):
         Raises UserError for what concerns every request and only the user can mend, Unfinished
         where something is left for a later resume.
         """
+
+    def cancel(
+        self,
+        store: WorkStore,  # noqa: ARG002 - most have nothing at a server
+        progress: Progress,  # noqa: ARG002
+        *,
+        forget: bool = False,  # noqa: ARG002
+    ) -> None:
+        """Cancel its jobs at the server; forget: give up those that do not end, or are lost."""
+        return
 
     def close(self) -> None:
         """Let go of what is held between two calls of work: nothing, unless a backend says so."""

@@ -70,9 +70,10 @@ PARAMS = {"max_tokens": MOST, "temperature": 0.0}
 def ours(load: Load, *, known: bool, engine_args: dict[str, Any]) -> dict[str, float]:
     """Our backend over a work store; known: the records have old outputs of those lengths."""
     from backends.vllm.backend import EngineOptions, VllmBackend
+    from fastdatasets.config.new_run import new_run
     from fastdatasets.config.run import RunConfig
     from fastdatasets.config.settings import load_settings
-    from fastdatasets.runs import RunSpec, opened
+    from fastdatasets.runs import open_run
     from fastdatasets.stages.stages import canonical
     from store import RunFolder
     from store.planning import PlannedRequest
@@ -96,8 +97,8 @@ def ours(load: Load, *, known: bool, engine_args: dict[str, Any]) -> dict[str, f
         source = Path(temporary, "d.jsonl")
         source.write_text('{"prompt": "x"}\n')
         run_config = RunConfig(dataset_name=str(source), backend="vllm")
-        spec: RunSpec = run_config.spec(load_settings())
-        with opened(RunFolder(Path(temporary)), spec) as store:
+        run = new_run(run_config, load_settings())
+        with open_run(RunFolder(Path(temporary)), run) as store:
             warm = [(None, f"Warm {n}", 4) for n in range(4)]
             for first, part in ((0, warm), (len(warm), load)):
                 for n, (_, prompt, length) in enumerate(part, first):

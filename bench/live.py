@@ -46,15 +46,12 @@ def ours(folder: Path) -> float:
     """Requests a second between the first and the last answer stored, flushes included."""
     import duckdb
 
-    from fastdatasets import RunConfig, distill
-    from fastdatasets.config.execution import ExecutionConfig
+    from fastdatasets import distill
 
     name = f"bench-{time.time_ns()}"
-    run_config = RunConfig(
-        dataset_name=str(folder / "d.jsonl"), sample_size=0, backend="openai", model="m"
-    )
+    source = str(folder / "d.jsonl")
     began = time.perf_counter()
-    distill(run_config, run=name, output_dir=folder, execution=ExecutionConfig())
+    distill(source, sample_size=0, backend="openai", model="m", run=name, output_dir=folder)
     seconds = time.perf_counter() - began
     with duckdb.connect(str(folder / name / "work.duckdb"), read_only=True) as store:
         rows = store.execute("SELECT count(*) FROM results").fetchall()

@@ -116,7 +116,7 @@ def write_outputs(folder: Path, n: int) -> None:  # noqa: ARG001
 # -- our steps
 
 
-def _wishes(folder: Path, n: int) -> Any:
+def _config(folder: Path, n: int) -> Any:
     from fastdatasets.config.run import RunConfig
     from store.runs import Language
 
@@ -131,13 +131,14 @@ def _wishes(folder: Path, n: int) -> Any:
 
 @contextmanager
 def _our_store(folder: Path, n: int) -> Iterator[Any]:
+    from fastdatasets.config.new_run import new_run
     from fastdatasets.config.settings import load_settings
-    from fastdatasets.runs import opened
+    from fastdatasets.runs import open_run
     from store import RunFolder
 
     (folder / "run").mkdir(exist_ok=True)
-    spec = _wishes(folder, n).spec(load_settings())
-    with opened(RunFolder(folder / "run"), spec) as store:
+    run = new_run(_config(folder, n), load_settings())
+    with open_run(RunFolder(folder / "run"), run) as store:
         yield store
 
 
@@ -188,17 +189,16 @@ def our_plan(folder: Path, n: int) -> None:
 
 def our_collect(folder: Path, n: int) -> None:
     """A batch's answers into the store, job by job."""
-    from store.jobs.job import JobEvent
-    from store.jobs.journal import Collected
+    from store.jobs.events import BatchCounts, Closed, CloseReason, Collected
 
     with _our_store(folder, n) as store:
         jobs = store.journal.jobs()
         for file in sorted((folder / "outputs").glob("*.jsonl")):
-            job, counts = jobs[file.stem], Collected()
+            job, counts = jobs[file.stem], BatchCounts()
             assert store.journal.collect_plain(job, "openai-batch", file, counts), file
             store.journal.line_counts(job, {})
-            store.journal.end_batch(job, JobEvent.COLLECTED, "batch", [], counts, [])
-            store.journal.append(job, JobEvent.CLOSED, **{"as": "done"})
+            store.journal.end_batch(job, Collected("batch", counts), [], [])
+            store.journal.append(job, Closed(CloseReason.DONE))
 
 
 def our_look(folder: Path, n: int) -> None:
@@ -255,10 +255,11 @@ def bare_plan(folder: Path, n: int) -> None:
     """Render, hash, keep and write the requests."""
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+    from fastdatasets.config.new_run import new_run
     from fastdatasets.config.settings import load_settings
 
-    spec = _wishes(folder, n).spec(load_settings())
-    params = {"model": spec.model, **spec.params}
+    run = new_run(_config(folder, n), load_settings())
+    params = {"model": run.model, **run.params}
     hashed = msgspec.json.encode(params, order="sorted") + b"\n"
     opening = msgspec.json.encode(params)[:-1]
     jobs = folder / "bare-jobs"

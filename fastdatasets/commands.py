@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import duckdb
 
-from backends import Backend
+from backends.base import Backend
+from backends.registry import find_backend
 from fastdatasets.config.address import settle_address, warn_of_plain_http
+from fastdatasets.config.backend import ask_server, check, make_backend, price_of
 from fastdatasets.config.execution import ExecutionConfig
-from fastdatasets.config.run import RunConfig, check_not_of_run, writable
+from fastdatasets.config.new_run import check_not_of_run, new_run, writable
+from fastdatasets.config.run import RunConfig
 from fastdatasets.config.settings import Settings, load_settings
 from fastdatasets.costs import SecondEstimate, keep_cost_options, open_costs
 from fastdatasets.disk_space import check_room
 from fastdatasets.exports.writers import Exported, export, parse_formats
 from fastdatasets.pipeline import advance_run
-from fastdatasets.progress import ConsoleProgress
+from fastdatasets.progress import Display, RunProgress
 from fastdatasets.reuse import EarlierRun, check_same_server, find_earlier
 from fastdatasets.runs import (
-    RunSpec,
     find_or_newest,
     find_unfinished,
     is_unfinished,
@@ -33,9 +37,12 @@ from fastdatasets.runs import (
 from fastdatasets.sources.dataset import check_files
 from store import RunFolder, Unfinished, UserError, WorkStore
 from store.results import FailureKind
-from store.runs import ExportOptions, Mode, Run
+from store.runs import ExportOptions, Run
 from store.status import State, Status
 from store.work_store import utc_now
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 DEFAULT_EXECUTION = ExecutionConfig()
 
@@ -49,9 +56,22 @@ class RunResult:
 
     folder: RunFolder
     status: Status
-    files: tuple[Exported, ...]
+    exported: tuple[Exported, ...]
     reasons: tuple[tuple[FailureKind, str, int], ...]
     missing: int = 0
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The files that were written."""
+        return tuple(file.path for file in self.exported)
+
+    def to_dataset(self) -> Dataset:
+        """The rows of distilled.json as a dataset; raises Unfinished where none was written."""
+        if not self.exported:
+            self.raise_if_left()
+        from datasets import Dataset
+
+        return Dataset.from_list(json.loads(self.files[0].read_bytes()))
 
     def raise_if_left(self) -> None:
         """Raise Unfinished, saying what is left, unless the run is done."""
@@ -83,66 +103,41 @@ class RunResult:
             )
 
 
-def distill(
-    run_config: RunConfig,
-    *,
-    run: str | None = None,
-    output_dir: Path | None = None,
-    execution: ExecutionConfig = DEFAULT_EXECUTION,
-) -> RunResult:
-    """Make a run that answers a dataset, or go on with the one of that name, as far as it goes.
-
-    Raises UserError for what the user has to mend, Unfinished where the run stopped in good order.
-    """
-    return start(replace(run_config, mode=Mode.DISTILL), output_dir, run, execution)
-
-
-def augment(
-    run_config: RunConfig,
-    *,
-    run: str | None = None,
-    output_dir: Path | None = None,
-    execution: ExecutionConfig = DEFAULT_EXECUTION,
-) -> RunResult:
-    """Make a run that writes variants of samples and answers all of them; otherwise as distill."""
-    return start(replace(run_config, mode=Mode.AUGMENT), output_dir, run, execution)
-
-
 def start(
-    run_config: RunConfig, output_dir: Path | None, name: str | None, execution: ExecutionConfig
+    config: RunConfig,
+    output_dir: Path | None,
+    name: str | None,
+    execution: ExecutionConfig,
+    display: Display | None = None,
 ) -> RunResult:
     """Make a run, or go on with the one of that name, and bring it as far as it goes."""
     settings = load_settings()
-    spec = run_config.spec(settings)
+    run = new_run(config, settings)
     output_dir = output_dir or settings.fastdatasets_output_dir
     named = None if name is None else named_folder(name, output_dir)
-    if named is not None and spec.export.output_file is not None:
-        check_not_of_run(Path(spec.export.output_file), named)
+    if named is not None and run.export.output_file is not None:
+        check_not_of_run(Path(run.export.output_file), named)
     earlier = find_earlier(execution.reuse, output_dir, None if named is None else named.path)
     if named is None or not named.exists():
-        generates = not spec.skip_generation
-        execution.check(spec.backend, spec.model, spec.base_url, settings, generates=generates)
-        check_same_server(earlier, spec.base_url, accept_other=execution.accept_other_server)
-        check_files(spec.source, spec.split)
+        check(execution, run, settings)
+        check_same_server(earlier, run.base_url, accept_other=execution.accept_other_server)
+        check_files(run.source, run.split)
     others = [
         folder
         for folder in newest_first(output_dir)
-        if folder.name != name and is_unfinished(folder) and source_of(folder) == spec.source
+        if folder.name != name and is_unfinished(folder) and source_of(folder) == run.source
     ]
     folder = new_folder(output_dir, named, utc_now())
-    with (
-        open_run(folder, spec) as store,
-        ConsoleProgress(folder, execution.max_attempts) as progress,
-    ):
+    with open_run(folder, run) as store, RunProgress(folder, execution, display) as progress:
         if others:
             more = f" and {len(others) - 1} more" if len(others) > 1 else ""
             progress.say(
                 f"note: this is a new run; {others[0].name}{more} over the same source is "
                 f"unfinished (fastdatasets resume {others[0].path})"
             )
-        progress.say(f"run {folder.path}: {_engine(run_config, spec)}, model {spec.model}")
+        progress.say(f"run {folder.path}: {_engine(config, run)}, model {run.model}")
         _settle(store, progress, settings, execution, earlier)
-        return _work(folder, store, progress, settings, execution, earlier, spec.export)
+        return _work(folder, store, progress, settings, execution, earlier, run.export)
 
 
 def resume(
@@ -154,6 +149,7 @@ def resume(
     retry_truncated: bool = False,
     max_output_tokens: int | None = None,
     output_file: Path | None = None,
+    display: Display | None = None,
 ) -> RunResult | None:
     """Go on with a run, the newest unfinished one where none is named; None where there is none.
 
@@ -169,7 +165,7 @@ def resume(
     if folder is None:
         return None
     earlier = find_earlier(execution.reuse, output_dir, folder.path)
-    with open_run(folder) as store, ConsoleProgress(folder, execution.max_attempts) as progress:
+    with open_run(folder) as store, RunProgress(folder, execution, display) as progress:
         progress.say(f"run {folder.path}")
         _settle(store, progress, settings, execution, earlier)
         if max_output_tokens is not None:
@@ -190,6 +186,7 @@ def cancel(
     execution: ExecutionConfig = DEFAULT_EXECUTION,
     *,
     forget: bool = False,
+    display: Display | None = None,
 ) -> RunResult | None:
     """Cancel what a run has at the server, the newest unfinished one's where none is named.
 
@@ -199,16 +196,16 @@ def cancel(
     folder = find_unfinished(name, output_dir or settings.fastdatasets_output_dir)
     if folder is None:
         return None
-    with open_run(folder) as store, ConsoleProgress(folder, execution.max_attempts) as progress:
+    with open_run(folder) as store, RunProgress(folder, execution, display) as progress:
         run = store.run()
-        if run.backend != "openai-batch":
+        if not find_backend(run.backend).in_batches:
             raise UserError(
                 f"run {folder.name} has nothing at a server: its backend is {run.backend}"
             )
         progress.say(f"run {folder.path}: cancelling what is at the server")
         settle_address(store, settings, progress.say, accept_other=False)
         run = store.run()
-        execution.batch(run, settings, folder).cancel(store, progress, forget=forget)
+        make_backend(execution, run, settings, folder).cancel(store, progress, forget=forget)
         if (status := progress.update_now(store)).requests.done:
             options = _exports(folder, run, None, progress.say)
             return _export_what_is_answered(folder, store, progress, options)
@@ -222,12 +219,13 @@ def export_again(
     include_reasoning: bool = False,
     output_file: Path | None = None,
     drop_truncated: bool = False,
+    display: Display | None = None,
 ) -> RunResult:
     """Write a run's files of what is answered so far; options not given are the run's own."""
     folder = find_or_newest(name, output_dir or load_settings().fastdatasets_output_dir)
     with (
         open_run(folder) as store,
-        ConsoleProgress(folder, DEFAULT_EXECUTION.max_attempts) as progress,
+        RunProgress(folder, DEFAULT_EXECUTION, display) as progress,
     ):
         run = store.run()
         options = _exports(folder, run, output_file, progress.say)
@@ -241,7 +239,7 @@ def export_again(
 
 
 def _export_what_is_answered(
-    folder: RunFolder, store: WorkStore, progress: ConsoleProgress, options: ExportOptions
+    folder: RunFolder, store: WorkStore, progress: RunProgress, options: ExportOptions
 ) -> RunResult:
     """Write a run's files wherever it stands, and say what they lack."""
     files = export(folder, store, store.run(), options)
@@ -277,7 +275,7 @@ def describe_refused(_: FailureKind, message: str, retries: int) -> str:
 
 def _settle(
     store: WorkStore,
-    progress: ConsoleProgress,
+    progress: RunProgress,
     settings: Settings,
     execution: ExecutionConfig,
     earlier: Sequence[EarlierRun],
@@ -295,14 +293,14 @@ def _settle(
 
 def _needs_server(store: WorkStore, execution: ExecutionConfig) -> bool:
     """Whether a run has anything to ask, as far as it is planned."""
-    left = store.requests.backlog(execution.max_attempts)
-    return bool(left.requests or store.journal.unclosed() or not left.answers_planned)
+    backlog = store.requests.backlog(execution.max_attempts)
+    return bool(backlog.requests or store.journal.unclosed() or not backlog.answers_planned)
 
 
 def _work(
     folder: RunFolder,
     store: WorkStore,
-    progress: ConsoleProgress,
+    progress: RunProgress,
     settings: Settings,
     execution: ExecutionConfig,
     earlier: Sequence[EarlierRun],
@@ -311,29 +309,30 @@ def _work(
     _apply_limit(folder, store, progress)
     execution = keep_cost_options(store, execution, progress.say)
     run = store.run()
-    price = execution.price(run.backend, run.model, run.base_url, generates=not run.skip_generation)
+    price = price_of(execution, run)
     if price is not None:
         store.costs.set_price(price)
-    if run.backend != "vllm":
+    asks_server = find_backend(run.backend).asks_server
+    if asks_server:
         progress.remark = SecondEstimate(execution)
 
-    def make_backend(run: Run) -> Backend:
+    def backend_of(run: Run) -> Backend:
         # Anew, since a run that seemed done may have more to ask, as with --retry-failed.
         settle_address(store, settings, progress.say, accept_other=execution.accept_other_server)
         check_room(folder, store, options or run.export, progress.say)
-        backend = execution.backend(run, settings, folder)
-        if run.backend == "vllm":
+        backend = make_backend(execution, run, settings, folder)
+        if not asks_server:
             return backend
         open_costs(folder, store, progress, execution, settings)
-        known = execution.at_server(run, settings, is_new=not store.requests.has_sent())
+        known = ask_server(execution, run, settings, is_new=not store.requests.has_sent())
         if known == execution:
             return backend
         progress.say(f"{run.base_url} is a vLLM server: it is told the JSON schema of variants")
-        return known.backend(run, settings, folder)
+        return make_backend(known, run, settings, folder)
 
     try:
         status, files = advance_run(
-            folder, store, make_backend, progress, execution.max_attempts, options, earlier
+            folder, store, backend_of, progress, execution.max_attempts, options, earlier
         )
     except (KeyboardInterrupt, RuntimeError, duckdb.Error) as error:
         # DuckDB 2.0 raises a bare RuntimeError where a Ctrl-C interrupts a statement, or an error
@@ -349,7 +348,7 @@ def _work(
     return RunResult(folder, status, tuple(files), tuple(store.results.failure_reasons()))
 
 
-def _apply_limit(folder: RunFolder, store: WorkStore, progress: ConsoleProgress) -> None:
+def _apply_limit(folder: RunFolder, store: WorkStore, progress: RunProgress) -> None:
     """Ask again with the run's limit, where that was changed, what has no answer."""
     applied = store.requests.apply_limit(folder.path)
     if applied is None or not (applied.asked or applied.in_flight):
@@ -361,10 +360,10 @@ def _apply_limit(folder: RunFolder, store: WorkStore, progress: ConsoleProgress)
     )
 
 
-def _engine(run_config: RunConfig, spec: RunSpec) -> str:
+def _engine(config: RunConfig, run: Run) -> str:
     """The backend, and why it was chosen where nobody named it."""
-    if run_config.backend is not None:
-        return f"backend {spec.backend}"
-    if spec.backend == "vllm":
-        return "the local engine (no LLM_API_KEY or LLM_API_BASE is set)"
-    return f"backend {spec.backend} (LLM_API_KEY or LLM_API_BASE is set)"
+    if config.backend is not None:
+        return f"backend {run.backend}"
+    if find_backend(run.backend).asks_server:
+        return f"backend {run.backend} (LLM_API_KEY or LLM_API_BASE is set)"
+    return "the local engine (no LLM_API_KEY or LLM_API_BASE is set)"

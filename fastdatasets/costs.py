@@ -6,12 +6,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from decimal import Decimal
 
+from fastdatasets.config.backend import budget_of
 from fastdatasets.config.execution import ExecutionConfig
 from fastdatasets.config.settings import Settings
 from fastdatasets.estimation import COUNTED_QUICKLY, Estimate, expected, one_line
 from fastdatasets.pricing.prices import parse_price, usd
 from fastdatasets.pricing.tokens import counter_for
-from fastdatasets.progress import ConsoleProgress
+from fastdatasets.progress import RunProgress
 from store import RunFolder, Unfinished, WorkStore
 from store.costs.money import Usage, dollars
 from store.status import Status
@@ -27,7 +28,7 @@ def keep_cost_options(
     A cap holds for the whole run, whoever resumes it; a command that gives another replaces it.
     Raises UserError for what is no amount.
     """
-    execution.budget()
+    budget_of(execution)
     given = parse_price(execution.price_in, execution.price_out) is not None
     kept = store.costs.options()
     cap = execution.max_cost or kept.get("max_cost")
@@ -44,7 +45,7 @@ def keep_cost_options(
 def open_costs(
     folder: RunFolder,
     store: WorkStore,
-    progress: ConsoleProgress,
+    progress: RunProgress,
     execution: ExecutionConfig,
     settings: Settings,
 ) -> None:
@@ -83,7 +84,7 @@ def _cost(found: Estimate, backend: str, execution: ExecutionConfig) -> Decimal 
     """USD that a run should cost; at most, where no answer's length is known; None: no price."""
     quote = found.quote(backend)
     cost = quote.max_cost if quote.expected_cost is None else quote.expected_cost
-    budget = execution.budget()
+    budget = budget_of(execution)
     return cost if cost is None or budget is None else min(cost, dollars(budget))
 
 
@@ -91,7 +92,7 @@ class SecondEstimate:
     """A line that is said once a run, when there are enough answers to tell what the rest costs."""
 
     def __init__(self, execution: ExecutionConfig) -> None:
-        self._day = execution
+        self._execution = execution
         self._is_over = False
 
     def __call__(self, store: WorkStore, status: Status) -> str | None:
@@ -103,7 +104,7 @@ class SecondEstimate:
         if store.costs.is_estimated():
             self._is_over = True
             return None
-        outlook = store.requests.outlook(self._day.max_attempts)
+        outlook = store.requests.outlook(self._execution.max_attempts)
         if not outlook.is_learnt:
             return None
         self._is_over = True
@@ -112,7 +113,7 @@ class SecondEstimate:
             f"{counts.done} answers tell: {outlook.requests} more will take about "
             f"{outlook.prompt_tokens} prompt and {outlook.completion_tokens} completion tokens"
         )
-        price, spent, budget = store.costs.price(), status.cost.spent, self._day.budget()
+        price, spent, budget = store.costs.price(), status.cost.spent, budget_of(self._execution)
         if price is None or spent is None:
             return line
         usage = Usage(outlook.prompt_tokens, 0, outlook.completion_tokens)
@@ -121,4 +122,4 @@ class SecondEstimate:
         if budget is None:
             return line
         fits = "within" if total <= dollars(budget) else "more than"
-        return f"{line}, {fits} --max-cost {Decimal(self._day.max_cost or 0):f}"
+        return f"{line}, {fits} --max-cost {Decimal(self._execution.max_cost or 0):f}"

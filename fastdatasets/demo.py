@@ -9,12 +9,11 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from backends.vllm.demo_model import DEMO_MODEL
-from fastdatasets.cli.stdio import open_standard_files
 from fastdatasets.commands import start
 from fastdatasets.config.execution import ExecutionConfig
 from fastdatasets.config.run import RunConfig
+from fastdatasets.terminal import open_standard_files, readable
 from store import FastDatasetsError, UserError
-from store.readable import readable
 
 RECORDS = 24
 MAX_TOKENS = 160  # enough for an answer, and the demo ends in a minute

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import msgspec
 
+from backends.registry import find_backend
+from fastdatasets.config.new_run import new_run
 from fastdatasets.config.run import RunConfig
 from fastdatasets.config.settings import load_settings
 from fastdatasets.pipeline import sample_records
@@ -88,7 +90,7 @@ class Estimate:
 
     def quote(self, backend: str) -> Quote:
         """What a server's backend costs."""
-        return self.batch if backend == "openai-batch" else self.live
+        return self.batch if find_backend(backend).in_batches else self.live
 
 
 class _Quiet:
@@ -114,13 +116,12 @@ def estimate(
     output_dir: where finished runs tell how fast this machine is.
     """
     settings = load_settings()
-    spec = run_config.spec(settings)
+    run = new_run(run_config, settings)
     quiet = _Quiet()
     with (
         tempfile.TemporaryDirectory(prefix="fastdatasets-") as folder,
-        open_run(RunFolder(Path(folder)), spec) as store,
+        open_run(RunFolder(Path(folder)), run) as store,
     ):
-        run = store.run()
         sample_records(store, run, quiet.say)
         for stage in stages_of(run, max_generations=1)[:1]:
             stage.plan(store, quiet)

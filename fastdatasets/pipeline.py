@@ -9,7 +9,7 @@ import duckdb
 
 from backends import Backend
 from fastdatasets.exports.writers import Exported, export
-from fastdatasets.progress import RunProgress
+from fastdatasets.progress import PipelineProgress
 from fastdatasets.reuse import Earlier, EarlierRun
 from fastdatasets.sources.broken import read_error
 from fastdatasets.sources.dataset import close_source, open_source
@@ -25,7 +25,7 @@ def advance_run(
     folder: RunFolder,
     store: WorkStore,
     make_backend: MakeBackend,
-    progress: RunProgress,
+    progress: PipelineProgress,
     max_generations: int,
     options: ExportOptions | None = None,
     earlier: Sequence[EarlierRun] = (),

@@ -15,26 +15,45 @@ from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
-    Progress,
     TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.progress import Progress as Bar
 
-import backends
-from fastdatasets.cli.stdio import Lenient
+from backends.base import Progress
+from fastdatasets.config.execution import ExecutionConfig
+from fastdatasets.terminal import Lenient, readable
 from store import DiskFull, RunFolder, WorkStore
-from store.readable import readable
 from store.status import State, Status
 
-LOOK_SECONDS = 1.0
+UPDATE_SECONDS = 1.0
 LINE_SECONDS = 10.0  # between two plain lines
 SHARE = 100  # counting takes at most a hundredth of the time, however large the store
 
 
-class RunProgress(backends.Progress, Protocol):
-    """A backend's progress that can also be asked to look at once."""
+class Display(Protocol):
+    """Where a command shows how its run goes; entered before the first line, left at the end."""
+
+    def __enter__(self) -> Self:
+        """Begin."""
+
+    def __exit__(self, *exc: object) -> None:
+        """End."""
+
+    def say(self, line: str) -> None:
+        """Show one line."""
+
+    def show(self, status: Status) -> None:
+        """Show where the run is; called about once a second."""
+
+    def confirm(self, question: str) -> bool:
+        """Ask the user whether to go on; yes where there is nobody to ask."""
+
+
+class PipelineProgress(Progress, Protocol):
+    """A backend's progress that can also be brought up to date at once."""
 
     def update_now(self, store: WorkStore) -> Status:
         """Count what is done, and show it."""
@@ -43,26 +62,84 @@ class RunProgress(backends.Progress, Protocol):
         """Count for the last time, when the run's files are written."""
 
 
-# What is to be said at a look at the store, if anything.
+# What is to be said after a count, if anything.
 Remark = Callable[[WorkStore, Status], str | None]
 
 
-class ConsoleProgress:
-    """Prints to stderr, and keeps progress.json for those who look from outside.
+class RunProgress:
+    """Counts what is done of a run, keeps progress.json for others, and tells a display."""
+
+    def __init__(
+        self, folder: RunFolder, execution: ExecutionConfig, display: Display | None = None
+    ) -> None:
+        """display: on the console where none is given."""
+        self.remark: Remark | None = None
+        self._folder = folder
+        self._max_attempts = execution.max_attempts
+        self._display = display or ConsoleDisplay()
+        self._next_update = 0.0
+
+    def __enter__(self) -> Self:
+        self._display.__enter__()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._display.__exit__(*exc)
+
+    def say(self, line: str) -> None:
+        """Show one line."""
+        self._display.say(line)
+
+    def confirm(self, question: str) -> bool:
+        """Ask the user whether to go on."""
+        return self._display.confirm(question)
+
+    def update(self, store: WorkStore) -> None:
+        """Count what is done, where enough time has passed since the last count."""
+        if time.monotonic() >= self._next_update:
+            self.update_now(store)
+
+    def update_now(self, store: WorkStore) -> Status:
+        """Count what is done, write progress.json and show it."""
+        began = time.monotonic()
+        status = store.status(self._folder.name, self._max_attempts)
+        # 'done' is only said by finish: an unnamed resume takes a run for done by this file.
+        with suppress(OSError, DiskFull):  # a full disk, which the next flush reports
+            self._folder.write_progress(replace(status, state=State.INCOMPLETE))
+        self._display.show(status)
+        if self.remark is not None and (line := self.remark(store, status)):
+            self.say(line)
+        took = time.monotonic() - began
+        self._next_update = time.monotonic() + max(UPDATE_SECONDS, SHARE * took)
+        return status
+
+    def finish(self, store: WorkStore) -> Status:
+        """Write progress.json for the last time, when the run's files are written.
+
+        Raises DiskFull. Another reason why it cannot be written, such as a folder of that name, is
+        said: the run is done all the same.
+        """
+        status = store.status(self._folder.name, self._max_attempts)
+        try:
+            self._folder.write_progress(status)
+        except OSError as error:
+            self.say(f"{self._folder.path}/progress.json cannot be written: {error.strerror}")
+        return status
+
+
+class ConsoleDisplay:
+    """Prints to stderr: a bar where that is a terminal, plain lines where it is none.
 
     It prints to a copy of the descriptor: that stays the terminal's while an engine's output goes
     to a log.
     """
 
-    def __init__(self, folder: RunFolder, max_attempts: int) -> None:
-        self.remark: Remark | None = None
-        self._folder = folder
-        self._max_attempts = max_attempts
+    def __init__(self) -> None:
         self._file = TextIOWrapper(
             BufferedWriter(Lenient(os.dup(2), "w")), encoding="utf-8", errors="replace"
         )
         self._console = Console(file=self._file, highlight=False, soft_wrap=True)
-        self._bar = Progress(
+        self._bar = Bar(
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
@@ -76,7 +153,6 @@ class ConsoleProgress:
         self._task: TaskID | None = None
         self._started_at = time.monotonic()
         self._started_done = 0
-        self._next_look = 0.0
         self._next_line = time.monotonic() + LINE_SECONDS
 
     def __enter__(self) -> Self:
@@ -104,39 +180,8 @@ class ConsoleProgress:
         self._bar.start()
         return answer.strip().lower() in ("y", "yes")
 
-    def update(self, store: WorkStore) -> None:
-        """Count what is done, where enough time has passed since the last count."""
-        if time.monotonic() >= self._next_look:
-            self.update_now(store)
-
-    def update_now(self, store: WorkStore) -> Status:
-        """Count what is done, write progress.json and show it."""
-        began = time.monotonic()
-        status = store.status(self._folder.name, self._max_attempts)
-        # 'done' is only said by finish: an unnamed resume takes a run for done by this file.
-        with suppress(OSError, DiskFull):  # a full disk, which the next flush tells of
-            self._folder.write_progress(replace(status, state=State.INCOMPLETE))
-        self._show(status)
-        if self.remark is not None and (line := self.remark(store, status)):
-            self.say(line)
-        took = time.monotonic() - began
-        self._next_look = time.monotonic() + max(LOOK_SECONDS, SHARE * took)
-        return status
-
-    def finish(self, store: WorkStore) -> Status:
-        """Write progress.json for the last time, when the run's files are written.
-
-        Raises DiskFull. Another reason why it cannot be written, such as a folder of that name, is
-        said: the run is done all the same.
-        """
-        status = store.status(self._folder.name, self._max_attempts)
-        try:
-            self._folder.write_progress(status)
-        except OSError as error:
-            self.say(f"{self._folder.path}/progress.json cannot be written: {error.strerror}")
-        return status
-
-    def _show(self, status: Status) -> None:
+    def show(self, status: Status) -> None:
+        """Bring the bar up to date, or print a line where it is time for one."""
         counts = status.requests
         if self._task is None:
             if not (counts.pending or counts.in_flight):

@@ -3,57 +3,26 @@
 from __future__ import annotations
 
 import sys
-import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import duckdb
 import msgspec
 
+from fastdatasets.terminal import readable
 from store import RunFolder, UserError, WorkStore
 from store.folder.private_files import private_files
-from store.readable import readable
-from store.runs import ExportOptions, Language, Mode, Run
+from store.runs import Run
 from store.status import State
-from store.work_store import utc_now
 
 PRIVATE = 0o700  # the mode of a run's folder
 
 # What may differ when a run is gone on with by name: it enters no request. The address is compared
 # by settle_address.
 NOT_FROZEN = {"run_id", "created_at", "base_url", "export"}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunSpec:
-    """What a new run is to be: Run without what is given to it when it is made."""
-
-    mode: Mode
-    backend: str
-    base_url: str | None
-    model: str
-    source: str
-    config: str | None
-    split: str
-    sample_size: int
-    seed: int
-    columns: dict[str, str | None]
-    params: dict[str, Any]
-    system_prompt: str | None
-    language: Language
-    templates: dict[str, str]
-    num_aug: int
-    skip_generation: bool
-    export: ExportOptions
-
-    def run(self) -> Run:
-        """A run of this kind with an id of its own."""
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return Run(run_id=str(uuid.uuid4()), created_at=utc_now(), **values)
 
 
 def find_run(name: str, output_dir: Path) -> RunFolder:
@@ -172,31 +141,31 @@ def new_folder(output_dir: Path, named: RunFolder | None, now: datetime) -> RunF
 
 
 @contextmanager
-def open_run(folder: RunFolder, spec: RunSpec | None = None) -> Iterator[WorkStore]:
-    """The run's store, held for this command; made from spec where the folder has none yet.
+def open_run(folder: RunFolder, new: Run | None = None) -> Iterator[WorkStore]:
+    """The run's store, held for this command; made for `new` where the folder has none yet.
 
     A run that is made and fails before there is anything to resume is removed again. Raises Busy
-    where another command works on the run, UserError where spec differs from what the run is.
+    where another command works on the run, UserError where the run is another than `new`.
     """
     with private_files(), folder.lock():
         if folder.exists():
             with WorkStore.open(folder.store_path, on_wait=_say_waiting) as store:
-                if spec is not None:
-                    _check_same(folder, store.run_as_made(), spec)
+                if new is not None:
+                    _check_same(folder, store.run_as_made(), new)
                 yield store
-        elif spec is not None:
-            with _made(folder, spec) as store:
+        elif new is not None:
+            with _made(folder, new) as store:
                 yield store
         else:
             raise UserError(f"{folder.path} is not a run: there is no {folder.store_path.name}")
 
 
 @contextmanager
-def _made(folder: RunFolder, spec: RunSpec) -> Iterator[WorkStore]:
+def _made(folder: RunFolder, new: Run) -> Iterator[WorkStore]:
     """A new store; on an error the run is removed where there is nothing in it to resume."""
     keep = False
     try:
-        with WorkStore.create(folder.store_path, spec.run()) as store:
+        with WorkStore.create(folder.store_path, new) as store:
             try:
                 yield store
             except BaseException as error:
@@ -220,9 +189,9 @@ def _can_be_resumed(store: WorkStore, error: BaseException) -> bool:
     return not isinstance(error, UserError) or store.requests.has_sent()
 
 
-def _check_same(folder: RunFolder, run: Run, spec: RunSpec) -> None:
-    for field in fields(spec):
-        was, now = getattr(run, field.name), getattr(spec, field.name)
+def _check_same(folder: RunFolder, run: Run, new: Run) -> None:
+    for field in fields(Run):
+        was, now = getattr(run, field.name), getattr(new, field.name)
         if field.name not in NOT_FROZEN and was != now:
             raise UserError(
                 f"run {folder.name} stands already with another {field.name} "

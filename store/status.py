@@ -40,7 +40,7 @@ class Tokens:
 
 
 @dataclass(frozen=True, slots=True)
-class Lost:
+class LostJob:
     """A job whose answers the server does not deliver: its unanswered requests, and the reason."""
 
     job: str
@@ -63,7 +63,7 @@ class Status:
     tokens: Tokens
     cost: Cost
     as_of: str
-    lost: tuple[Lost, ...] = ()  # their requests are among those in flight
+    lost: tuple[LostJob, ...] = ()  # their requests are among those in flight
 
     @property
     def lost_requests(self) -> int:

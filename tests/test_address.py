@@ -13,6 +13,7 @@ import pytest
 from backends.openai_api.providers import normal_base_url
 from fastdatasets.commands import RunResult, cancel, resume, start
 from fastdatasets.config.execution import ExecutionConfig
+from fastdatasets.config.new_run import new_run
 from fastdatasets.config.run import RunConfig
 from fastdatasets.config.settings import load_settings
 from store import Unfinished, UserError, WorkStore
@@ -235,7 +236,7 @@ def test_addresses_without_a_setting(
     """Without LLM_API_BASE a run asks OpenAI, live without a key a local server, or none at all."""
     monkeypatch.setenv("LLM_API_KEY", key)
     source = write_jsonl(Path("d.jsonl"), [{"prompt": "a"}])
-    spec = RunConfig(dataset_name=str(source), backend=backend, model="m").spec(load_settings())
+    spec = new_run(RunConfig(dataset_name=str(source), backend=backend, model="m"), load_settings())
     assert spec.base_url == address
 
 

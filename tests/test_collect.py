@@ -11,12 +11,14 @@ from typing import Any
 import pytest
 
 from backends.openai_batch.output_lines import LineReader
+from fastdatasets.config.new_run import new_run
 from fastdatasets.config.run import RunConfig
 from fastdatasets.config.settings import load_settings
 from store import WorkStore
 from store.costs.money import MOST_TOKENS, PROMPT_MARGIN, Bounds, Usage
-from store.jobs.job import Job, JobEvent
-from store.jobs.journal import Caps, Collected
+from store.jobs.events import BatchCounts, Collected
+from store.jobs.job import Job
+from store.jobs.journal import Caps
 from store.planning import PlannedRequest
 from store.requests import AskOrder, Request
 
@@ -40,7 +42,7 @@ def a_job(folder: Path) -> tuple[WorkStore, Job]:
     """A store with one planned job, a request for each of TEXTS."""
     folder.mkdir()
     (folder / "d.jsonl").write_text('{"prompt": "a"}\n')
-    run = RunConfig(dataset_name=str(folder / "d.jsonl")).spec(load_settings()).run()
+    run = new_run(RunConfig(dataset_name=str(folder / "d.jsonl")), load_settings())
     store = WorkStore.create(folder / "work.duckdb", run)
     store.planning.add(
         "answer", [PlannedRequest(n, 0, 0, PARAMS, f"[{n}]") for n in range(len(TEXTS))]
@@ -95,7 +97,7 @@ def test_in_one_statement_as_line_by_line(tmp_path: Path, ascii_only: bool) -> N
     path = tmp_path / "output [1].jsonl"
     lines = [json.dumps(line, ensure_ascii=ascii_only) + "\n" for line in lines_of(at_once)]
     path.write_text("".join(lines))
-    counts, expected = Collected(), Collected()
+    counts, expected = BatchCounts(), BatchCounts()
     assert at_once.journal.collect_plain(job, "b", path, counts)
     reader = LineReader(expected, partial(by_line.journal.bounds, other))
     for results, _ in reader.read(path, is_output=True):
@@ -170,9 +172,9 @@ def test_odd_line_is_left_to_the_reader(tmp_path: Path, odd: str) -> None:
     ODD[odd](lines[3])
     path = tmp_path / "output.jsonl"
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    counts = Collected()
+    counts = BatchCounts()
     assert not store.journal.collect_plain(job, "b", path, counts)
-    assert (stored(store), counts) == ([], Collected())
+    assert (stored(store), counts) == ([], BatchCounts())
 
 
 def test_both_ways_allow_the_same_usage(tmp_path: Path) -> None:
@@ -211,11 +213,11 @@ def test_usage_that_cannot_be_is_unsure(tmp_path: Path) -> None:
     usage(lines[3]).update(completion_tokens=0)
     path = tmp_path / "output.jsonl"
     path.write_text("".join(json.dumps(line) + "\n" for line in [*lines, *lines[3:4]]))
-    counts = Collected()
+    counts = BatchCounts()
     reader = LineReader(counts, partial(store.journal.bounds, job))
     for results, _ in reader.read(path, is_output=True):
         store.journal.add_answers(job, "b", results, counts)
-    store.journal.end_batch(job, JobEvent.COLLECTED, "x", [], counts)
+    store.journal.end_batch(job, Collected("x", counts), [])
     unsure = Usage(3 + PROMPT_MARGIN, 0, 40)
     assert (counts.results, counts.duplicates, counts.unmetered) == (len(TEXTS), 1, 2)
     assert counts.unsure == job.unsure == unsure + unsure
@@ -231,10 +233,10 @@ def test_lines_of_others_are_not_billed(tmp_path: Path) -> None:
     written = [json.dumps(other), json.dumps(failed), json.dumps({**other, "custom_id": "x"})]
     path = tmp_path / "output.jsonl"
     path.write_text("\n".join([*written, json.dumps(other)[:-9]]))
-    counts = Collected()
+    counts = BatchCounts()
     reader = LineReader(counts, partial(store.journal.bounds, job))
     assert list(reader.read(path, is_output=True)) == [([], [])]
-    assert counts == Collected(foreign=3, broken=1)
+    assert counts == BatchCounts(foreign=3, broken=1)
 
 
 @pytest.mark.parametrize("tail", ["{", "twice"])
@@ -244,7 +246,7 @@ def test_odd_file_is_left_to_the_reader(tmp_path: Path, tail: str) -> None:
     lines = [json.dumps(line) + "\n" for line in lines_of(store)]
     path = tmp_path / "output.jsonl"
     path.write_text("".join(lines) + (lines[0] if tail == "twice" else tail))
-    assert not store.journal.collect_plain(job, "b", path, Collected())
+    assert not store.journal.collect_plain(job, "b", path, BatchCounts())
     assert stored(store) == []
 
 
@@ -253,6 +255,6 @@ def test_file_that_was_stored_is_left_to_the_reader(tmp_path: Path) -> None:
     store, job = a_job(tmp_path / "a")
     path = tmp_path / "output.jsonl"
     path.write_text("".join(json.dumps(line) + "\n" for line in lines_of(store)))
-    first = store.journal.collect_plain(job, "b", path, Collected())
-    again = store.journal.collect_plain(job, "b", path, Collected())
+    first = store.journal.collect_plain(job, "b", path, BatchCounts())
+    again = store.journal.collect_plain(job, "b", path, BatchCounts())
     assert (first, again, len(stored(store))) == (True, False, len(TEXTS))

@@ -20,7 +20,7 @@ from fastdatasets.config.run import RunConfig
 from store import Unfinished, WorkStore
 from store.costs.money import Bounds, Usage
 from store.database.arrow import FAILURE_SCHEMA, RESULT_SCHEMA, table_of
-from store.jobs.journal import Collected
+from store.jobs.events import BatchCounts
 from store.results import Failure, FailureKind, Result
 from tests.conftest import write_jsonl
 from tests.llmserver import LineFault, LineKind, LLMServer, Reply, verbatim
@@ -236,7 +236,7 @@ def test_any_line(line: dict[str, Any], is_output: bool) -> None:
     with tempfile.NamedTemporaryFile() as file:
         file.write(json.dumps(line).encode())
         file.flush()
-        counts = Collected()
+        counts = BatchCounts()
         reader = LineReader(counts, lambda: {ID: BOUNDS})
         ((results, failures),) = reader.read(Path(file.name), is_output=is_output)
     outcomes: list[Result | Failure] = [*results, *failures]

@@ -69,7 +69,7 @@ def test_cancel_exports_what_was_finished(server: LLMServer, finished: int) -> N
     server.looks = 0
     outcome = cancel("r", None, ExecutionConfig())
     assert outcome is not None
-    assert outcome.files == tuple(Exported(RUN / name, finished) for name in NAMES)
+    assert outcome.exported == tuple(Exported(RUN / name, finished) for name in NAMES)
     assert ([rows(name) for name in NAMES], outcome.missing) == ([finished] * 3, 7 - finished)
     assert (read_status("r").status.state == "done") == (finished == 7)
     if finished == 7:

@@ -12,6 +12,7 @@ import pytest
 
 from fastdatasets.commands import start
 from fastdatasets.config.execution import ExecutionConfig
+from fastdatasets.config.new_run import new_run
 from fastdatasets.config.run import RunConfig
 from fastdatasets.config.settings import load_settings
 from fastdatasets.estimation import Estimate, estimate, expected, one_line, to_text
@@ -89,7 +90,7 @@ def local_run(name: str, model: str, seconds: int) -> None:
     folder = RunFolder(Path("output") / name)
     folder.path.mkdir(parents=True)
     rows: list[dict[str, object]] = [{"prompt": str(number)} for number in range(3)]
-    spec = wishes_for(rows, model=model).spec(load_settings())
+    spec = new_run(wishes_for(rows, model=model), load_settings())
     with open_run(folder, replace(spec, backend="vllm")) as store:
         advance_run(folder, store, lambda _: ScriptedBackend(), SilentProgress(), 3)
         store.connection.execute(
@@ -240,7 +241,7 @@ def test_sample_is_scaled_up(tmp_path: Path) -> None:
     """Where there are more prompts than are counted, a sample stands for all, and that is said."""
     rows: list[dict[str, object]] = [{"prompt": f"q{number}"} for number in range(10)]
     counter = TokenCounter("the length", 0, lambda messages: len(messages[0]["content"]))
-    with open_run(RunFolder(tmp_path), wishes_for(rows).spec(load_settings())) as store:
+    with open_run(RunFolder(tmp_path), new_run(wishes_for(rows), load_settings())) as store:
         with pytest.raises(InterruptedError):
             advance_run(RunFolder(tmp_path), store, no_backend, SilentProgress(), 3)
         found = expected(store, store.run(), counter, prompts=4)
@@ -258,7 +259,7 @@ def no_backend(run: object) -> ScriptedBackend:
 def test_what_is_left(tmp_path: Path) -> None:
     """In the midst of a run only what is pending counts, and its own answers tell lengths."""
     rows: list[dict[str, object]] = [{"prompt": f"{number}"} for number in range(22)]
-    with open_run(RunFolder(tmp_path), wishes_for(rows).spec(load_settings())) as store:
+    with open_run(RunFolder(tmp_path), new_run(wishes_for(rows), load_settings())) as store:
         with pytest.raises(KeyboardInterrupt):
             advance_run(
                 RunFolder(tmp_path),

@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 
 import fastdatasets
-from fastdatasets.config.run import RunConfig
 from fastdatasets.config.settings import Settings
 from store import UserError
 from tests.conftest import Command, write_jsonl
@@ -111,7 +110,7 @@ def test_python_takes_no_sample_below_0() -> None:
     """From Python the same is a UserError."""
     source = write_jsonl(Path("d.jsonl"), [{"prompt": "a"}])
     with pytest.raises(UserError, match="--sample-size -1: 0 or more is expected; 0 means all"):
-        fastdatasets.distill(RunConfig(dataset_name=str(source), model="m", sample_size=-1))
+        fastdatasets.distill(str(source), model="m", sample_size=-1)
 
 
 def test_generation_settings_reach_the_server(server: LLMServer) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 from contextlib import suppress
+from dataclasses import replace
 from decimal import Decimal
 from itertools import groupby
 from pathlib import Path
@@ -16,8 +17,11 @@ import pytest
 from backends.openai_api.providers import Dialect
 from backends.openai_live.backend import LiveOptions, OpenAILive
 from fastdatasets.commands import RunResult, resume, start
+from fastdatasets.config.backend import price_of
 from fastdatasets.config.execution import ExecutionConfig
+from fastdatasets.config.new_run import new_run
 from fastdatasets.config.run import RunConfig
+from fastdatasets.config.settings import load_settings
 from fastdatasets.run_status import read_status
 from store import Unfinished, UserError, WorkStore
 from store.costs.money import PROMPT_MARGIN, Bought, PriceSnapshot, Rates
@@ -341,9 +345,9 @@ def test_cap_holds_through_kills(server: LLMServer, tmp_path: Path, backend: str
 
 def openais_price(backend: str) -> PriceSnapshot:
     """What gpt-4o-mini costs at OpenAI's own address, the test server's aside."""
-    price = ExecutionConfig().price(
-        backend, "gpt-4o-mini", "https://api.openai.com/v1", generates=True
-    )
+    config = RunConfig(dataset_name="owner/name", backend=backend, model="gpt-4o-mini")
+    run = replace(new_run(config, load_settings()), base_url="https://api.openai.com/v1")
+    price = price_of(ExecutionConfig(), run)
     assert price is not None
     return price
 

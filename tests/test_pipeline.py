@@ -10,12 +10,14 @@ from typing import Any
 
 import pytest
 
+from fastdatasets.config.new_run import new_run
 from fastdatasets.config.run import RunConfig
 from fastdatasets.config.settings import load_settings
 from fastdatasets.pipeline import advance_run
-from fastdatasets.runs import RunSpec, open_run
+from fastdatasets.runs import open_run
 from store import RunFolder, UserError
 from store.requests import AskOrder
+from store.runs import Run
 from store.status import Status
 from tests.conftest import write_jsonl
 from tests.doubles import ScriptedBackend, SilentProgress
@@ -26,16 +28,16 @@ ROWS: list[dict[str, Any]] = [
 ]
 
 
-def spec_for(path: Path, **given: Any) -> RunSpec:
+def spec_for(path: Path, **given: Any) -> Run:
     """A run over a file; all rows unless said otherwise, and the bare instruction as its prompt."""
     template = path.parent / "bare.j2"
     template.write_text("{{ instruction }}{{ input }}", "utf-8")
     run_config: dict[str, Any] = {"sample_size": 0, "prompt_template": template} | given
-    return RunConfig(dataset_name=str(path), **run_config).spec(load_settings())
+    return new_run(RunConfig(dataset_name=str(path), **run_config), load_settings())
 
 
 def run(
-    folder: Path, backend: ScriptedBackend, spec: RunSpec | None = None
+    folder: Path, backend: ScriptedBackend, spec: Run | None = None
 ) -> tuple[Status, list[str]]:
     """One command's worth of work on the run in a folder."""
     folder.mkdir(exist_ok=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from store.readable import readable, readable_json
+from fastdatasets.terminal import readable, readable_json
 from tests.conftest import Command, write_jsonl
 from tests.llmserver import LLMServer, Reply
 from tests.llmserver.batches import Fate, failed

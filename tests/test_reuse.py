@@ -18,12 +18,12 @@ from backends.stopping import Stop
 from backends.stream import stream
 from fastdatasets.pipeline import advance_run
 from fastdatasets.reuse import find_earlier
-from fastdatasets.runs import RunSpec, open_run
+from fastdatasets.runs import open_run
 from fastdatasets.stages.prompts import default_templates
 from store import RunFolder, UserError, WorkStore
 from store.requests import Request
 from store.results import Failure, FailureKind, Result
-from store.runs import Mode
+from store.runs import Mode, Run
 from store.status import Counts, Status
 from tests.conftest import Command, write_jsonl
 from tests.doubles import ScriptedBackend, SilentProgress
@@ -62,7 +62,7 @@ class Limited(Backend):
 def run(
     name: str,
     backend: Backend,
-    spec: RunSpec | None = None,
+    spec: Run | None = None,
     *,
     reuse: Sequence[str] = (),
     retry_truncated: bool = False,

@@ -19,6 +19,7 @@ from backends.vllm.process import EngineProcess
 from backends.vllm.protocol import EngineDied, Load
 from fastdatasets.commands import export_again, resume, start
 from fastdatasets.config.execution import ExecutionConfig
+from fastdatasets.config.new_run import new_run
 from fastdatasets.config.run import RunConfig
 from fastdatasets.config.settings import Settings
 from fastdatasets.run_status import read_status
@@ -398,7 +399,7 @@ def test_home_folders(monkeypatch: pytest.MonkeyPatch) -> None:
         dataset_name="d.jsonl", backend="vllm", model="~/m", lora=Path("~/lora"),
         output_file=Path("~/x.json"),
     )  # fmt: skip
-    spec = run_config.spec(Settings())
+    spec = new_run(run_config, Settings())
     assert (spec.model, spec.params["lora"]) == (f"{folder}/m", f"{folder}/lora")
     assert spec.export.output_file == f"{folder}/x.json"
 
@@ -410,11 +411,11 @@ def test_names_that_begin_with_a_tilde(monkeypatch: pytest.MonkeyPatch) -> None:
         dataset_name="d.jsonl", backend="vllm", model="~no-such-user/m",
         lora=Path("~no-such-user/lora"), output_file=Path("./~x.json"),
     )  # fmt: skip
-    spec = run_config.spec(Settings())
+    spec = new_run(run_config, Settings())
     assert (spec.model, spec.params["lora"]) == (f"{here}/m", f"{here}/lora")
     assert spec.export.output_file == str(here.with_name("~x.json"))
     with pytest.raises(UserError, match=r"no LoRA adapter at .*/~nobody-there: a folder"):
-        replace(run_config, lora=Path("~nobody-there")).spec(Settings())
+        new_run(replace(run_config, lora=Path("~nobody-there")), Settings())
     with pytest.raises(UserError, match="no model at ~nobody-there"):
         check_model("~nobody-there")
 

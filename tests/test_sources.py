@@ -18,6 +18,7 @@ import pyarrow.parquet
 import pytest
 import zstandard
 
+from fastdatasets.config.new_run import new_run
 from fastdatasets.config.run import RunConfig
 from fastdatasets.config.settings import load_settings
 from fastdatasets.pipeline import sample_records
@@ -42,7 +43,7 @@ def read(path: Path, split: str = "train", **columns: str) -> list[tuple[Any, ..
 def sampled(path: Path, **run_config: Any) -> tuple[list[tuple[Any, ...]], list[str]]:
     """All records of a source, out of the store of a run over it, and what was said meanwhile."""
     wished = RunConfig(dataset_name=str(path), sample_size=0, skip_generation=True, model="m")
-    spec = replace(wished, **run_config).spec(load_settings())
+    spec = new_run(replace(wished, **run_config), load_settings())
     said: list[str] = []
     with tempfile.TemporaryDirectory() as folder, open_run(RunFolder(Path(folder)), spec) as store:
         sample_records(store, store.run(), said.append)
@@ -631,7 +632,7 @@ def test_columns_of_several_files(tmp_path: Path, kind: str) -> None:
 def test_neither_a_path_nor_a_name_of_the_hub(source: str) -> None:
     """What is no local path and cannot be a name of the Hub is said at once."""
     with pytest.raises(UserError) as raised:
-        RunConfig(dataset_name=source, model="m").spec(load_settings())
+        new_run(RunConfig(dataset_name=source, model="m"), load_settings())
     assert str(raised.value) == (
         f"no such file or folder: {source}; nor can it be a dataset of the Hub, which is called "
         "'name' or 'owner/name'"

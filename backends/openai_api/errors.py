@@ -18,9 +18,9 @@ import httpx2
 import openai
 
 from backends.openai_api.bounded import Overlong
+from backends.openai_api.keys import masked
 from backends.openai_api.lenient_json import decode_leniently
 from store import FastDatasetsError
-from store.readable import masked
 from store.results import Failure, FailureKind
 
 # Whatever the SDK lets out: its own errors, its transport's, a 200 that is no JSON or is nested too

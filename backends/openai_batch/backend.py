@@ -11,10 +11,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 
-from backends.base import Backend, Progress
+from backends.base import Backend, BackendOptions, Progress
 from backends.budget import budget_exhausted
 from backends.first_failures import stopped
 from backends.openai_api.errors import ApiError, ErrorKind
+from backends.openai_api.providers import dialect_of, provider_for
 from backends.openai_batch.api import BatchApi
 from backends.openai_batch.collect import Collecting
 from backends.openai_batch.context import ENDPOINT, MIN_LOOKS, BatchOptions, Desk
@@ -22,14 +23,44 @@ from backends.openai_batch.failpoints import FailPoint, failpoint
 from backends.openai_batch.lost import LostJobs
 from backends.openai_batch.submit import Submitting
 from store import Unfinished, WorkStore
-from store.jobs.job import BatchState, Job, JobEvent, JobState
-from store.jobs.journal import UNLIMITED, Caps
+from store.costs.money import UNLIMITED
+from store.jobs.events import Cancelling, CloseReason
+from store.jobs.job import BatchState, Job, JobState
+from store.jobs.journal import Caps
 from store.requests import AskOrder
+from store.runs import Run
 
 PATIENCE = 10  # looks at a server that never answers, while nothing of ours is there
 VALIDATION_LOOKS = 5  # at the first job, by a command that does not wait for answers
 FIRST_JOB = 100  # requests; the rest follows once the server has validated it
 EARLY_JOB = 10_000  # requests of further jobs until the first answer: what fails alike shows sooner
+
+
+def make(run: Run, options: BackendOptions) -> OpenAIBatch:
+    """The Batch API of a run's server."""
+    assert run.base_url is not None, "a batch backend asks a server"
+    provider = provider_for(run.base_url)
+    return OpenAIBatch(
+        BatchOptions(
+            base_url=run.base_url,
+            api_key=options.api_key,
+            folder=options.folder,
+            max_attempts=options.max_attempts,
+            max_requests=options.batch_max_requests or provider.max_requests,
+            max_bytes=options.batch_max_bytes or provider.max_bytes,
+            dialect=dialect_of(run.model, provider, options.max_tokens_name, options.json_schema),
+            completion_window=options.completion_window or provider.completion_window,
+            max_enqueued_tokens=options.max_enqueued_tokens,
+            timeout_seconds=options.timeout_seconds,
+            poll_seconds=options.poll_seconds,
+            grace_seconds=options.grace_seconds,
+            wait=options.wait,
+            keep_files=options.keep_files,
+            resubmit_lost=options.resubmit_lost,
+            rates=options.rates,
+            max_cost=options.max_cost,
+        )
+    )
 
 
 class OpenAIBatch(Backend):
@@ -128,7 +159,7 @@ class _Passes:
         self.desk.journal.check_address(base_url)
         for job in self.desk.journal.unclosed():
             if job.base_url != base_url:
-                self.desk.close(job, "stale")  # nothing of it runs there: planned anew
+                self.desk.close(job, CloseReason.STALE)  # nothing of it runs there: planned anew
 
     def advance_all(self) -> bool:
         """Do for every job what it needs next; gives whether all calls were answered."""
@@ -198,7 +229,7 @@ class _Passes:
                 and not ended
                 and self.desk.looked_long_enough(f"end of {job.job_id}", MIN_LOOKS)
             ):
-                self.desk.close(job, "forgotten")
+                self.desk.close(job, CloseReason.FORGOTTEN)
                 self.desk.progress.say(
                     f"job {job.job_id}: given up with {job.requests} requests; what the server "
                     "billed for them is not known"
@@ -251,11 +282,11 @@ class _Passes:
         if job.state is JobState.UNKNOWN:
             self._submitting.look_for(job)
         if job.state in (JobState.PLANNED, JobState.UPLOADED):
-            self.desk.close(job, "cancelled")
+            self.desk.close(job, CloseReason.CANCELLED)
             self.desk.delete_files(job)
         for batch in job.batches.values():
             if batch.state is BatchState.OPEN and not batch.cancelled_by_us:
-                self.desk.journal.append(job, JobEvent.CANCELLING, batch.batch_id)
+                self.desk.journal.append(job, Cancelling(batch.batch_id))
                 with suppress(ApiError):  # the looks ask again until it takes
                     self.desk.api.cancel(batch.batch_id)
         if job.maybe_duplicated:
@@ -285,7 +316,7 @@ class _Passes:
         for job in self.desk.journal.unclosed():
             unsent = job.state in (JobState.PLANNED, JobState.UPLOADED) and not job.attempt
             if unsent and self.desk.store.costs.spent(options.rates) > options.max_cost:
-                self.desk.close(job, "stale")
+                self.desk.close(job, CloseReason.STALE)
                 self.desk.delete_files(job)
 
     def _plan(self) -> Job | None:

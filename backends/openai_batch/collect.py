@@ -11,9 +11,9 @@ from backends.openai_batch.context import Desk
 from backends.openai_batch.failpoints import FailPoint, failpoint
 from backends.openai_batch.lost import LostJobs
 from backends.openai_batch.output_files import Delivery, copy_of, deliver
-from backends.openai_batch.submit import refuse_for_limit
-from store.jobs.job import VANISHED, Batch, BatchState, Job, JobEvent, JobState
-from store.jobs.journal import Collected
+from backends.openai_batch.submit import refuse_for_quota
+from store.jobs.events import BatchCounts, CloseReason, Collected, Created, Ended
+from store.jobs.job import VANISHED, Batch, BatchState, Job, JobState
 from store.results import Failure, FailureKind
 
 HOUR, DAY, MARGIN = 3600, 86400, 7200  # seconds; the margin is what a batch may end too late
@@ -48,9 +48,7 @@ class Collecting:
             self._ended(job, batch, RemoteBatch(batch.batch_id, VANISHED))
             return
         if batch.status == VANISHED:
-            self._desk.journal.append(
-                job, JobEvent.CREATED, batch.batch_id, attempt=job.attempt, adopted=False
-            )
+            self._desk.journal.append(job, Created(batch.batch_id, job.attempt))
         self.validated = self.validated or remote.status in WORKING
         if batch.cancelled_by_us and not remote.is_terminal and remote.status != "cancelling":
             self._ask_to_cancel(batch)
@@ -61,21 +59,22 @@ class Collecting:
         ran = bool(remote.completed)
         if remote.status == "failed" and codes == {"token_limit_exceeded"} and not ran:
             message = str(remote.errors[0]["message"])
-            refuse_for_limit(self._desk, job, JobEvent.QUOTA_REFUSED, batch.batch_id, message)
+            refuse_for_quota(self._desk, job, message, batch.batch_id)
             return
         self._ended(job, batch, remote)
 
     def _ended(self, job: Job, batch: Batch, remote: RemoteBatch) -> None:
         self._desk.journal.append(
             job,
-            JobEvent.ENDED,
-            batch.batch_id,
-            status=remote.status,
-            output_file_id=remote.output_file_id,
-            error_file_id=remote.error_file_id,
-            completed=remote.completed,
-            failed=remote.failed,
-            errors=list(remote.errors),
+            Ended(
+                batch.batch_id,
+                remote.status,
+                remote.output_file_id,
+                remote.error_file_id,
+                remote.completed,
+                remote.failed,
+                list(remote.errors),
+            ),
         )
         failpoint(FailPoint.ENDED)
 
@@ -123,7 +122,7 @@ class Collecting:
         failpoint(FailPoint.DELETED)
         for file_id in (one for batch in job.batches.values() for one in batch.file_ids):
             copy_of(self._desk.options.folder, file_id).unlink(missing_ok=True)
-        self._desk.close(job, "done")
+        self._desk.close(job, CloseReason.DONE)
         failpoint(FailPoint.CLOSED)
         self._desk.accepted += 1
         stop = stop or self._ended_outside(job) or self._ended_empty(job)
@@ -147,7 +146,9 @@ class Collecting:
     def _ended_empty(self, job: Job) -> str | None:
         """Why to stop where the last jobs came back without one answer, unattempted."""
         jobs = self._desk.journal.jobs().values()
-        ended = [one for one in jobs if one.closed_as == "done" and one.round == job.round]
+        ended = [
+            one for one in jobs if one.closed_as is CloseReason.DONE and one.round == job.round
+        ]
         last = ended[-EMPTY_JOBS:]
         if len(last) < EMPTY_JOBS or any(one.answers or one.failures for one in last):
             return None
@@ -163,10 +164,8 @@ class Collecting:
         failpoint(FailPoint.COLLECTING)
         self._desk.journal.end_batch(
             job,
-            JobEvent.COLLECTED,
-            batch.batch_id,
+            Collected(batch.batch_id, found.counts),
             [*found.failures, *refused],
-            found.counts,
             found.untried if reported and not found.stop else None,
         )
         self._desk.progress.say(f"job {job.job_id}: {batch.status}, {_describe(found.counts)}")
@@ -204,7 +203,7 @@ class Collecting:
         ], None
 
 
-def _describe(counts: Collected) -> str:
+def _describe(counts: BatchCounts) -> str:
     words = {
         "results": "answers",
         "failures": "failed attempts",

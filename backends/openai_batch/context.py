@@ -16,7 +16,8 @@ from backends.openai_batch.api import BatchApi, RemoteBatch
 from backends.openai_batch.token_quota import TokenQueue
 from store import WorkStore
 from store.costs.money import Rates
-from store.jobs.job import Job, JobEvent
+from store.jobs.events import Closed, CloseReason
+from store.jobs.job import Job
 from store.jobs.journal import Journal, job_file
 
 ENDPOINT = "/v1/chat/completions"
@@ -97,9 +98,9 @@ class Desk:
         """What is known of the server's enqueued-token limit."""
         return TokenQueue(list(self.journal.jobs().values()), self.options.max_enqueued_tokens)
 
-    def close(self, job: Job, how: str) -> None:
-        """End a job's story; what has no result is pending again."""
-        self.journal.append(job, JobEvent.CLOSED, **{"as": how})
+    def close(self, job: Job, reason: CloseReason) -> None:
+        """Close a job; what has no result is pending again."""
+        self.journal.append(job, Closed(reason))
         job_file(self.options.folder, job.job_id).unlink(missing_ok=True)
 
     def delete_files(self, job: Job) -> None:

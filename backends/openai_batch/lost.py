@@ -16,7 +16,8 @@ from backends.openai_batch.context import MIN_LOOKS, Desk
 from backends.openai_batch.failpoints import FailPoint, failpoint
 from backends.openai_batch.output_files import Delivery, copy_of
 from store import Unfinished
-from store.jobs.job import VANISHED, Batch, BatchState, Job, JobEvent, JobState
+from store.jobs.events import Awaited, CloseReason, Created, Lost
+from store.jobs.job import VANISHED, Batch, BatchState, Job, JobState
 
 DOWNLOADS = 10  # in vain, of files that come with another size than they have, or too long
 
@@ -82,11 +83,7 @@ class LostJobs:
     def _await(self, job: Job, batch: Batch, found: Delivery, reason: str) -> None:
         self._desk.journal.append(
             job,
-            JobEvent.AWAITED,
-            batch.batch_id,
-            at=time.time(),
-            results=found.counts.results,
-            downloads=found.unequal,
+            Awaited(batch.batch_id, time.time(), found.counts.results, found.unequal),
         )
         self._desk.say(f"job {job.job_id}: {reason}; looking again")
         failpoint(FailPoint.AWAITED)
@@ -96,13 +93,14 @@ class LostJobs:
         found.counts.undelivered = max(found.undelivered or 0, found.maybe_answered)
         self._desk.journal.end_batch(
             job,
-            JobEvent.LOST,
-            batch.batch_id,
+            Lost(
+                batch.batch_id,
+                found.counts,
+                reason,
+                None if batch.status == VANISHED else self._shown(batch),
+                [*found.absent, *found.unequal],
+            ),
             found.failures,
-            found.counts,
-            reason=reason,
-            shown=None if batch.status == VANISHED else self._shown(batch),
-            absent=[*found.absent, *found.unequal],
         )
         failpoint(FailPoint.LOST)
 
@@ -149,16 +147,14 @@ class LostJobs:
             if batch.state is BatchState.LOST and self._has_changed(job, batch):
                 for file_id in batch.file_ids:
                     copy_of(self._desk.options.folder, file_id).unlink(missing_ok=True)
-                self._desk.journal.append(
-                    job, JobEvent.CREATED, batch.batch_id, attempt=job.attempt, adopted=False
-                )
+                self._desk.journal.append(job, Created(batch.batch_id, job.attempt))
         if job.state is not JobState.LOST:
             return
         if self.waits_for_user(job):
             self._desk.say(f"job {job.job_id} is lost: {job.lost_for}")
             return
         message = f"the batch was lost: {job.lost_for}"
-        self._desk.journal.give_up(job, message, how="lost", retryable=True)
+        self._desk.journal.give_up(job, message, reason=CloseReason.LOST, retryable=True)
         self._desk.delete_files(job)
 
     def _has_changed(self, job: Job, batch: Batch) -> bool:

@@ -16,8 +16,9 @@ from backends.openai_api.errors import ApiError, ErrorKind
 from backends.openai_batch.context import MIN_LOOKS, Desk
 from backends.openai_batch.failpoints import FailPoint, failpoint
 from backends.openai_batch.output_lines import LineReader
+from store.jobs.events import BatchCounts
 from store.jobs.job import VANISHED, Batch, Job
-from store.jobs.journal import Collected, LineCounts
+from store.jobs.journal import LineCounts
 from store.results import Failure, FailureKind, Result
 
 BACKEND = "openai-batch"
@@ -34,7 +35,7 @@ class Delivery:
     nothing. doubtful: requests without a result that may have been answered all the same.
     """
 
-    counts: Collected = field(default_factory=Collected)
+    counts: BatchCounts = field(default_factory=BatchCounts)
     files: list[Path] = field(default_factory=list)
     absent: list[str] = field(default_factory=list)
     unequal: dict[str, str] = field(default_factory=dict)

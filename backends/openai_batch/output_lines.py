@@ -28,7 +28,7 @@ from backends.openai_api.errors import (
 )
 from backends.openai_api.lenient_json import UNREADABLE, decode_leniently, leniently, whole_number
 from store.costs.money import Bounds
-from store.jobs.journal import Collected
+from store.jobs.events import BatchCounts
 from store.results import Failure, FailureKind, Result
 
 CHUNK_BYTES = 24 << 20  # of lines stored at a time
@@ -62,7 +62,7 @@ class LineReader:
     stop: the first error that concerns every request; such lines use no attempt.
     """
 
-    counts: Collected
+    counts: BatchCounts
     load_bounds: Callable[[], Mapping[str, Bounds]]
     stop: str | None = None
     untried: list[str] = field(default_factory=list)  # ids of lines that say 'not attempted'

@@ -13,7 +13,17 @@ from backends.openai_batch.api import RemoteBatch
 from backends.openai_batch.context import ENDPOINT, MIN_LOOKS, Desk
 from backends.openai_batch.failpoints import FailPoint, failpoint
 from store import UserError
-from store.jobs.job import BatchState, Job, JobEvent
+from store.jobs.events import (
+    CloseReason,
+    Created,
+    Creating,
+    Duplicate,
+    NotFound,
+    QuotaRefused,
+    Refused,
+    Uploaded,
+)
+from store.jobs.job import BatchState, Job
 from store.jobs.journal import job_file
 
 TRIES = 10  # uploads in a row that the server answers with an error; POSTs without any batch
@@ -39,7 +49,7 @@ class Submitting:
             if self._desk.journal.write_file(job.job_id, options.folder, ENDPOINT, body) != (
                 job.sha256
             ):
-                self._desk.close(job, "stale")
+                self._desk.close(job, CloseReason.STALE)
                 return
         name = f"fastdatasets-{self._desk.run_id}-{job.job_id}.jsonl"
         try:
@@ -63,7 +73,7 @@ class Submitting:
         self._desk.forget_count("upload")
         self._desk.accepted += 1
         failpoint(FailPoint.FILE_SENT)
-        self._desk.journal.append(job, JobEvent.UPLOADED, file_id=file_id)
+        self._desk.journal.append(job, Uploaded(file_id))
         path.unlink()
         failpoint(FailPoint.UPLOADED)
 
@@ -74,7 +84,7 @@ class Submitting:
         if job.attempt and self._adopt(job):
             return
         attempt = job.attempt + 1
-        self._desk.journal.append(job, JobEvent.CREATING, attempt=attempt)
+        self._desk.journal.append(job, Creating(attempt))
         failpoint(FailPoint.CREATING)
         assert job.file_id is not None
         self._desk.forget_listing()  # a look at this POST has to come after it
@@ -86,9 +96,7 @@ class Submitting:
             self._not_created(job, api_error)
             return
         failpoint(FailPoint.BATCH_SENT)
-        self._desk.journal.append(
-            job, JobEvent.CREATED, remote.batch_id, attempt=attempt, adopted=False
-        )
+        self._desk.journal.append(job, Created(remote.batch_id, attempt))
         self._desk.progress.say(
             f"job {job.job_id}: {job.requests} requests are at the server as {remote.batch_id}"
         )
@@ -111,16 +119,10 @@ class Submitting:
             )
             return  # 'creating' stands: it is looked for before anything is sent again
         if api_error.kind is ErrorKind.ENQUEUED_LIMIT:
-            refuse_for_limit(self._desk, job, JobEvent.REFUSED, None, api_error.message)
+            refuse_for_quota(self._desk, job, api_error.message)
             return
         self._desk.refusal = str(api_error)
-        self._desk.journal.append(
-            job,
-            JobEvent.REFUSED,
-            message=api_error.message,
-            quota_refused=False,
-            enqueued_when_refused=0,
-        )
+        self._desk.journal.append(job, Refused(api_error.message))
         if api_error.kind is ErrorKind.STOP:
             raise api_error
         first = job.attempt == 1 and len(self._desk.journal.jobs()) == 1
@@ -140,7 +142,7 @@ class Submitting:
         """Cut a job in two, or let the one request fail that is too large by itself."""
         if job.requests > 1:
             self._desk.say(f"job {job.job_id} is too large for the server: cut into smaller ones")
-            self._desk.close(job, "cut")
+            self._desk.close(job, CloseReason.CUT)
         else:
             self._desk.journal.give_up(job, f"too large for the server: {api_error}")
             job_file(self._desk.options.folder, job.job_id).unlink(missing_ok=True)
@@ -153,7 +155,7 @@ class Submitting:
             self._desk.put_off(job)
             return
         if not job.maybe_duplicated:  # else its requests may be in a batch that will turn up
-            self._desk.close(job, "stale")
+            self._desk.close(job, CloseReason.STALE)
             self._desk.delete_files(job)
         if job.maybe_duplicated or self._desk.count("file refused") > 1:
             raise stopped(f"the server refuses the batch: {api_error}", self._desk.options.base_url)
@@ -168,7 +170,7 @@ class Submitting:
         self._desk.listing()  # the clock starts with a look that worked
         last_look = self._desk.looked_long_enough(job.job_id)
         if not self._adopt(job) and last_look:
-            self._desk.journal.append(job, JobEvent.NOT_FOUND, attempt=job.attempt)
+            self._desk.journal.append(job, NotFound(job.attempt))
             self._desk.stop_looking(job.job_id)
             if self._desk.count(f"absent {job.job_id}") >= TRIES:
                 raise stopped(
@@ -187,9 +189,7 @@ class Submitting:
             return False
         remote = found[0]
         self._desk.stop_looking(job.job_id)
-        self._desk.journal.append(
-            job, JobEvent.CREATED, remote.batch_id, attempt=job.attempt, adopted=True
-        )
+        self._desk.journal.append(job, Created(remote.batch_id, job.attempt, adopted=True))
         self._desk.progress.say(
             f"job {job.job_id}: found at the server as {remote.batch_id}, adopted"
         )
@@ -217,9 +217,7 @@ class Submitting:
 
     def _cancel_duplicate(self, job: Job, duplicate: RemoteBatch, cancelled: RemoteBatch) -> None:
         """Journal a twin, and cancel one of the two; later looks repeat it until it takes."""
-        self._desk.journal.append(
-            job, JobEvent.DUPLICATE, duplicate.batch_id, cancelled=cancelled.batch_id
-        )
+        self._desk.journal.append(job, Duplicate(duplicate.batch_id, cancelled.batch_id))
         self._desk.progress.say(
             f"job {job.job_id}: a second batch of it turned up; cancelling {cancelled.batch_id}"
         )
@@ -260,14 +258,16 @@ def _is_about_file(api_error: ApiError, job: Job) -> bool:
     return refused and (named or bool(_FILE.search(api_error.message)))
 
 
-def refuse_for_limit(
-    desk: Desk, job: Job, event: JobEvent, batch_id: str | None, message: str
-) -> None:
-    """Journal a refusal for the enqueued-token limit: no failure of the requests."""
+def refuse_for_quota(desk: Desk, job: Job, message: str, batch_id: str | None = None) -> None:
+    """Journal a refusal for the enqueued-token limit: no failure of the requests.
+
+    batch_id: of the batch that failed for it; None: none was created.
+    """
     others = desk.queue().others_enqueued(job)
-    desk.journal.append(
-        job, event, batch_id, message=message, quota_refused=True, enqueued_when_refused=others
-    )
+    if batch_id is None:
+        desk.journal.append(job, Refused(message, True, others))
+    else:
+        desk.journal.append(job, QuotaRefused(batch_id, message, others))
     if not job.quota_refused:
         return  # another batch of the job is going on
     if desk.queue().never_fits(job):
@@ -275,7 +275,7 @@ def refuse_for_limit(
         desk.delete_files(job)
     elif desk.queue().must_cut(job):
         desk.say(f"job {job.job_id} is over the server's enqueued-token limit: cut smaller")
-        desk.close(job, "cut")
+        desk.close(job, CloseReason.CUT)
         desk.delete_files(job)
     else:
         desk.say(f"job {job.job_id} waits for room: {message}")

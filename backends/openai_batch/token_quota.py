@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from backends.openai_api.errors import learnt_limit
+from store.costs.money import UNLIMITED
+from store.jobs.events import CloseReason
 from store.jobs.job import Job
-from store.jobs.journal import UNLIMITED
 
 PIECES = 4  # jobs a known limit is filled with, so that the queue never runs dry between two
 
@@ -26,9 +27,9 @@ class TokenQueue:
         for job in jobs:
             if asked_limit is None:
                 self.limit = learnt_limit(job.refusal) or self.limit
-            if job.closed_as == "cut":
+            if job.closed_as is CloseReason.CUT:
                 self._cap = max(1, job.tokens // 2)
-            elif job.closed_as == "done":
+            elif job.closed_as is CloseReason.DONE:
                 self._cap = min(2 * self._cap, UNLIMITED)
 
     def next_job_tokens(self) -> int:

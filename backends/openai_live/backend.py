@@ -17,20 +17,21 @@ from dataclasses import dataclass
 
 import openai
 
-from backends.base import Backend, Outcomes, Progress
+from backends.base import Backend, BackendOptions, Outcomes, Progress
 from backends.budget import Budget
 from backends.first_failures import all_failed_alike, stopped
 from backends.openai_api.bounded import answer_bytes, at_most
 from backends.openai_api.client import make_client
 from backends.openai_api.completion import read_completion
 from backends.openai_api.errors import CALL_ERRORS, ApiError, ErrorKind, classify_error, failure_of
-from backends.openai_api.providers import Dialect
+from backends.openai_api.providers import Dialect, dialect_of, provider_for
 from backends.stopping import Stop
 from backends.stream import stream
 from store import Unfinished, WorkStore
 from store.costs.money import Rates
 from store.requests import Request
 from store.results import Failure, Result
+from store.runs import Run
 
 FLUSH_SECONDS = 0.5  # each answer was paid for: a kill costs those of half a second
 TICK_SECONDS = 0.25  # between two looks at what came in
@@ -52,6 +53,25 @@ class LiveOptions:
     dialect: Dialect
     rates: Rates | None = None  # None: no price is known
     max_cost: int | None = None  # picodollars of the whole run; needs rates
+
+
+def make(run: Run, options: BackendOptions) -> OpenAILive:
+    """Live requests to a run's server."""
+    assert run.base_url is not None, "live requests go to a server"
+    provider = provider_for(run.base_url)
+    return OpenAILive(
+        LiveOptions(
+            base_url=run.base_url,
+            api_key=options.api_key,
+            max_attempts=options.max_attempts,
+            concurrency=options.concurrency,
+            timeout_seconds=options.timeout_seconds,
+            max_wait_seconds=options.poll_seconds,
+            dialect=dialect_of(run.model, provider, options.max_tokens_name, options.json_schema),
+            rates=options.rates,
+            max_cost=options.max_cost,
+        )
+    )
 
 
 class OpenAILive(Backend):

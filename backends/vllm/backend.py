@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from backends.base import Backend, Outcomes, Progress
+from backends.base import Backend, BackendOptions, Outcomes, Progress
 from backends.first_failures import all_failed_alike
 from backends.stopping import Stop
 from backends.stream import stream
@@ -19,6 +19,7 @@ from backends.vllm.quarantine import CrashQuarantine
 from store import Unfinished, UserError, WorkStore
 from store.requests import AskOrder, Request
 from store.results import Failure, FailureKind, Result
+from store.runs import Run
 
 RESTARTS = 3  # in a row, without an answer in between
 TRIES = 2  # of an engine that has answered nothing yet: the second with a request of its own
@@ -40,6 +41,27 @@ class EngineOptions:
     max_attempts: int
     log: Path
     command: Sequence[str] = COMMAND
+
+
+def make(run: Run, options: BackendOptions) -> VllmBackend:
+    """The local engine of a run."""
+    return VllmBackend(
+        EngineOptions(
+            model=run.model,
+            engine_args=options.engine_args or {},
+            lora=run.params.get("lora"),
+            max_attempts=options.max_attempts,
+            log=options.folder / "engine.log",
+        )
+    )
+
+
+def check(model: str) -> None:
+    """Raise UserError where vLLM is not installed, or there is no such model."""
+    from backends.vllm.engine import check_installed, check_model
+
+    check_installed()
+    check_model(model)
 
 
 class VllmBackend(Backend):

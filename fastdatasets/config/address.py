@@ -8,6 +8,7 @@ from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from backends.openai_api.providers import OPENAI_BASE, normal_base_url
+from backends.registry import BackendInfo
 from fastdatasets.config.settings import Settings
 from store import UserError, WorkStore
 
@@ -15,17 +16,17 @@ LOCAL_SERVER = "http://localhost:8000/v1"  # the guide's: a vLLM server's own de
 ACCEPT = "--accept-other-server"
 
 
-def new_address(backend: str, settings: Settings) -> str | None:
+def new_address(backend: BackendInfo, settings: Settings) -> str | None:
     """Where a new run's requests go; None for the local engine; raises UserError.
 
     That is LLM_API_BASE; without it OpenAI's own address, for live requests without a key a local
     server's.
     """
-    if backend == "vllm":
+    if not backend.asks_server:
         return None
     if (named := named_address(settings)) is not None:
         return named
-    return OPENAI_BASE if backend == "openai-batch" or settings.llm_api_key else LOCAL_SERVER
+    return OPENAI_BASE if backend.needs_key or settings.llm_api_key else LOCAL_SERVER
 
 
 def named_address(settings: Settings) -> str | None:

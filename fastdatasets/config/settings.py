@@ -9,8 +9,8 @@ from pathlib import Path
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from backends.openai_api.keys import hide_key
 from store import UserError
-from store.readable import hide_key
 from store.runs import Language
 
 

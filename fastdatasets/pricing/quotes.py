@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from decimal import Decimal
 
+from backends.registry import LOCAL
 from fastdatasets.pricing.prices import ModelPrice, usd
 from store import RunFolder, UserError, WorkStore
 from store.status import State
@@ -149,7 +150,7 @@ def _speed(folder: RunFolder, model: str) -> float | None:
     status = folder.read_progress()
     if status is None or (status.state, status.backend, status.model) != (
         State.DONE,
-        "vllm",
+        LOCAL.name,
         model,
     ):
         return None

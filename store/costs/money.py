@@ -73,6 +73,7 @@ class Billed(msgspec.Struct, frozen=True):
 
 
 FREE = Rates(0, 0, 0)
+UNLIMITED = 1 << 100  # tokens, picodollars; fits a HUGEINT
 MOST_TOKENS = 131_072  # of an answer whose request sets no limit; the macro limit_of has it too
 # Prompt tokens beyond one a byte: servers put a template, often a system prompt, around a prompt.
 # The macro most_prompt_tokens has it too.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -10,29 +9,26 @@ from typing import Any
 import msgspec
 
 from store.costs.money import Bounds, Rates, Usage
-
-
-class JobEvent(StrEnum):
-    """What happens to a job, in the order of a quiet life and its detours."""
-
-    PLANNED = "planned"  # its requests and its file's digest are decided; nothing was sent
-    UPLOADED = "uploaded"  # the file is at the server: file_id
-    CREATING = "creating"  # POST /batches is about to be sent: attempt
-    CREATED = "created"  # a batch is known: batch_id, and whether it was adopted
-    REFUSED = "refused"  # the server said no: nothing was created, the same file may go again
-    NOT_FOUND = (
-        "not_found"  # looked for through the grace time, not found: the same file may go again
-    )
-    DUPLICATE = (
-        "duplicate"  # a second batch of the same file turned up: one of the two is to be cancelled
-    )
-    CANCELLING = "cancelling"  # the user wants the batch cancelled, which is asked until it takes
-    QUOTA_REFUSED = "quota_refused"  # the batch failed for the enqueued-token limit: nothing ran
-    ENDED = "ended"  # the batch came to a terminal status: its files are known
-    AWAITED = "awaited"  # it has ended, and what it says it completed is not all there: a look
-    COLLECTED = "collected"  # what the batch's files held is in the store
-    LOST = "lost"  # the server no longer knows the batch, or does not deliver: reason
-    CLOSED = "closed"  # the story is over; what has no result is pending again
+from store.jobs.events import (
+    Awaited,
+    BatchCounts,
+    BatchEvent,
+    Cancelling,
+    Closed,
+    CloseReason,
+    Collected,
+    Created,
+    Creating,
+    Duplicate,
+    Ended,
+    JobEvent,
+    Lost,
+    NotFound,
+    Planned,
+    QuotaRefused,
+    Refused,
+    Uploaded,
+)
 
 
 class JobState(StrEnum):
@@ -104,12 +100,11 @@ class Batch:
         last = self.downloads.get(file_id)
         return last.times if last is not None and last.sha256 == sha256 else 0
 
-    def apply_counts(self, counts: dict[str, Any]) -> None:
-        """Take in what its files held and billed; counts are those of a Collected."""
-        self.answers = counts["results"]
-        self.failures += counts["failures"] + counts["missing"]
-        self.usage = msgspec.convert(counts["usage"], Usage)
-        self.unsure = msgspec.convert(counts["unsure"], Usage)
+    def apply_counts(self, counts: BatchCounts) -> None:
+        """Take in what its files held and billed."""
+        self.answers = counts.results
+        self.failures += counts.failures + counts.missing
+        self.usage, self.unsure = counts.usage, counts.unsure
 
 
 @dataclass(slots=True)
@@ -132,7 +127,7 @@ class Job:
     quota_refused: bool = False  # refused for the enqueued-token limit: waits for room
     enqueued_when_refused: int = 0  # jobs of ours that were enqueued when it was refused
     refusal: str = ""  # the server's words of the limit
-    closed_as: str | None = None
+    closed_as: CloseReason | None = None
     lost_for: str = ""  # the reason, where it is lost
     batches: dict[str, Batch] = field(default_factory=dict)
 
@@ -169,7 +164,7 @@ class Job:
             batch.state in (BatchState.OPEN, BatchState.ENDED) for batch in self.batches.values()
         )
         unsent = self.state in (JobState.PLANNED, JobState.UPLOADED, JobState.UNKNOWN)
-        if unsent or (self.closed_as == "forgotten" and not self.batches):
+        if unsent or (self.closed_as is CloseReason.FORGOTTEN and not self.batches):
             going += 1  # it is about to be sent, or may have been
         return rates.cost(self.bounds.most) * going
 
@@ -188,101 +183,89 @@ class Job:
         """Whether its tokens count against the server's limit, as far as we know."""
         return self.state in (JobState.UNKNOWN, JobState.OPEN)
 
-    def apply(self, event: JobEvent, batch_id: str | None, detail: dict[str, Any]) -> None:
+    def apply(self, event: JobEvent) -> None:
         """Take in one event."""
         match event:
-            case JobEvent.PLANNED | JobEvent.COLLECTED:
-                pass
-            case JobEvent.UPLOADED:
-                self.state, self.file_id = JobState.UPLOADED, detail["file_id"]
-            case JobEvent.CREATING:
-                self.state, self.attempt = JobState.UNKNOWN, detail["attempt"]
+            case Uploaded(file_id):
+                self.state, self.file_id = JobState.UPLOADED, file_id
+            case Creating(attempt):
+                self.state, self.attempt = JobState.UNKNOWN, attempt
                 self.quota_refused = False
-            case JobEvent.REFUSED:
-                self.state = JobState.UPLOADED
-                self._refused(detail)
-            case JobEvent.NOT_FOUND:
+            case Refused():
+                self._refused(event.message, event.enqueued_when_refused, event.quota_refused)
+            case NotFound():
                 self.state, self.maybe_duplicated = JobState.UPLOADED, True
-            case JobEvent.LOST:
-                self.state, self.lost_for = JobState.LOST, detail["reason"]
-            case JobEvent.CLOSED:
-                self.state, self.closed_as = JobState.CLOSED, detail["as"]
+            case Closed(reason):
+                self.state, self.closed_as = JobState.CLOSED, reason
                 self.quota_refused = False
+            case Planned():
+                pass
             case _:
-                assert batch_id is not None, f"{event} is about a batch"
-        if batch_id is not None:
-            self._apply_to_batch(event, batch_id, detail)
+                self._apply_to_batch(event)
 
-    def _refused(self, detail: dict[str, Any]) -> None:
-        self.quota_refused = detail["quota_refused"]
-        self.enqueued_when_refused = detail["enqueued_when_refused"]
-        if self.quota_refused:
-            self.refusal = detail["message"]
+    def _refused(self, message: str, enqueued: int, quota_refused: bool) -> None:
+        self.state = JobState.UPLOADED
+        self.quota_refused, self.enqueued_when_refused = quota_refused, enqueued
+        if quota_refused:
+            self.refusal = message
 
-    def _apply_to_batch(self, event: JobEvent, batch_id: str, detail: dict[str, Any]) -> None:
-        batch = self.batches.setdefault(batch_id, Batch(batch_id))
+    def _apply_to_batch(self, event: BatchEvent) -> None:
+        batch = self.batches.setdefault(event.batch_id, Batch(event.batch_id))
         match event:
-            case JobEvent.CREATED:
+            case Created():
                 self.state, self.quota_refused = JobState.OPEN, False
                 batch.state, batch.status = BatchState.OPEN, ""  # lost ones are looked at again
                 batch.looks, batch.usage, batch.unsure = 0, Usage(), Usage()
                 # Whoever lost the answer of one POST may have repeated it.
-                self.maybe_duplicated = self.maybe_duplicated or detail["adopted"]
-            case JobEvent.DUPLICATE:
-                self.batches[detail["cancelled"]].cancelled_by_us = True
+                self.maybe_duplicated = self.maybe_duplicated or event.adopted
+            case Duplicate():
+                self.batches[event.cancelled].cancelled_by_us = True
                 if self.state is JobState.CLOSED:
-                    self.state = JobState.OPEN  # the twin has to be cancelled and collected
-            case JobEvent.CANCELLING:
+                    self.state = JobState.OPEN  # the duplicate has to be cancelled and collected
+            case Cancelling():
                 batch.cancelled_by_us = True
-            case JobEvent.QUOTA_REFUSED:
+            case QuotaRefused():
                 batch.state = BatchState.OVER
                 if all(known.state is BatchState.OVER for known in self.batches.values()):
-                    self.state = JobState.UPLOADED
-                    self._refused(detail)
-            case JobEvent.ENDED:
-                batch.state, batch.status = BatchState.ENDED, detail["status"]
-                batch.output_file_id = detail["output_file_id"]
-                batch.error_file_id = detail["error_file_id"]
-                batch.completed, batch.failed = detail["completed"], detail["failed"]
-                batch.errors = detail["errors"]
-            case JobEvent.AWAITED:
+                    self._refused(event.message, event.enqueued_when_refused, quota_refused=True)
+            case Ended():
+                batch.state, batch.status = BatchState.ENDED, event.status
+                batch.output_file_id = event.output_file_id
+                batch.error_file_id = event.error_file_id
+                batch.completed, batch.failed = event.completed, event.failed
+                batch.errors = event.errors
+            case Awaited():
                 batch.state = BatchState.OPEN
-                batch.awaited_since = batch.awaited_since if batch.looks else detail["at"]
+                batch.awaited_since = batch.awaited_since if batch.looks else event.at
                 batch.looks += 1
-                batch.answers = detail["results"]
+                batch.answers = event.results
                 batch.downloads = {
                     file_id: Download(sha256, 1 + batch.times_downloaded(file_id, sha256))
-                    for file_id, sha256 in detail["downloads"].items()
+                    for file_id, sha256 in event.downloads.items()
                 }
-            case JobEvent.COLLECTED:
+            case Collected():
                 batch.state = BatchState.OVER
-                batch.apply_counts(detail)
-            case JobEvent.LOST:
+                batch.apply_counts(event.counts)
+            case Lost():
+                self.state, self.lost_for = JobState.LOST, event.reason
                 batch.state = BatchState.LOST
-                batch.shown, batch.absent = detail["shown"], detail["absent"]
-                batch.apply_counts(detail)
-            case _:
-                pass
+                batch.shown, batch.absent = event.shown, event.absent
+                batch.apply_counts(event.counts)
         states = {known.state for known in self.batches.values()}
         if self.state in (JobState.OPEN, JobState.ENDED):
             self.state = JobState.OPEN if BatchState.OPEN in states else JobState.ENDED
 
 
-def fold(rows: Iterable[tuple[str, str, str | None, dict[str, Any]]]) -> dict[str, Job]:
-    """Jobs by id, from (job_id, event, batch_id, detail) in the order they happened."""
-    jobs: dict[str, Job] = {}
-    for job_id, event, batch_id, detail in rows:
-        if event == JobEvent.PLANNED:
-            jobs[job_id] = Job(
-                job_id,
-                detail["base_url"],
-                detail["requests"],
-                detail["tokens"],
-                detail["sha256"],
-                detail["prompt_bytes"],
-                detail["max_tokens"],
-                msgspec.convert(detail["rates"], Rates | None),
-                detail["round"],
-            )
-        jobs[job_id].apply(JobEvent(event), batch_id, detail)
-    return jobs
+def new_job(job_id: str, planned: Planned) -> Job:
+    """A job as it was planned."""
+    return Job(
+        job_id,
+        planned.base_url,
+        planned.requests,
+        planned.tokens,
+        planned.sha256,
+        planned.prompt_bytes,
+        planned.max_tokens,
+        planned.rates,
+        planned.round,
+    )

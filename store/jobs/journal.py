@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -13,7 +13,7 @@ import duckdb
 import msgspec
 import pyarrow as pa
 
-from store.costs.money import FREE, Bounds, Rates, Usage, rate_parameters
+from store.costs.money import FREE, UNLIMITED, Bounds, Rates, Usage, rate_parameters
 from store.database.arrow import (
     BODY_SCHEMA,
     FAILURE_SCHEMA,
@@ -26,15 +26,24 @@ from store.database.arrow import (
 )
 from store.database.statements import QUERIES
 from store.errors import UserError
-from store.jobs.job import Job, JobEvent, JobState, fold
+from store.jobs.events import (
+    DECODER,
+    BatchCounts,
+    Closed,
+    CloseReason,
+    Collected,
+    JobEvent,
+    Lost,
+    Planned,
+)
+from store.jobs.job import Job, JobState, new_job
 from store.results import Failure, Result
-from store.status import Lost
+from store.status import LostJob
 
 if TYPE_CHECKING:
     from store.database.connection import Database
 
 
-UNLIMITED = 1 << 100  # tokens, picodollars; fits a HUGEINT
 PLAIN_BYTES = 128 << 20  # of a file that is stored in one transaction, whose memory it takes
 
 
@@ -55,31 +64,6 @@ class Caps:
     rates: Rates | None = None
 
 
-@dataclass(slots=True)
-class Collected:
-    """What a batch's files held: lines by what became of them."""
-
-    results: int = 0  # answers stored
-    failures: int = 0  # failed attempts
-    unattempted: int = 0  # expired, cancelled: no attempt
-    duplicates: int = 0  # a second answer to a request, not stored
-    foreign: int = 0  # ids that are not the job's
-    broken: int = 0  # lines that are not whole JSON
-    nameless: int = 0  # of these those without an id
-    missing: int = 0  # requests without any line
-    unmetered: int = 0  # answers without their usage, or with one that cannot be
-    undelivered: int | None = None  # that it says it completed and has not; None: it does not say
-    usage: Usage = field(default_factory=Usage)  # billed for all lines that tell, kept or not
-    unsure: Usage = field(default_factory=Usage)  # billed at most for lines that do not tell
-
-    @property
-    def unaccounted(self) -> int:
-        """Answers that may have been billed, of which nobody knows to which request they are."""
-        if self.undelivered is None:
-            return max(self.missing, self.nameless)  # the one may be what became of the other
-        return self.undelivered + self.nameless
-
-
 class LineCounts(NamedTuple):
     """Requests of a job by what the lines of a batch have of them."""
 
@@ -98,27 +82,29 @@ class Journal:
 
     def __init__(self, database: Database) -> None:
         self._db = database
-        self._next: int | None = (
-            None  # place in the queue; None: what is pending has to be lined up
-        )
+        self._jobs: dict[str, Job] | None = None  # None: not folded yet
+        self._next: int | None = None  # place in the queue; None: it has to be built
 
     def jobs(self) -> dict[str, Job]:
-        """All jobs by id, in the order they were planned."""
-        rows = self._db.rows("job_events")
-        return fold(
-            (job_id, event, batch_id, msgspec.json.decode(detail))
-            for job_id, event, batch_id, detail in rows
-        )
+        """All jobs by id, in the order they were planned; folded from their events once."""
+        if self._jobs is None:
+            self._jobs = {}
+            for job_id, detail in self._db.rows("job_events"):
+                event = DECODER.decode(detail)
+                if isinstance(event, Planned):
+                    self._jobs[job_id] = new_job(job_id, event)
+                self._jobs[job_id].apply(event)
+        return dict(self._jobs)
 
     def unclosed(self) -> list[Job]:
-        """Jobs whose story is not over."""
+        """Jobs that want something more."""
         return [job for job in self.jobs().values() if job.state is not JobState.CLOSED]
 
-    def append(self, job: Job, event: JobEvent, batch_id: str | None = None, **detail: Any) -> None:
-        """Commit an event and take it into the job."""
-        self._insert(job.job_id, event, batch_id, detail)
-        job.apply(event, batch_id, detail)
-        if event is JobEvent.CLOSED:
+    def append(self, job: Job, event: JobEvent) -> None:
+        """Commit an event and apply it to the job."""
+        self._insert(job.job_id, event)
+        job.apply(event)
+        if isinstance(event, Closed):
             self.invalidate_queue()  # what it leaves unanswered is pending again
 
     @property
@@ -129,7 +115,7 @@ class Journal:
     def build_queue(self, positions: Sequence[int]) -> None:
         """Make the queue that plan takes from: pending requests by their row numbers, in order.
 
-        It holds until something may have become pending or answered otherwise, or leave_queue.
+        It holds until something may have become pending or answered otherwise, or invalidate_queue.
         """
         rows = pa.table(
             {
@@ -158,7 +144,7 @@ class Journal:
         The requests, the file's digest and the intent become the store's in one transaction, after
         the file stands: a death before that leaves a file that the next plan overwrites.
         """
-        assert self._next is not None, "line_up comes first"
+        assert self._next is not None, "build_queue comes first"
         job_id = f"{len(self.jobs()) + 1:05d}"
         last, requests, tokens, prompt_bytes, max_tokens = self._db.row(
             "next_job",
@@ -175,23 +161,21 @@ class Journal:
         with self._db.transaction():
             self._db.run("insert_job_requests", job_id=job_id, first=self._next, last=last)
             sha256 = self.write_file(job_id, folder, endpoint, body)
-            self._insert(
-                job_id,
-                JobEvent.PLANNED,
-                None,
-                {
-                    "base_url": base_url,
-                    "requests": requests,
-                    "tokens": tokens,
-                    "sha256": sha256,
-                    "prompt_bytes": prompt_bytes,
-                    "max_tokens": max_tokens,
-                    "rates": caps.rates,
-                    "round": self.current_round(),
-                },
+            planned = Planned(
+                base_url,
+                requests,
+                tokens,
+                sha256,
+                prompt_bytes,
+                max_tokens,
+                caps.rates,
+                self.current_round(),
             )
+            self._insert(job_id, planned)
         self._next = last + 1
-        return self.jobs()[job_id]
+        assert self._jobs is not None, "jobs() was called above"
+        job = self._jobs[job_id] = new_job(job_id, planned)
+        return job
 
     def write_file(
         self,
@@ -237,7 +221,7 @@ class Journal:
         return {request_id: Bounds(*bounds) for request_id, *bounds in rows}
 
     def add_answers(
-        self, job: Job, backend: str, results: Sequence[Result], counts: Collected
+        self, job: Job, backend: str, results: Sequence[Result], counts: BatchCounts
     ) -> None:
         """Store some of a batch's answers; the first one of a request wins.
 
@@ -257,19 +241,18 @@ class Journal:
     def end_batch(
         self,
         job: Job,
-        event: JobEvent,
-        batch_id: str,
+        event: Collected | Lost,
         failures: Sequence[Failure],
-        counts: Collected,
         untried: Sequence[str] | None = None,
-        **detail: Any,
     ) -> None:
         """Store a batch's failed attempts, which must count once, with the event that ends it.
 
-        untried: where not None, requests without any line, but for those, are failed attempts.
-        What the server may have billed and is not there is taken for the job's dearest requests.
+        untried: where not None, requests without any line, but for those, are failed attempts. What
+        was stored is added to the event's counts. What the server may have billed and is not there
+        is taken for the job's dearest requests.
         """
         self.invalidate_queue()
+        counts = event.counts
         with self._db.transaction():
             self._insert_failures(job, failures, counts)
             if untried is not None:
@@ -283,14 +266,13 @@ class Journal:
             if number := min(counts.unaccounted, job.requests):
                 texts, limits = self._db.row("job_dearest", job_id=job.job_id, number=number)
                 counts.unsure += Bounds(int(texts), int(limits), number).most
-            detail |= {name: getattr(counts, name) for name in Collected.__slots__}
-            self._insert(job.job_id, event, batch_id, detail)
-        job.apply(event, batch_id, detail)
+            self._insert(job.job_id, event)
+        job.apply(event)
 
-    def lost(self) -> tuple[Lost, ...]:
+    def lost(self) -> tuple[LostJob, ...]:
         """Jobs whose answers, or some of them, the server does not deliver."""
         return tuple(
-            Lost(
+            LostJob(
                 job.job_id,
                 job.requests - self._db.row("count_answered", job_id=job.job_id)[0],
                 job.lost_for,
@@ -323,21 +305,27 @@ class Journal:
         """Close those of some jobs of which nothing is at the server: they are planned anew."""
         for job in self.unclosed():
             if job.job_id in job_ids and job.is_unsent:
-                self.append(job, JobEvent.CLOSED, **{"as": "stale"})
+                self.append(job, Closed(CloseReason.STALE))
                 job_file(folder, job.job_id).unlink(missing_ok=True)
 
     def give_up(
-        self, job: Job, message: str, *, how: str = "given up", retryable: bool = False
+        self,
+        job: Job,
+        message: str,
+        *,
+        reason: CloseReason = CloseReason.GIVEN_UP,
+        retryable: bool = False,
     ) -> None:
         """Close a job with a failed attempt of each request that has neither answer nor failure.
 
         Not retryable: for good, as the server will never take them.
         """
         self.invalidate_queue()
+        closed = Closed(reason)
         with self._db.transaction():
             self._fail_missing(job, (), message, retryable=retryable)
-            self._insert(job.job_id, JobEvent.CLOSED, None, {"as": how})
-        job.apply(JobEvent.CLOSED, None, {"as": how})
+            self._insert(job.job_id, closed)
+        job.apply(closed)
 
     def _fail_missing(
         self, job: Job, untried: Sequence[str], message: str, *, retryable: bool
@@ -354,7 +342,7 @@ class Journal:
             )
         return int(failed)
 
-    def collect_plain(self, job: Job, backend: str, path: Path, counts: Collected) -> bool:
+    def collect_plain(self, job: Job, backend: str, path: Path, counts: BatchCounts) -> bool:
         """Store an output file whose lines are all plain, in one statement; else do nothing.
 
         Plain: a whole answer in its usual form to a request of this job that has none yet. That is
@@ -387,7 +375,7 @@ class Journal:
         return True
 
     def _insert_results(
-        self, job: Job, backend: str, results: Sequence[Result], counts: Collected
+        self, job: Job, backend: str, results: Sequence[Result], counts: BatchCounts
     ) -> None:
         if not results:
             return
@@ -401,23 +389,16 @@ class Journal:
         counts.results += stored
         counts.duplicates += len(results) - stored
 
-    def _insert_failures(self, job: Job, failures: Sequence[Failure], counts: Collected) -> None:
+    def _insert_failures(self, job: Job, failures: Sequence[Failure], counts: BatchCounts) -> None:
         if not failures:
             return
         with self._db.incoming(each_once(table_of(failures, FAILURE_SCHEMA))):
             (stored,) = self._db.row("insert_job_failures", job_id=job.job_id, round=job.round)
         counts.failures += stored
 
-    def _insert(
-        self, job_id: str, event: JobEvent, batch_id: str | None, detail: dict[str, Any]
-    ) -> None:
-        self._db.run(
-            "insert_job_event",
-            job_id=job_id,
-            event=event,
-            batch_id=batch_id,
-            detail=msgspec.json.encode(detail).decode(),
-        )
+    def _insert(self, job_id: str, event: JobEvent) -> None:
+        detail = msgspec.json.encode(event).decode()
+        self._db.run("insert_job_event", job_id=job_id, event=event.name, detail=detail)
 
 
 def _escaped(lines: bytes) -> bytes:

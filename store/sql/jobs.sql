@@ -1,10 +1,10 @@
 -- The journal of the Batch API: jobs, their requests, and their answers. Statements by name, with named parameters; 'incoming' is what a caller registers.
 
 -- name: insert_job_event
-INSERT INTO job_events VALUES ($job_id, $event, $batch_id, (now() AT TIME ZONE 'UTC'), $detail)
+INSERT INTO job_events VALUES ($job_id, $event, (now() AT TIME ZONE 'UTC'), $detail)
 
 -- name: job_events
-SELECT job_id, event, batch_id, detail FROM job_events ORDER BY rowid
+SELECT job_id, detail FROM job_events ORDER BY rowid
 
 -- name: build_queue
 -- What is pending, in the order in which it goes into job files; incoming: its rows in that order. bytes:

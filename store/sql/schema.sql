@@ -128,11 +128,10 @@ CREATE TABLE events (
 );
 
 -- The journal of the Batch API: what was about to be done, committed before it was done, and what came
--- of it. A job is one JSONL file; which state it is in is folded from its events (store/jobs.py).
+-- of it. A job is one JSONL file; which state it is in is folded from its events (store/jobs/).
 CREATE TABLE job_events (
     job_id      VARCHAR NOT NULL,
-    event       VARCHAR NOT NULL CHECK (event IN ('planned', 'uploaded', 'creating', 'created', 'refused', 'not_found', 'duplicate', 'cancelling', 'quota_refused', 'ended', 'awaited', 'collected', 'lost', 'closed')),
-    batch_id    VARCHAR,
+    event       VARCHAR NOT NULL CHECK (event IN ('planned', 'uploaded', 'creating', 'refused', 'not_found', 'closed', 'created', 'duplicate', 'cancelling', 'quota_refused', 'ended', 'awaited', 'collected', 'lost')),
     happened_at TIMESTAMP NOT NULL,
     detail      JSON NOT NULL
 );

@@ -1,16 +1,28 @@
-"""The standard files of a command: all are open, and a reader that is gone is no error."""
+"""Terminals and logs: standard files that are all open, and text that cannot harm who reads it.
+
+Records, column and file names, and the words of servers end up on terminals and in logs. All text
+for a person goes through `readable`, JSON for machines through `readable_json`.
+"""
 
 from __future__ import annotations
 
 import os
+import re
 import sys
 from io import BufferedReader, BufferedWriter, FileIO, TextIOWrapper
 from typing import TYPE_CHECKING
+
+from backends.openai_api.keys import masked
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
 _FIRST_FREE = 3  # after stdin, stdout and stderr
+# C0 without tab and line feed, DEL and C1; marks, overrides and isolates of direction; what else
+# ends a line; halves of characters, as in names of files that are no UTF-8.
+_CONTROL = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
+)
 
 
 class Lenient(FileIO):
@@ -68,3 +80,18 @@ def _text(raw: FileIO, before: object) -> TextIOWrapper:
     return TextIOWrapper(
         BufferedWriter(raw), encoding=encoding, errors=errors, line_buffering=lines
     )
+
+
+def readable(text: object) -> str:
+    r"""A text as a terminal may have it: keys masked, control characters as \x1b or \u202e."""
+    return _CONTROL.sub(_escaped, masked(str(text)))
+
+
+def readable_json(text: str) -> str:
+    """JSON that means the same, keys aside, with the characters escaped that JSON lets stand."""
+    return _CONTROL.sub(lambda match: f"\\u{ord(match[0]):04x}", masked(text))
+
+
+def _escaped(match: re.Match[str]) -> str:
+    code = ord(match[0])
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"

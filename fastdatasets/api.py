@@ -1,0 +1,219 @@
+"""The Python API: what the command line calls as well, with the options as keyword arguments.
+
+    from fastdatasets import distill
+
+    result = distill("questions.jsonl", model="gpt-4.1-mini", run="night", sample_size=0)
+    print(result.status.requests.done, *result.files)
+    dataset = result.to_dataset()
+
+All raise UserError for what the user has to change, Unfinished where the run stopped in good order
+with something left, and Busy (an Unfinished) where another command works on the run.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
+
+from fastdatasets.config import options as opt
+from fastdatasets.config.execution import ExecutionConfig
+from fastdatasets.config.run import DataOptions, ModelOptions, OutputOptions, RunConfig
+from store.runs import Mode
+
+if TYPE_CHECKING:
+    from fastdatasets.commands import RunResult
+    from fastdatasets.estimation import Estimate
+    from fastdatasets.progress import Display
+    from fastdatasets.run_status import StatusReport
+
+P = ParamSpec("P")
+O = TypeVar("O")  # noqa: E741 - options
+R = TypeVar("R")
+
+
+def takes(options: Callable[P, O]) -> Callable[[Callable[[O], R]], Callable[P, R]]:
+    """Let a function of one dataclass be called with that class's fields."""
+
+    def decorate(function: Callable[[O], R]) -> Callable[P, R]:
+        @functools.wraps(function)
+        def call(*args: P.args, **kwargs: P.kwargs) -> R:
+            return function(options(*args, **kwargs))
+
+        call.__dict__["options"] = options
+        call.__signature__ = inspect.signature(options)  # type: ignore[attr-defined]
+        return call
+
+    return decorate
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where runs are, and where progress is shown: on the console where display is None."""
+
+    output_dir: opt.OutputDir = None
+    display: Display | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistillOptions(Place, ExecutionConfig, RunConfig):
+    """Options of distill."""
+
+    run: opt.NewRunName = None
+    mode: Mode = field(default=Mode.DISTILL, init=False)
+    num_aug: int = field(default=0, init=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AugmentOptions(Place, ExecutionConfig, RunConfig):
+    """Options of augment."""
+
+    run: opt.NewRunName = None
+    mode: Mode = field(default=Mode.AUGMENT, init=False)
+    num_aug: opt.NumAug = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResumeOptions(Place, ExecutionConfig):
+    """Options of resume."""
+
+    run: opt.RunName = field(default=None, kw_only=False)
+    retry_failed: opt.RetryFailed = False
+    retry_truncated: opt.RetryTruncated = False
+    max_output_tokens: opt.ChangedLimit = None
+    resubmit_lost: opt.ResubmitLost = False
+    output_file: opt.OutputFile = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class StatusOptions:
+    """Options of status."""
+
+    run: opt.RunName = field(default=None, kw_only=False)
+    output_dir: opt.OutputDir = None
+    max_attempts: opt.MaxAttempts = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class EstimateOptions(ModelOptions, DataOptions):
+    """Options of estimate."""
+
+    num_aug: opt.AugmentWith = None
+    price_in: opt.PriceIn = None
+    price_out: opt.PriceOut = None
+    gpu_price: opt.GpuPrice = None
+    output_dir: opt.OutputDir = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class CancelOptions(Place):
+    """Options of cancel."""
+
+    run: opt.RunName = field(default=None, kw_only=False)
+    forget: opt.Forget = False
+    keep_files: opt.KeepFiles = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportCommandOptions(Place, OutputOptions):
+    """Options of export."""
+
+    run: opt.RunName = field(default=None, kw_only=False)
+
+
+@takes(DistillOptions)
+def distill(options: DistillOptions) -> RunResult:
+    """Sample a dataset and have the teacher answer it."""
+    from fastdatasets.commands import start
+
+    return start(options, options.output_dir, options.run, options, options.display)
+
+
+@takes(AugmentOptions)
+def augment(options: AugmentOptions) -> RunResult:
+    """Have the teacher write variants of high-quality samples, then answer all of them."""
+    from fastdatasets.commands import start
+
+    return start(options, options.output_dir, options.run, options, options.display)
+
+
+@takes(ResumeOptions)
+def resume(options: ResumeOptions) -> RunResult | None:
+    """Go on with a run: the newest unfinished one, if none is named."""
+    from fastdatasets.commands import resume as go_on
+
+    return go_on(
+        options.run,
+        options.output_dir,
+        options,
+        retry_failed=options.retry_failed,
+        retry_truncated=options.retry_truncated,
+        max_output_tokens=options.max_output_tokens,
+        output_file=options.output_file,
+        display=options.display,
+    )
+
+
+@takes(StatusOptions)
+def status(options: StatusOptions) -> StatusReport:
+    """Say what is done, pending and failed of a run: the newest, if none is named."""
+    from fastdatasets.run_status import read_status
+
+    return read_status(options.run, options.output_dir, options.max_attempts)
+
+
+@takes(EstimateOptions)
+def estimate(options: EstimateOptions) -> Estimate:
+    """Count and price what a distill would ask, or an augment, before anything is sent."""
+    from fastdatasets.estimation import estimate as count
+    from fastdatasets.pricing.prices import parse_price, parse_usd
+
+    shared = {
+        name: getattr(options, name)
+        for parent in (DataOptions, ModelOptions)
+        for name in parent.__dataclass_fields__
+    }
+    if options.num_aug is not None:
+        shared |= {"mode": Mode.AUGMENT, "num_aug": options.num_aug}
+    gpu_price: Decimal | None = None
+    if options.gpu_price is not None:
+        gpu_price = parse_usd("--gpu-price", options.gpu_price)
+    return count(
+        RunConfig(**shared),
+        price=parse_price(options.price_in, options.price_out),
+        gpu_price=gpu_price,
+        output_dir=options.output_dir,
+    )
+
+
+@takes(CancelOptions)
+def cancel(options: CancelOptions) -> RunResult | None:
+    """Cancel what a run has at the server, keep what it finished, delete the files there."""
+    from fastdatasets.commands import cancel as cancel_run
+
+    return cancel_run(
+        options.run,
+        options.output_dir,
+        ExecutionConfig(keep_files=options.keep_files),
+        forget=options.forget,
+        display=options.display,
+    )
+
+
+@takes(ExportCommandOptions)
+def export(options: ExportCommandOptions) -> RunResult:
+    """Write a run's files again, of what is answered so far: the newest run's, if none is named."""
+    from fastdatasets.commands import export_again
+
+    return export_again(
+        options.run,
+        options.output_dir,
+        options.formats,
+        options.include_reasoning,
+        options.output_file,
+        options.drop_truncated,
+        options.display,
+    )

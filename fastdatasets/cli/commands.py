@@ -1,0 +1,77 @@
+"""Commands made of functions of the API: an option of a command for each of theirs."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
+
+import typer
+
+from fastdatasets.config.options import Option
+
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON object, for machines.")]
+
+
+def command(
+    app: typer.Typer, call: Callable[..., Any], *, has_json: bool = False
+) -> Callable[[Callable[..., None]], None]:
+    """Make a command of a function of the API; the decorated function prints what it returns.
+
+    has_json: that function takes as_json as well, an option of the command.
+    """
+    options = call.__dict__["options"]
+    parameters = [_parameter(field, hint, option) for field, hint, option in options_of(options)]
+    if has_json:
+        parameters.append(_keyword("as_json", AsJson, default=False))
+
+    def decorate(show: Callable[..., None]) -> None:
+        def run(**given: Any) -> None:
+            shown = {"as_json": given.pop("as_json")} if has_json else {}
+            # None: not given, for options that may be given more than once
+            show(
+                call(**{name: value for name, value in given.items() if value is not None}), **shown
+            )
+
+        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        run.__doc__ = call.__doc__
+        app.command(call.__name__)(run)
+
+    return decorate
+
+
+def options_of(options: type) -> list[tuple[dataclasses.Field[Any], Any, Option]]:
+    """The fields of a class that are options, with their types, in the order of the help."""
+    hints = get_type_hints(options, include_extras=True, localns={"Display": object})
+    found = []
+    for field in dataclasses.fields(options):
+        if field.init and get_origin(hints[field.name]) is Annotated:
+            hint, option = get_args(hints[field.name])
+            found.append((field, hint, option))
+    return found
+
+
+def _parameter(field: dataclasses.Field[Any], hint: Any, option: Option) -> inspect.Parameter:
+    default = field.default
+    if get_origin(hint) is Sequence:
+        hint, default = list[str] | None, None
+    if option.is_argument:
+        declared = typer.Argument(metavar=option.metavar, help=option.help)
+    else:
+        flags = [option.flag] if option.flag else []
+        if hint is bool and not flags:
+            flags = ["--" + field.name.replace("_", "-")]
+        declared = typer.Option(
+            *flags,
+            metavar=option.metavar,
+            help=option.help,
+            min=option.min,
+            max=option.max,
+            rich_help_panel=option.panel,
+        )
+    return _keyword(field.name, Annotated[hint, declared], default=default)
+
+
+def _keyword(name: str, hint: Any, *, default: object) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=hint)

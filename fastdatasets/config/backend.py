@@ -1,0 +1,177 @@
+"""The backend of a run, and its price, as a command's options and the settings decide."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from decimal import ROUND_CEILING, Decimal, InvalidOperation
+from typing import Any
+
+from backends.base import Backend, BackendOptions
+from backends.registry import BackendInfo, find_backend
+from fastdatasets.config.execution import ExecutionConfig
+from fastdatasets.config.settings import Settings
+from fastdatasets.pricing.prices import ModelPrice, find_price, parse_price
+from store import RunFolder, UserError
+from store.costs.money import UNLIMITED, PriceSnapshot, Rates
+from store.runs import Mode, Run
+
+LONGEST_PROMPT = 128_000  # tokens; prices that rise with a prompt's length rise beyond that
+
+
+def check(execution: ExecutionConfig, run: Run, settings: Settings) -> None:
+    """Raise UserError for what would fail later, before anything is made."""
+    parse_engine_args(execution.engine_arg)
+    backend = find_backend(run.backend)
+    if not run.skip_generation:
+        if backend.asks_server:
+            key_for(backend, settings)
+        backend.check(run.model)
+    price_of(execution, run)
+
+
+def make_backend(
+    execution: ExecutionConfig, run: Run, settings: Settings, folder: RunFolder
+) -> Backend:
+    """The run's backend, with the command's options; raises UserError."""
+    backend = find_backend(run.backend)
+    price = price_of(execution, run)
+    return backend.make(
+        run,
+        BackendOptions(
+            folder=folder.path,
+            api_key=key_for(backend, settings) if backend.asks_server else "",
+            max_attempts=execution.max_attempts,
+            rates=None if price is None else price.rates,
+            max_cost=budget_of(execution),
+            wait=execution.wait,
+            keep_files=execution.keep_files,
+            resubmit_lost=execution.resubmit_lost,
+            max_enqueued_tokens=execution.max_enqueued_tokens,
+            completion_window=execution.completion_window,
+            max_tokens_name=execution.max_tokens_name,
+            json_schema=execution.json_schema,
+            engine_args=parse_engine_args(execution.engine_arg),
+            concurrency=settings.max_llm_concurrency,
+            timeout_seconds=settings.fastdatasets_timeout_seconds,
+            poll_seconds=settings.fastdatasets_poll_seconds,
+            grace_seconds=settings.fastdatasets_adopt_grace_seconds,
+            batch_max_requests=settings.fastdatasets_batch_max_requests,
+            batch_max_bytes=settings.fastdatasets_batch_max_bytes,
+        ),
+    )
+
+
+def ask_server(
+    execution: ExecutionConfig, run: Run, settings: Settings, *, is_new: bool
+) -> ExecutionConfig:
+    """The options with what the server's list of models tells, where they leave it open.
+
+    A new run asks for it, and an augment that may force a schema. Raises UserError where a new
+    run's server cannot be connected to; one that has sent something waits for its server.
+    """
+    from backends.openai_api.errors import ApiError
+    from backends.openai_api.model_list import is_vllm
+
+    assert run.base_url is not None, "it asks a server"
+    has_schema = run.mode is Mode.AUGMENT and execution.json_schema is None
+    if not is_new and not has_schema:
+        return execution
+    try:
+        serves_vllm = is_vllm(
+            run.base_url,
+            key_for(find_backend(run.backend), settings),
+            run.model,
+            settings.fastdatasets_poll_seconds,
+        )
+    except ApiError as api_error:
+        if not is_new:
+            return execution
+        raise UserError(
+            f"no connection to {run.base_url}: {api_error}. Check the address (LLM_API_BASE) and "
+            "that the server is up"
+        ) from None
+    return replace(execution, json_schema=True) if has_schema and serves_vllm else execution
+
+
+def price_of(execution: ExecutionConfig, run: Run) -> PriceSnapshot | None:
+    """What tokens cost now at the run's server, None where nobody knows or asks; raises UserError.
+
+    Under --max-cost somebody has to know.
+    """
+    max_cost = budget_of(execution)
+    given = parse_price(execution.price_in, execution.price_out)
+    backend = find_backend(run.backend)
+    if not backend.asks_server or run.skip_generation:
+        if max_cost is not None:
+            raise UserError("--max-cost is for paid requests, and this run makes none")
+        return None
+    batch = backend.in_batches
+    found = given or find_price(run.model, run.base_url, batch=batch, longest_prompt=LONGEST_PROMPT)
+    if found is None:
+        if max_cost is not None:
+            where = "in a batch" if batch else "live"
+            raise UserError(
+                f"--max-cost needs a price, and none of {run.model} {where} at {run.base_url} is "
+                "known: give --price-in and --price-out, in USD per million tokens"
+            )
+        return None
+    live = None
+    if batch and given is None:
+        live = find_price(run.model, run.base_url, batch=False, longest_prompt=LONGEST_PROMPT)
+    return PriceSnapshot(found.source, rates_of(found), None if live is None else rates_of(live))
+
+
+def budget_of(execution: ExecutionConfig) -> int | None:
+    """--max-cost in picodollars; raises UserError where it is no amount."""
+    if execution.max_cost is None:
+        return None
+    try:
+        amount = Decimal(execution.max_cost)
+    except InvalidOperation:
+        amount = Decimal("NaN")
+    if not (amount.is_finite() and amount > 0):
+        raise UserError(f"--max-cost {execution.max_cost}: an amount of USD above 0 is expected")
+    return min(int(amount.scaleb(12)), UNLIMITED)
+
+
+def rates_of(price: ModelPrice) -> Rates:
+    """A price in picodollars a token, rounded up; what is put into a server's cache costs more."""
+
+    def rate(usd: Decimal) -> int:
+        return int(usd.scaleb(6).to_integral_value(ROUND_CEILING))
+
+    dearest = max(price.input, price.written_input)
+    return Rates(rate(dearest), rate(price.cached_input), rate(price.output))
+
+
+def key_for(backend: BackendInfo, settings: Settings) -> str:
+    """The key without the line end that a file may have left on it; raises UserError.
+
+    Servers for live requests, as local ones are, may do without.
+    """
+    if settings.llm_api_key is None:
+        if not backend.needs_key:
+            return "none"
+        raise UserError("there is no key: set LLM_API_KEY in the environment or in .env")
+    key = settings.llm_api_key.get_secret_value().strip()
+    if not key.isascii() or not key.isprintable() or " " in key:
+        raise UserError("LLM_API_KEY has characters that no key has: copy it once more")
+    return key
+
+
+def parse_engine_args(pairs: Sequence[str]) -> dict[str, Any]:
+    """KEY=VALUE pairs as a dict; a value is JSON where it is valid JSON, else text."""
+    arguments: dict[str, Any] = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals or not key.strip():
+            raise UserError(f"--engine-arg {pair}: KEY=VALUE is expected")
+        if value in ("True", "False"):
+            value = value.lower()
+        try:
+            arguments[key.strip().replace("-", "_")] = json.loads(value)
+        except ValueError:
+            arguments[key.strip().replace("-", "_")] = value
+    return arguments

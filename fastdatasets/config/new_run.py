@@ -1,0 +1,173 @@
+"""The run that a user's options and the settings make."""
+
+from __future__ import annotations
+
+import uuid
+from pathlib import Path
+from typing import Any
+
+from backends.registry import BackendInfo, default_backend, find_backend
+from fastdatasets.config.address import new_address
+from fastdatasets.config.run import RunConfig
+from fastdatasets.config.settings import Settings
+from fastdatasets.exports.writers import parse_formats
+from fastdatasets.sources.dataset import check_source
+from fastdatasets.sources.files import expanded, local_path
+from fastdatasets.stages.prompts import default_templates, own_template
+from store import RunFolder, UserError
+from store.folder.run_folder import atomic_write
+from store.runs import ExportOptions, Mode, Run
+from store.work_store import utc_now
+
+DEFAULT_MAX_TOKENS = 4096
+RUN_FILES = ("work.", "run.lock", "progress.json", "distilled", "engine.", "jobs", "spill", ".")
+
+
+def new_run(config: RunConfig, settings: Settings) -> Run:
+    """The run that options and settings make, with an id of its own; raises UserError."""
+    if config.mode is Mode.AUGMENT and config.num_aug < 1:
+        raise UserError(f"--num-aug {config.num_aug}: at least 1 variant is expected")
+    formats = config.formats if config.formats is not None else settings.output_formats
+    backend = backend_of(config, settings)
+    source = _source(config)
+    return Run(
+        run_id=str(uuid.uuid4()),
+        created_at=utc_now(),
+        mode=config.mode,
+        backend=backend.name,
+        base_url=new_address(backend, settings),
+        model=_model(config, settings, backend),
+        source=source,
+        config=config.config_name,
+        split=config.split,
+        sample_size=_sample_size(config, settings),
+        seed=config.seed,
+        columns={
+            "instruction": config.instruction_col,
+            "input": config.input_col,
+            "output": config.output_col,
+        },
+        params=_params(config, settings, backend),
+        system_prompt=settings.system_prompt,
+        language=config.language or settings.language,
+        templates=_templates(config),
+        num_aug=config.num_aug if config.mode is Mode.AUGMENT else 0,
+        skip_generation=config.skip_generation,
+        export=ExportOptions(
+            formats=parse_formats(formats),
+            include_reasoning=config.include_reasoning,
+            output_file=writable(config.output_file, source),
+            drop_truncated=config.drop_truncated,
+        ),
+    )
+
+
+def backend_of(config: RunConfig, settings: Settings) -> BackendInfo:
+    """The backend that was named; else live requests where the settings name a server."""
+    has_server = bool(settings.llm_api_key or settings.llm_api_base)
+    return find_backend(config.backend or default_backend(has_server=has_server))
+
+
+def _sample_size(config: RunConfig, settings: Settings) -> int:
+    """As asked; else the settings', but all of the samples somebody chose to augment."""
+    name, size = "--sample-size", config.sample_size
+    if size is None:
+        if config.mode is Mode.AUGMENT:
+            return 0
+        name, size = "DEFAULT_SAMPLE_SIZE", settings.default_sample_size
+    if size < 0:
+        raise UserError(f"{name} {size}: 0 or more is expected; 0 means all rows")
+    return size
+
+
+def _templates(config: RunConfig) -> dict[str, str]:
+    template = config.prompt_template
+    answer = own_template("answer", template) if template else default_templates("answer")
+    return answer | (default_templates("vary") if config.mode is Mode.AUGMENT else {})
+
+
+def _source(config: RunConfig) -> str:
+    if (config.dataset_name is None) == (config.high_quality_file is None):
+        raise UserError(
+            f"name what to {config.mode} with either --dataset-name or --high-quality-file"
+        )
+    if config.high_quality_file is None:
+        return check_source(str(config.dataset_name))
+    return str(local_path(str(config.high_quality_file)))
+
+
+def _model(config: RunConfig, settings: Settings, backend: BackendInfo) -> str:
+    from backends.vllm.demo_model import DEMO_MODEL
+
+    named = config.model or settings.llm_model
+    if named is None and backend.asks_server:
+        raise UserError(f"name the teacher for {backend.name}: --model, or LLM_MODEL")
+    if named is not None and not backend.asks_server and (folder := expanded(named)).is_dir():
+        return str(folder.resolve())  # the same from any folder
+    return named or DEMO_MODEL
+
+
+def _params(config: RunConfig, settings: Settings, backend: BackendInfo) -> dict[str, Any]:
+    params = {
+        "lora": _lora(config, backend),
+        "max_tokens": config.max_output_tokens or settings.llm_max_tokens or DEFAULT_MAX_TOKENS,
+        "temperature": settings.llm_temperature,
+        "top_p": settings.llm_top_p,
+    }
+    return {name: value for name, value in params.items() if value is not None}
+
+
+def _lora(config: RunConfig, backend: BackendInfo) -> str | None:
+    """The adapter's folder, which makes another model of the model."""
+    if config.lora is None:
+        return None
+    if backend.asks_server:
+        raise UserError(
+            f"--lora is for --backend vllm: with {backend.name} the server has its adapters by "
+            "names of their own, for --model"
+        )
+    path = expanded(config.lora).resolve()
+    if not (path / "adapter_config.json").is_file():
+        raise UserError(f"no LoRA adapter at {path}: a folder with adapter_config.json is expected")
+    return str(path)
+
+
+def writable(file: Path | None, source: str) -> str | None:
+    """The absolute path of an --output-file; raises UserError now rather than after a night.
+
+    A temporary file is made beside it and removed, as the export will do.
+    """
+    if file is None:
+        return None
+    data = Path(source)
+    is_local = data.is_absolute() and data.exists()  # not a name of the Hub
+    try:
+        path = expanded(file).resolve()
+        if path.exists() and not path.is_file():
+            raise UserError(f"cannot write {path}: it is a folder, a device or a pipe, not a file")
+        if is_local and path.exists() and path.samefile(data):
+            raise UserError(f"cannot write {path}: it is the source of the run")
+        if is_local and data.is_dir() and data in path.parents:
+            raise UserError(
+                f"cannot write {path}: it is in the source folder {data}, and the next run would "
+                "read it as data. Choose a file outside of it"
+            )
+        for parent in path.parents:
+            if (run := RunFolder(parent)).exists():
+                check_not_of_run(path, run)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_write(path, keep=False) as temporary:
+            temporary.open("ab").close()
+    except (OSError, RuntimeError) as error:  # RuntimeError: links in a circle
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"cannot write {file}: {reason}") from None
+    return str(path)
+
+
+def check_not_of_run(path: Path, run: RunFolder) -> None:
+    """Raise UserError where a path is one of the files that a run keeps in its folder."""
+    folder = run.path.resolve()
+    if folder not in path.parents:
+        return
+    if path.parent != folder or path.name.startswith(RUN_FILES):
+        raise UserError(f"cannot write {path}: it is a file of run {run.name}")

@@ -1,0 +1,382 @@
+"""Every option of every command: its type, its help, its limits, in one place.
+
+An option is a field of a dataclass (config/run.py, config/execution.py, api.py), annotated with one
+of these; the command line, the Python API and the tests of the docs are made from the fields.
+Imports nothing heavy: --help reads this.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from store.runs import Language
+
+DATA, MODEL, BATCH, OUTPUT, COST = "Data", "Model and engine", "Batch API", "Output", "Cost"
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """How a field is written on the command line; where no flag is given, by the field's name.
+
+    A bool has two flags ('--wait/--no-wait') or one, which makes it true.
+    """
+
+    help: str
+    panel: str | None = None
+    flag: str | None = None
+    metavar: str | None = None
+    min: int | None = None
+    max: int | None = None
+    is_argument: bool = False
+
+
+RunName = Annotated[
+    str | None, Option("A run's folder, or its name in it.", metavar="[RUN]", is_argument=True)
+]
+DatasetName = Annotated[
+    str | None,
+    Option(
+        "Hub name, or a local file or folder (.json .jsonl .csv .parquet .arrow, .gz/.zst).",
+        panel=DATA,
+    ),
+]
+HighQualityFile = Annotated[
+    Path | None,
+    Option(
+        "A local file of samples, instead of a dataset.",
+        panel=DATA,
+    ),
+]
+ConfigName = Annotated[
+    str | None,
+    Option(
+        "Configuration of a Hub dataset.",
+        panel=DATA,
+    ),
+]
+Split = Annotated[
+    str,
+    Option(
+        "Split of the dataset.",
+        panel=DATA,
+    ),
+]
+SampleSize = Annotated[
+    int | None,
+    Option(
+        "Records to take; 0: all. Default: DEFAULT_SAMPLE_SIZE, else 3; augment: all.",
+        panel=DATA,
+        max=2**62,
+    ),
+]
+Seed = Annotated[
+    int,
+    Option(
+        "Seed of the sampling.",
+        panel=DATA,
+        min=0,
+        max=2**62,
+    ),
+]
+InstructionCol = Annotated[
+    str | None,
+    Option(
+        "Column of the instruction.",
+        panel=DATA,
+    ),
+]
+InputCol = Annotated[
+    str | None,
+    Option(
+        "Column of the input.",
+        panel=DATA,
+    ),
+]
+OutputCol = Annotated[
+    str | None,
+    Option(
+        "Column of the original output.",
+        panel=DATA,
+    ),
+]
+BackendName = Annotated[
+    str | None,
+    Option(
+        "What answers: openai-batch, openai (live) or vllm. Default: openai where "
+        "LLM_API_KEY or LLM_API_BASE is set, else vllm.",
+        panel=MODEL,
+        flag="--backend",
+    ),
+]
+Model = Annotated[
+    str | None,
+    Option(
+        "The teacher: a Hub name or a local folder. Default: LLM_MODEL, else a small "
+        "model that needs no key and no GPU.",
+        panel=MODEL,
+    ),
+]
+Lora = Annotated[
+    Path | None,
+    Option(
+        "Folder of a LoRA adapter for the local engine.",
+        panel=MODEL,
+    ),
+]
+MaxOutputTokens = Annotated[
+    int | None,
+    Option(
+        "Most tokens of an answer. Default: LLM_MAX_TOKENS, else 4096.",
+        panel=MODEL,
+        min=1,
+    ),
+]
+PromptTemplate = Annotated[
+    Path | None,
+    Option(
+        "Jinja2 file instead of the default prompt; variables: instruction, input, "
+        "output, reasoning.",
+        panel=MODEL,
+    ),
+]
+LanguageName = Annotated[
+    Language | None,
+    Option(
+        "Default prompt: Chinese, English, or by each record's script. Default: "
+        "LANGUAGE, else auto.",
+        panel=MODEL,
+        flag="--language",
+    ),
+]
+NumAug = Annotated[
+    int,
+    Option(
+        "Variants to write of each sample.",
+        panel=DATA,
+    ),
+]
+AugmentWith = Annotated[
+    int | None,
+    Option(
+        "Count what an augment with so many variants of each sample would ask.",
+        panel=DATA,
+        flag="--num-aug",
+    ),
+]
+EngineArg = Annotated[
+    Sequence[str],
+    Option(
+        "Any argument of vLLM's engine, such as tensor_parallel_size=2. Repeatable.",
+        panel=MODEL,
+        metavar="KEY=VALUE",
+    ),
+]
+MaxAttempts = Annotated[
+    int,
+    Option(
+        "Attempts per request.",
+        panel=MODEL,
+        min=1,
+    ),
+]
+Reuse = Annotated[
+    Sequence[str],
+    Option(
+        "Take answers to the same requests from this earlier run: its folder, or its "
+        "name. Repeatable.",
+        panel=DATA,
+        metavar="RUN",
+    ),
+]
+AcceptOtherServer = Annotated[
+    bool,
+    Option(
+        "Go on at LLM_API_BASE, or take --reuse answers, though that is another server "
+        "than the run's.",
+        panel=MODEL,
+        flag="--accept-other-server",
+    ),
+]
+SkipGeneration = Annotated[
+    bool,
+    Option(
+        "Export the dataset's own outputs; ask nothing.",
+        panel=OUTPUT,
+    ),
+]
+IncludeReasoning = Annotated[
+    bool,
+    Option(
+        "Put the reasoning before the output in the training files.",
+        panel=OUTPUT,
+    ),
+]
+DropTruncated = Annotated[
+    bool,
+    Option(
+        "Leave answers that were cut off at the token limit out of the training files.",
+        panel=OUTPUT,
+        flag="--drop-truncated",
+    ),
+]
+Formats = Annotated[
+    str | None,
+    Option(
+        "Training files: alpaca, sharegpt. Default: OUTPUT_FORMATS, else both.",
+        panel=OUTPUT,
+    ),
+]
+OutputDir = Annotated[
+    Path | None,
+    Option(
+        "Folder of all runs. Default: FASTDATASETS_OUTPUT_DIR, else output.",
+        panel=OUTPUT,
+    ),
+]
+NewRunName = Annotated[
+    str | None,
+    Option(
+        "Name of the run; one that stands is gone on with. Default: the time.",
+        panel=OUTPUT,
+        flag="--run",
+    ),
+]
+OutputFile = Annotated[
+    Path | None,
+    Option(
+        "Write distilled.json's content here as well.",
+        panel=OUTPUT,
+    ),
+]
+Wait = Annotated[
+    bool,
+    Option(
+        "Wait for the server's batches, or submit, collect what is ready and leave.",
+        panel=BATCH,
+        flag="--wait/--no-wait",
+    ),
+]
+KeepFiles = Annotated[
+    bool,
+    Option(
+        "Leave collected files at the server.",
+        panel=BATCH,
+        flag="--keep-files",
+    ),
+]
+MaxEnqueuedTokens = Annotated[
+    int | None,
+    Option(
+        "Most prompt tokens to have enqueued at the server. Default: learnt from it.",
+        panel=BATCH,
+        min=1,
+    ),
+]
+CompletionWindow = Annotated[
+    str | None,
+    Option(
+        "A batch's completion window. Default: 24h.",
+        panel=BATCH,
+    ),
+]
+MaxTokensName = Annotated[
+    str | None,
+    Option(
+        "What the server calls the limit of an answer: max_tokens or "
+        "max_completion_tokens. Default: by the provider, else max_tokens.",
+        panel=BATCH,
+    ),
+]
+JsonSchema = Annotated[
+    bool | None,
+    Option(
+        "Whether the server is told to answer by a JSON schema, where variants are "
+        "asked for. Default: by the provider, and yes where its list of models says vllm.",
+        panel=MODEL,
+        flag="--json-schema/--no-json-schema",
+    ),
+]
+ResubmitLost = Annotated[
+    bool,
+    Option(
+        "Ask, and pay, again for batches that the server does not deliver.",
+        panel=BATCH,
+        flag="--resubmit-lost",
+    ),
+]
+Forget = Annotated[
+    bool,
+    Option(
+        "Give up batches that do not end, or are lost: their requests become pending.",
+        flag="--forget",
+    ),
+]
+PriceIn = Annotated[
+    str | None,
+    Option(
+        "USD per million prompt tokens, instead of the known price; with --price-out.",
+        panel=COST,
+    ),
+]
+PriceOut = Annotated[
+    str | None,
+    Option(
+        "USD per million completion tokens, instead of the known price; with --price-in.",
+        panel=COST,
+    ),
+]
+MaxCost = Annotated[
+    str | None,
+    Option(
+        "The most that the whole run may cost; then it stops with exit 3.",
+        panel=COST,
+        metavar="USD",
+    ),
+]
+Yes = Annotated[
+    bool,
+    Option(
+        "Send a run that is dearer than FASTDATASETS_CONFIRM_ABOVE without asking.",
+        panel=COST,
+        flag="--yes",
+    ),
+]
+GpuPrice = Annotated[
+    str | None,
+    Option(
+        "USD per hour of this machine's GPU.",
+        panel=COST,
+    ),
+]
+RetryFailed = Annotated[
+    bool,
+    Option(
+        "Ask again for what failed for good.",
+        flag="--retry-failed",
+    ),
+]
+RetryTruncated = Annotated[
+    bool,
+    Option(
+        "Ask again, with twice the limit, for what was cut off at it.",
+        flag="--retry-truncated",
+    ),
+]
+ChangedLimit = Annotated[
+    int | None,
+    Option(
+        "Most tokens of an answer from now on; what has no answer is asked again with it.",
+        flag="--max-output-tokens",
+        min=1,
+    ),
+]
+AsJson = Annotated[
+    bool,
+    Option(
+        "One JSON object, for machines.",
+        flag="--json",
+    ),
+]
