@@ -8,17 +8,16 @@ import json
 import math
 import os
 from collections.abc import Coroutine
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
 import openai
-from openai.types import Batch as SdkBatch
 
 from backends.openai_api.bounded import Overlong, at_most, bytes_received
 from backends.openai_api.client import make_client
-from backends.openai_api.errors import CALL_ERRORS, ApiError, ErrorKind, classify_error, one_line
-from backends.openai_api.lenient_json import whole_number
+from backends.openai_api.errors import CALL_ERRORS, ApiError, ErrorKind, classify_error
+from backends.openai_batch.remote import RemoteBatch, id_of, page_data, remote_batch
 
 T = TypeVar("T")
 
@@ -28,40 +27,12 @@ LONGEST_TAIL = 1 << 25  # no line is so long
 PAGES = 1000  # of a list at most
 LIST_SECONDS = 1800.0  # for all of them
 SLOWEST = 1 << 16  # bytes a second of a file, on the average, beyond the time of a call
-LAST_SECOND = 253_402_300_800  # unix seconds of the year 10000: no date goes so far
 # What is said of one prompt where it is said of a chat completion.
 OF_A_CALL = {
     ErrorKind.FORBIDDEN: ErrorKind.STOP,
     ErrorKind.FILTERED: ErrorKind.REFUSED,
     ErrorKind.UNREACHABLE: ErrorKind.UNKNOWN,
 }
-TERMINAL = {"completed", "failed", "expired", "cancelled"}
-
-
-@dataclass(frozen=True, slots=True)
-class RemoteBatch:
-    """A batch as a server shows it; whatever it leaves out or writes otherwise is made even.
-
-    status is in lower case, 'cancelled' with two l. completed: requests that succeeded so far, None
-    where it is not told; failed likewise. created_at, expires_at: unix seconds.
-    """
-
-    batch_id: str
-    status: str
-    input_file_id: str | None = None
-    metadata: dict[str, str] = field(default_factory=dict)
-    created_at: float = 0.0
-    expires_at: float | None = None
-    output_file_id: str | None = None
-    error_file_id: str | None = None
-    errors: tuple[dict[str, Any], ...] = ()
-    completed: int | None = None
-    failed: int | None = None
-
-    @property
-    def is_terminal(self) -> bool:
-        """Whether it will change no more; a status nobody documented means 'still running'."""
-        return self.status in TERMINAL
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +77,7 @@ class BatchApi:
                 self._client.files.create(file=(name, file, "application/jsonl"), purpose="batch"),
                 seconds,
             )
-        return _id(answer)
+        return id_of(answer)
 
     def create(
         self, file_id: str, endpoint: str, completion_window: str, metadata: dict[str, str]
@@ -120,11 +91,11 @@ class BatchApi:
                 metadata=metadata,
             )
         )
-        return _remote(answer)
+        return remote_batch(answer)
 
     def retrieve(self, batch_id: str) -> RemoteBatch:
         """GET /batches/{id}."""
-        return _remote(self._call(self._client.batches.retrieve(batch_id)))
+        return remote_batch(self._call(self._client.batches.retrieve(batch_id)))
 
     def list_all(self) -> list[RemoteBatch]:
         """All batches of the key's project, all pages: anything less would not count as a look.
@@ -139,7 +110,7 @@ class BatchApi:
         after: str | openai.Omit = openai.omit
         for _ in range(PAGES):
             page = await self._client.batches.list(after=after, limit=PAGE)
-            batches = [_remote(item) for item in _page_data(page)]
+            batches = [remote_batch(item) for item in page_data(page)]
             new = {batch.batch_id: batch for batch in batches if batch.batch_id not in found}
             found |= new
             if not new or not getattr(page, "has_more", False):
@@ -221,77 +192,6 @@ class BatchApi:
 async def _within(seconds: float, call: Coroutine[Any, Any, T]) -> T:
     async with asyncio.timeout(seconds):
         return await call
-
-
-def _id(answer: object) -> str:
-    """The id of an object the server made; without one nobody knows whether it did."""
-    found = _file_id(getattr(answer, "id", None), "id")
-    if found is None:
-        raise ApiError(ErrorKind.UNKNOWN, "the server's answer has no id", 200)
-    return found
-
-
-def _file_id(value: object, name: str) -> str | None:
-    """An id as servers write it: a text, a number, or an object that has it; None for none.
-
-    Anything else is no 'none': what it names may be answers that were paid for.
-    """
-    if isinstance(value, dict):
-        value = value.get("id", value)
-    if isinstance(value, int) and not isinstance(value, bool):
-        return str(value)
-    if value is None or isinstance(value, str):
-        return value or None
-    raise ApiError(ErrorKind.UNKNOWN, one_line(f"the server's {name} is no id: {value!r}"), 200)
-
-
-def _page_data(page: object) -> list[object]:
-    data = getattr(page, "data", None)
-    if not isinstance(data, list):
-        raise ApiError(ErrorKind.UNKNOWN, "the server's list of batches cannot be read")
-    return data
-
-
-def _remote(answer: SdkBatch | object) -> RemoteBatch:
-    status = str(getattr(answer, "status", "") or "").lower()
-    metadata = getattr(answer, "metadata", None)
-    counts = getattr(answer, "request_counts", None)
-    output = _file_id(getattr(answer, "output_file_id", None), "output_file_id")
-    errors = _file_id(getattr(answer, "error_file_id", None), "error_file_id")
-    return RemoteBatch(
-        batch_id=_id(answer),
-        status="cancelled" if status == "canceled" else status,
-        input_file_id=_file_id(getattr(answer, "input_file_id", None), "input_file_id"),
-        metadata=dict(metadata) if isinstance(metadata, dict) else {},
-        created_at=_seconds(getattr(answer, "created_at", None)) or 0.0,
-        expires_at=_seconds(getattr(answer, "expires_at", None)),
-        output_file_id=output,
-        error_file_id=None if errors == output else errors,  # one file with all lines, read once
-        errors=_errors(getattr(answer, "errors", None)),
-        completed=_count(getattr(counts, "completed", None)),
-        failed=_count(getattr(counts, "failed", None)),
-    )
-
-
-def _seconds(value: object) -> float | None:
-    known = isinstance(value, int | float) and 0 <= value < LAST_SECOND
-    return float(value) if known else None  # type: ignore[arg-type]  # known: it is a number
-
-
-def _errors(errors: object) -> tuple[dict[str, Any], ...]:
-    names = ("code", "line", "message", "param")
-    data = getattr(errors, "data", None)
-    data = data if isinstance(data, list) else []
-    reported = [{name: getattr(item, name, None) for name in names} for item in data]
-    for error in reported:
-        if isinstance(error["message"], str):
-            error["message"] = one_line(error["message"])
-    return tuple(reported)
-
-
-def _count(value: object) -> int | None:
-    number = whole_number(value)
-    return number if number is not None and number >= 0 else None
 
 
 def _ends_whole(path: Path) -> bool:

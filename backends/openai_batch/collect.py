@@ -6,11 +6,11 @@ import time
 
 from backends.first_failures import Unanswered, all_failed_alike
 from backends.openai_api.errors import STOP_CODES, ApiError, ErrorKind
-from backends.openai_batch.api import RemoteBatch
-from backends.openai_batch.context import Desk
 from backends.openai_batch.failpoints import FailPoint, failpoint
 from backends.openai_batch.lost import LostJobs
 from backends.openai_batch.output_files import Delivery, copy_of, deliver
+from backends.openai_batch.remote import RemoteBatch
+from backends.openai_batch.session import BatchSession
 from backends.openai_batch.submit import refuse_for_quota
 from store.jobs.events import BatchCounts, CloseReason, Collected, Created, Ended
 from store.jobs.job import VANISHED, Batch, BatchState, Job, JobState
@@ -24,8 +24,8 @@ EMPTY_JOBS = 3  # in a row, after which nothing more is sent
 class Collecting:
     """The steps from a batch at the server to a closed job."""
 
-    def __init__(self, desk: Desk, lost: LostJobs) -> None:
-        self._desk = desk
+    def __init__(self, session: BatchSession, lost: LostJobs) -> None:
+        self._session = session
         self._lost = lost
         self.validated = False  # the server has taken a file of this run and works on it
         self.stop: str | None = None  # why nothing more should be sent
@@ -40,7 +40,7 @@ class Collecting:
 
     def _poll(self, job: Job, batch: Batch) -> None:
         try:
-            remote = self._desk.api.retrieve(batch.batch_id)
+            remote = self._session.api.retrieve(batch.batch_id)
         except ApiError as api_error:
             if api_error.kind not in (ErrorKind.NOT_FOUND, ErrorKind.REFUSED):
                 raise
@@ -48,7 +48,7 @@ class Collecting:
             self._ended(job, batch, RemoteBatch(batch.batch_id, VANISHED))
             return
         if batch.status == VANISHED:
-            self._desk.journal.append(job, Created(batch.batch_id, job.attempt))
+            self._session.journal.append(job, Created(batch.batch_id, job.attempt))
         self.validated = self.validated or remote.status in WORKING
         if batch.cancelled_by_us and not remote.is_terminal and remote.status != "cancelling":
             self._ask_to_cancel(batch)
@@ -59,12 +59,12 @@ class Collecting:
         ran = bool(remote.completed)
         if remote.status == "failed" and codes == {"token_limit_exceeded"} and not ran:
             message = str(remote.errors[0]["message"])
-            refuse_for_quota(self._desk, job, message, batch.batch_id)
+            refuse_for_quota(self._session, job, message, batch.batch_id)
             return
         self._ended(job, batch, remote)
 
     def _ended(self, job: Job, batch: Batch, remote: RemoteBatch) -> None:
-        self._desk.journal.append(
+        self._session.journal.append(
             job,
             Ended(
                 batch.batch_id,
@@ -81,18 +81,18 @@ class Collecting:
     def _ask_to_cancel(self, batch: Batch) -> None:
         """POST …/cancel, at each look until the status tells that the server took it."""
         try:
-            self._desk.api.cancel(batch.batch_id)
+            self._session.api.cancel(batch.batch_id)
         except ApiError as api_error:
             # A conflict or refusal: it may have ended in this moment, which the next look tells.
             if api_error.status != 409 and api_error.kind is not ErrorKind.REFUSED:
                 raise
-            self._desk.say(f"{batch.batch_id} cannot be cancelled now: {api_error}")
+            self._session.say(f"{batch.batch_id} cannot be cancelled now: {api_error}")
 
     def _say_if_overdue(self, remote: RemoteBatch) -> None:
         age = time.time() - (remote.created_at or time.time())
         ends = (remote.expires_at or remote.created_at + DAY) - remote.created_at
         if age > ends + MARGIN:
-            self._desk.say(
+            self._session.say(
                 f"{remote.batch_id} is '{remote.status}' after {age / HOUR:.0f} hours, past its "
                 "completion window: 'cancel --forget' gives it up, and 'resume' asks again"
             )
@@ -104,7 +104,7 @@ class Collecting:
         short: list[tuple[Batch, Delivery]] = []
         ended = [batch for batch in job.batches.values() if batch.state is BatchState.ENDED]
         for batch in ended:
-            found = deliver(self._desk, job, batch)
+            found = deliver(self._session, job, batch)
             if found.is_whole or (
                 self._lost.is_last_look(batch, found) and not found.maybe_answered
             ):
@@ -118,18 +118,18 @@ class Collecting:
             if job.state is JobState.LOST and (outside := self._ended_outside(job)):
                 self.stop = self.stop or f"job {job.job_id}: {outside}"
             return
-        self._desk.delete_files(job)
+        self._session.delete_files(job)
         failpoint(FailPoint.DELETED)
         for file_id in (one for batch in job.batches.values() for one in batch.file_ids):
-            copy_of(self._desk.options.folder, file_id).unlink(missing_ok=True)
-        self._desk.close(job, CloseReason.DONE)
+            copy_of(self._session.options.folder, file_id).unlink(missing_ok=True)
+        self._session.close(job, CloseReason.DONE)
         failpoint(FailPoint.CLOSED)
-        self._desk.accepted += 1
+        self._session.accepted += 1
         stop = stop or self._ended_outside(job) or self._ended_empty(job)
-        if stop and job.round == self._desk.journal.current_round():
+        if stop and job.round == self._session.journal.current_round():
             self.stop = self.stop or f"job {job.job_id}: {stop}"
-        options = self._desk.options
-        store = self._desk.store
+        options = self._session.options
+        store = self._session.store
         alike = all_failed_alike(store, options.max_attempts, options.base_url)
         if alike is not None:
             if not isinstance(alike, Unanswered):
@@ -145,7 +145,7 @@ class Collecting:
 
     def _ended_empty(self, job: Job) -> str | None:
         """Why to stop where the last jobs came back without one answer, unattempted."""
-        jobs = self._desk.journal.jobs().values()
+        jobs = self._session.journal.jobs().values()
         ended = [
             one for one in jobs if one.closed_as is CloseReason.DONE and one.round == job.round
         ]
@@ -162,13 +162,13 @@ class Collecting:
         reported = batch.status == "completed" or found.broken_without_id or found.absent
         found.counts.undelivered = found.undelivered
         failpoint(FailPoint.COLLECTING)
-        self._desk.journal.end_batch(
+        self._session.journal.end_batch(
             job,
             Collected(batch.batch_id, found.counts),
             [*found.failures, *refused],
             found.untried if reported and not found.stop else None,
         )
-        self._desk.progress.say(f"job {job.job_id}: {batch.status}, {_describe(found.counts)}")
+        self._session.progress.say(f"job {job.job_id}: {batch.status}, {_describe(found.counts)}")
         return found.stop or stop
 
     def _refused_lines(self, job: Job, batch: Batch) -> tuple[list[Failure], str | None]:
@@ -180,7 +180,7 @@ class Collecting:
             for error in batch.errors[:3]
         )
         if batch.completed:
-            self._desk.say(f"job {job.job_id}: the batch failed on its way: {shown}")
+            self._session.say(f"job {job.job_id}: the batch failed on its way: {shown}")
             return [], None
         lines = {
             error["line"]: error
@@ -190,10 +190,10 @@ class Collecting:
         of_all = any(str(error["code"]).lower() in STOP_CODES for error in batch.errors)
         if of_all or not lines or (job.requests > 1 and len(lines) == job.requests):
             return [], f"the server refused the file at validation: {shown or 'no reason given'}"
-        self._desk.say(f"job {job.job_id}: the server refused lines of the file: {shown}")
+        self._session.say(f"job {job.job_id}: the server refused lines of the file: {shown}")
         return [
             Failure(
-                self._desk.journal.request_of_line(job, line),
+                self._session.journal.request_of_line(job, line),
                 FailureKind.REFUSED,
                 str(error["message"]),
                 retryable=False,

@@ -11,10 +11,10 @@ from contextlib import suppress
 
 from backends.openai_api.bounded import answer_bytes
 from backends.openai_api.errors import ApiError, ErrorKind
-from backends.openai_batch.api import RemoteBatch
-from backends.openai_batch.context import MIN_LOOKS, Desk
 from backends.openai_batch.failpoints import FailPoint, failpoint
 from backends.openai_batch.output_files import Delivery, copy_of
+from backends.openai_batch.remote import RemoteBatch
+from backends.openai_batch.session import MIN_POLLS, BatchSession
 from store import Unfinished
 from store.jobs.events import Awaited, CloseReason, Created, Lost
 from store.jobs.job import VANISHED, Batch, BatchState, Job, JobState
@@ -27,15 +27,15 @@ Short = list[tuple[Batch, Delivery]]
 class LostJobs:
     """What becomes of jobs whose answers do not come."""
 
-    def __init__(self, desk: Desk) -> None:
-        self._desk = desk
-        jobs = desk.journal.unclosed()
+    def __init__(self, session: BatchSession) -> None:
+        self._session = session
+        jobs = session.journal.unclosed()
         self._before = {job.job_id for job in jobs if job.state is JobState.LOST}
         self._stop: str | None = None  # why this command should send nothing more
 
     def waits_for_user(self, job: Job) -> bool:
         """Whether a job is lost, and this command has nothing to do about it."""
-        again = self._desk.options.resubmit_lost and job.job_id in self._before
+        again = self._session.options.resubmit_lost and job.job_id in self._before
         return job.state is JobState.LOST and not again
 
     def raise_if_stopped(self) -> None:
@@ -55,8 +55,8 @@ class LostJobs:
         more often, and once more by each resume.
         """
         waited = time.time() - batch.awaited_since
-        enough = DOWNLOADS if found.unequal else MIN_LOOKS
-        return batch.looks + 1 >= enough and waited >= self._desk.options.grace_seconds
+        enough = DOWNLOADS if found.unequal else MIN_POLLS
+        return batch.looks + 1 >= enough and waited >= self._session.options.grace_seconds
 
     def wait_or_lose(self, job: Job, short: Short) -> None:
         """Look again at what is not all there; what stays so is lost.
@@ -66,7 +66,7 @@ class LostJobs:
         foreign = any(found.foreign_id for _, found in short)
         last_look = foreign or all(self.is_last_look(*one) for one in short)
         known = any(batch.status != VANISHED for batch, _ in short)
-        stops = last_look and known and (foreign or not self._desk.journal.any_result())
+        stops = last_look and known and (foreign or not self._session.journal.any_result())
         for batch, found in short:
             if not found.foreign_id:
                 found.forget_files()
@@ -74,24 +74,24 @@ class LostJobs:
             if last_look:
                 self._lose(job, batch, found, reason)
                 if not stops or self._stop:  # else it is said as the command ends
-                    self._desk.say(f"job {job.job_id} is lost: {reason}")
+                    self._session.say(f"job {job.job_id} is lost: {reason}")
             else:
                 self._await(job, batch, found, reason)
         if stops:
             self._stop = self._stop or f"job {job.job_id} is lost: {job.lost_for}"
 
     def _await(self, job: Job, batch: Batch, found: Delivery, reason: str) -> None:
-        self._desk.journal.append(
+        self._session.journal.append(
             job,
             Awaited(batch.batch_id, time.time(), found.counts.results, found.unequal),
         )
-        self._desk.say(f"job {job.job_id}: {reason}; looking again")
+        self._session.say(f"job {job.job_id}: {reason}; looking again")
         failpoint(FailPoint.AWAITED)
 
     def _lose(self, job: Job, batch: Batch, found: Delivery, reason: str) -> None:
         """Journal that answers of a batch cannot be had; what else its files hold is stored."""
         found.counts.undelivered = max(found.undelivered or 0, found.maybe_answered)
-        self._desk.journal.end_batch(
+        self._session.journal.end_batch(
             job,
             Lost(
                 batch.batch_id,
@@ -107,7 +107,7 @@ class LostJobs:
     def _shown(self, batch: Batch | RemoteBatch) -> list[object]:
         """What the server shows of a batch that has ended, with the sizes of its files."""
         ids = [batch.output_file_id, batch.error_file_id]
-        sizes = [self._desk.api.size_of(one, lenient=True) for one in ids if one]
+        sizes = [self._session.api.size_of(one, lenient=True) for one in ids if one]
         return [batch.status, *ids, batch.completed, batch.failed, sizes]
 
     def _shortage(self, job: Job, batch: Batch, found: Delivery) -> str:
@@ -116,7 +116,7 @@ class LostJobs:
             return f"the server does not know {batch.batch_id} (are key and project the same?)"
         is_over = f"{batch.batch_id} is '{batch.status}'"
         if found.foreign_id:
-            expected = self._desk.journal.request_of_line(job, 1)
+            expected = self._session.journal.request_of_line(job, 1)
             kept = ", ".join(str(path) for path in found.files)
             return (
                 f"{batch.batch_id} has custom_ids that were not sent ({found.foreign_id!r}, not "
@@ -146,26 +146,26 @@ class LostJobs:
         for batch in job.batches.values():
             if batch.state is BatchState.LOST and self._has_changed(job, batch):
                 for file_id in batch.file_ids:
-                    copy_of(self._desk.options.folder, file_id).unlink(missing_ok=True)
-                self._desk.journal.append(job, Created(batch.batch_id, job.attempt))
+                    copy_of(self._session.options.folder, file_id).unlink(missing_ok=True)
+                self._session.journal.append(job, Created(batch.batch_id, job.attempt))
         if job.state is not JobState.LOST:
             return
         if self.waits_for_user(job):
-            self._desk.say(f"job {job.job_id} is lost: {job.lost_for}")
+            self._session.say(f"job {job.job_id} is lost: {job.lost_for}")
             return
         message = f"the batch was lost: {job.lost_for}"
-        self._desk.journal.give_up(job, message, reason=CloseReason.LOST, retryable=True)
-        self._desk.delete_files(job)
+        self._session.journal.give_up(job, message, reason=CloseReason.LOST, retryable=True)
+        self._session.delete_files(job)
 
     def _has_changed(self, job: Job, batch: Batch) -> bool:
         """Whether a lost batch is shown otherwise than it was, or a file is there that was not."""
         for file_id in batch.absent:
-            part = copy_of(self._desk.options.folder, file_id).with_suffix(".part")
+            part = copy_of(self._session.options.folder, file_id).with_suffix(".part")
             with suppress(ApiError):
-                self._desk.api.download(file_id, part, answer_bytes(job.bounds))
+                self._session.api.download(file_id, part, answer_bytes(job.bounds))
                 return True
         try:
-            remote = self._desk.api.retrieve(batch.batch_id)
+            remote = self._session.api.retrieve(batch.batch_id)
         except ApiError as api_error:
             if api_error.kind not in (ErrorKind.NOT_FOUND, ErrorKind.REFUSED):
                 raise

@@ -13,9 +13,9 @@ from pathlib import Path
 
 from backends.openai_api.bounded import answer_bytes
 from backends.openai_api.errors import ApiError, ErrorKind
-from backends.openai_batch.context import MIN_LOOKS, Desk
 from backends.openai_batch.failpoints import FailPoint, failpoint
 from backends.openai_batch.output_lines import LineReader
+from backends.openai_batch.session import MIN_POLLS, BatchSession
 from store.jobs.events import BatchCounts
 from store.jobs.job import VANISHED, Batch, Job
 from store.jobs.journal import LineCounts
@@ -61,30 +61,30 @@ class Delivery:
             path.unlink(missing_ok=True)
 
 
-def deliver(desk: Desk, job: Job, batch: Batch) -> Delivery:
+def deliver(session: BatchSession, job: Job, batch: Batch) -> Delivery:
     """Fetch what there is of a batch's files, store its answers, and count. Raises Trouble."""
     found = Delivery()
-    reader = LineReader(found.counts, partial(desk.journal.bounds, job))
+    reader = LineReader(found.counts, partial(session.journal.bounds, job))
     lines: dict[str, str] = {}
     plain = 0
     for file_id, is_output in ((batch.output_file_id, True), (batch.error_file_id, False)):
-        path = _fetch(desk, job, batch, file_id, found) if file_id else None
+        path = _fetch(session, job, batch, file_id, found) if file_id else None
         if path is None:
             continue
         found.files.append(path)
         failpoint(FailPoint.DOWNLOADED)
-        if is_output and desk.journal.collect_plain(job, BACKEND, path, found.counts):
+        if is_output and session.journal.collect_plain(job, BACKEND, path, found.counts):
             plain = found.counts.results
             continue
         for results, failures in reader.read(path, is_output=is_output):
-            desk.journal.add_answers(job, BACKEND, results, found.counts)
+            session.journal.add_answers(job, BACKEND, results, found.counts)
             found.failures += failures
             _note(lines, results, failures, is_output=is_output)
     for request_id in reader.untried:
         lines.setdefault(request_id, "untried")
     found.untried, found.stop = reader.untried, reader.stop
     found.broken_without_id = reader.broken_without_id
-    line_counts = desk.journal.line_counts(job, lines)
+    line_counts = session.journal.line_counts(job, lines)
     line_counts = line_counts._replace(
         answers=line_counts.answers + plain, silent=line_counts.silent - plain
     )
@@ -133,19 +133,21 @@ def copy_of(folder: Path, file_id: str) -> Path:
     return folder / "jobs" / f"{re.sub(r'[^A-Za-z0-9_-]', '_', file_id)}.result"
 
 
-def _fetch(desk: Desk, job: Job, batch: Batch, file_id: str, found: Delivery) -> Path | None:
+def _fetch(
+    session: BatchSession, job: Job, batch: Batch, file_id: str, found: Delivery
+) -> Path | None:
     """A file of the server on this disk; one that a death left behind was checked whole.
 
     None where it is not there, or came with another size than the server says: after a few
     downloads that are equal it is taken as it is.
     """
-    path = copy_of(desk.options.folder, file_id)
+    path = copy_of(session.options.folder, file_id)
     if path.exists():
         return path
     path.parent.mkdir(exist_ok=True)
     part = path.with_suffix(".part")
     try:
-        got = desk.api.download(file_id, part, answer_bytes(job.bounds))
+        got = session.api.download(file_id, part, answer_bytes(job.bounds))
     except ApiError as api_error:
         part.unlink(missing_ok=True)
         if api_error.kind is ErrorKind.NOT_FOUND:
@@ -157,10 +159,10 @@ def _fetch(desk: Desk, job: Job, batch: Batch, file_id: str, found: Delivery) ->
             raise
         return None
     if not got.is_whole:
-        if batch.times_downloaded(file_id, got.sha256) + 1 < MIN_LOOKS:
+        if batch.times_downloaded(file_id, got.sha256) + 1 < MIN_POLLS:
             found.unequal[file_id] = got.sha256
             return None
         wrong = f"the server says {got.reported}" if got.reported else "its last line is cut"
-        desk.say(f"file {file_id} has {got.size} bytes where {wrong}: taken as it is")
+        session.say(f"file {file_id} has {got.size} bytes where {wrong}: taken as it is")
     part.replace(path)
     return path

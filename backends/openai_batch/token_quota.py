@@ -12,7 +12,7 @@ from store.jobs.job import Job
 PIECES = 4  # jobs a known limit is filled with, so that the queue never runs dry between two
 
 
-class TokenQueue:
+class TokenQuota:
     """What is known of the limit, from the jobs of the journal; tokens are our estimates.
 
     The server counts otherwise than we do: a job that was refused with nothing else of ours
