@@ -8,8 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import duckdb
-
 from backends.base import Backend
 from backends.registry import find_backend
 from fastdatasets.config.address import settle_address, warn_of_plain_http
@@ -334,13 +332,9 @@ def _work(
         status, files = advance_run(
             folder, store, backend_of, progress, execution.max_attempts, options, earlier
         )
-    except (KeyboardInterrupt, RuntimeError, duckdb.Error) as error:
-        # DuckDB 2.0 raises a bare RuntimeError where a Ctrl-C interrupts a statement, or an error
-        # of its own that names it.
-        if not isinstance(error, KeyboardInterrupt) and "nterrupt" not in str(error):
-            raise
+    except KeyboardInterrupt:
         progress.say(f"stopped; go on with: fastdatasets resume {folder.path}")
-        raise KeyboardInterrupt from None
+        raise
     if status.truncated:
         progress.say(f"{status.truncated} answers were cut off at the token limit")
     for refused in store.results.refused_retries(execution.max_attempts):

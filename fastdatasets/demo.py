@@ -8,6 +8,7 @@ import time
 from importlib.util import find_spec
 from pathlib import Path
 
+from backends.registry import LOCAL
 from backends.vllm.demo_model import DEMO_MODEL
 from fastdatasets.commands import start
 from fastdatasets.config.execution import ExecutionConfig
@@ -37,7 +38,7 @@ def demo() -> None:
         dataset_name=str(demo_dataset()),
         sample_size=RECORDS,
         max_output_tokens=MAX_TOKENS,
-        backend="vllm",
+        backend=LOCAL.name,
         model=DEMO_MODEL,
     )
     outcome = start(run_config, None, None, ExecutionConfig())

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 
-import duckdb
-
 from backends import Backend
 from fastdatasets.exports.writers import Exported, export
 from fastdatasets.progress import PipelineProgress
@@ -15,6 +13,7 @@ from fastdatasets.sources.broken import read_error
 from fastdatasets.sources.dataset import close_source, open_source
 from fastdatasets.stages.stages import stages_of
 from store import RunFolder, WorkStore
+from store.errors import SqlError
 from store.runs import ExportOptions, Mode, Run
 from store.status import Status
 
@@ -80,7 +79,7 @@ def sample_records(store: WorkStore, run: Run, say: Callable[[str], None]) -> No
         return
     say(f"sampling {run.source}")
     try:
-        with store.database.disk_full_raised():
+        with store.database.errors():
             mapping, names = open_source(
                 store.connection,
                 run.source,
@@ -99,7 +98,7 @@ def sample_records(store: WorkStore, run: Run, say: Callable[[str], None]) -> No
                 mapping.as_dict(),
                 need_instruction=run.mode is Mode.AUGMENT,
             )
-    except duckdb.Error as error:
+    except SqlError as error:
         raise read_error(run.source, error) from None
     close_source(store.connection)
     empty = f", {sampling.empty} left out as empty" if sampling.empty else ""

@@ -9,6 +9,7 @@ from pathlib import Path
 from fastdatasets.config.address import check_servers
 from fastdatasets.runs import find_run
 from store import RunFolder, UserError, WorkStore
+from store.errors import StoreHeld
 
 WAIT_SECONDS = 5.0  # for a store that another process has open only for a moment
 
@@ -44,8 +45,8 @@ def find_earlier(
                 folder.store_path, read_only=True, wait_seconds=wait_seconds
             ) as store:
                 earlier.append(EarlierRun(folder, frozenset(store.servers())))
-        except TimeoutError as holder:
-            raise _busy(folder, holder) from None
+        except StoreHeld as held:
+            raise _busy(folder, held) from None
     return earlier
 
 
@@ -75,8 +76,8 @@ class Earlier:
             store.add_servers(run.servers)
             try:
                 answers = store.results.reuse(folder.store_path, WAIT_SECONDS)
-            except TimeoutError as holder:
-                raise _busy(folder, holder) from None
+            except StoreHeld as held:
+                raise _busy(folder, held) from None
             if answers or folder.path not in self._said:
                 self._say(f"reused {answers} answers of run {folder.path}")
             self._said.add(folder.path)
@@ -84,8 +85,8 @@ class Earlier:
         return taken
 
 
-def _busy(folder: RunFolder, holder: TimeoutError) -> UserError:
+def _busy(folder: RunFolder, held: StoreHeld) -> UserError:
     return UserError(
-        f"run {folder.path}, whose answers are to be reused, is busy: {holder} has it open. "
+        f"run {folder.path}, whose answers are to be reused, is busy: {held.holder} has it open. "
         "Try again when that is done"
     )

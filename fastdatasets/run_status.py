@@ -11,6 +11,7 @@ from fastdatasets.config.settings import load_settings
 from fastdatasets.runs import find_or_newest
 from store import RunFolder, Unfinished, WorkStore
 from store.costs.money import Bought, Cost
+from store.errors import StoreHeld
 from store.results import FailureKind
 from store.status import State, Status
 
@@ -47,14 +48,14 @@ def read_status(
                 tuple(sorted(store.exports.stale_files())),
             )
             return StatusReport(folder, status, reasons, refused, None, stale)
-    except TimeoutError as holder:
+    except StoreHeld as held:
         written = folder.read_progress()
         if written is None:
             raise Unfinished(
-                f"run {folder.name} is held by {holder} and has written no progress yet: "
+                f"run {folder.name} is held by {held.holder} and has written no progress yet: "
                 "try again in a moment"
             ) from None
-        return StatusReport(folder, written, (), (), str(holder))
+        return StatusReport(folder, written, (), (), held.holder)
 
 
 def _bill(cost: Cost) -> list[str]:

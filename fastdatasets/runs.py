@@ -9,11 +9,11 @@ from dataclasses import fields
 from datetime import datetime
 from pathlib import Path
 
-import duckdb
 import msgspec
 
 from fastdatasets.terminal import readable
 from store import RunFolder, UserError, WorkStore
+from store.errors import SqlError, StoreHeld
 from store.folder.private_files import private_files
 from store.runs import Run
 from store.status import State
@@ -50,7 +50,7 @@ def those_readable(folders: Iterable[RunFolder]) -> Iterator[RunFolder]:
     for folder in folders:
         try:
             _peek(folder)
-        except TimeoutError:
+        except StoreHeld:
             yield folder
         except UserError as error:
             print(readable(f"run {folder.path} is passed over: {error}"), file=sys.stderr)
@@ -62,17 +62,17 @@ def source_of(folder: RunFolder) -> str | None:
     """A run's source, None where its store cannot be read right now."""
     try:
         return _peek(folder).source
-    except (UserError, TimeoutError):
+    except (UserError, StoreHeld):
         return None
 
 
 def _peek(folder: RunFolder) -> Run:
-    """What a run is; raises UserError where its store cannot be read, TimeoutError where held."""
+    """What a run is; raises UserError where its store cannot be read, StoreHeld where held."""
     try:
         with WorkStore.open(folder.store_path, read_only=True, wait_seconds=0) as store:
             return store.run()
-    except (duckdb.Error, msgspec.MsgspecError, ValueError) as error:
-        reason = str(error).partition("\n")[0]
+    except (SqlError, msgspec.MsgspecError, ValueError) as error:
+        reason = getattr(error, "detail", str(error)).partition("\n")[0]
         raise UserError(f"{folder.store_path} cannot be read: {reason}") from None
 
 

@@ -1,18 +1,21 @@
 """The one error tree of the project. Its branches are what the caller does.
 
 FastDatasetsError
-├── UserError        tell the user what to mend, and stop: exit 1
+├── UserError        tell the user what to change, and stop: exit 1
 ├── Unfinished       something is left for a later resume: exit 3
 │   ├── Busy         another command is working on the run
+│   │   └── StoreHeld    another process has the store's file open
 │   └── DiskFull     nothing of a transaction is stored: make room, and try again
-└── RequestRefused   give up this request, count it, and go on
+├── RequestRefused   give up this request, count it, and go on
+├── EngineDied       start the engine again; what it had in flight has no answer
+└── SqlError         a statement failed: a defect of ours, or a source that cannot be read
 
-It stands in the lowest room so that all three can raise and catch it.
+It is in the lowest room, so that all three can raise and catch it.
 """
 
 
 class FastDatasetsError(Exception):
-    """Something went wrong that the user can be told in one or two lines."""
+    """Something went wrong that can be said in one or two lines."""
 
     exit_code = 1
 
@@ -31,6 +34,17 @@ class Busy(Unfinished):
     """Another command is working on the run."""
 
 
+class StoreHeld(Busy):
+    """Another process has the file of a store open.
+
+    holder: its name and process id, as DuckDB reports them.
+    """
+
+    def __init__(self, holder: str) -> None:
+        super().__init__(f"the store is open in {holder}: try again when that is done")
+        self.holder = holder
+
+
 class DiskFull(Unfinished):
     """The disk has no room for what was to be stored, and nothing of that is."""
 
@@ -44,3 +58,23 @@ class RequestRefused(FastDatasetsError):
     def __init__(self, message: str, code: str | None = None) -> None:
         super().__init__(message)
         self.code = code
+
+
+class EngineDied(FastDatasetsError):
+    """An engine ended that had been loaded; what it had in flight has no answer."""
+
+    def __init__(self, message: str, *, out_of_memory: bool) -> None:
+        super().__init__(message)
+        self.out_of_memory = out_of_memory
+
+
+class SqlError(FastDatasetsError):
+    """A statement failed, for another reason than a full disk; detail: all that DuckDB says."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(f"the store: {detail.splitlines()[0]}")
+        self.detail = detail
+
+
+class NoSuchTable(SqlError):
+    """A statement names a table or view that is not there."""

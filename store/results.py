@@ -112,7 +112,7 @@ class Results:
     def reuse(self, earlier: Path, wait_seconds: float) -> int:
         """Take answers to such requests from another run's store, read-only; gives how many.
 
-        Raises TimeoutError after wait_seconds in which another process held that file.
+        Raises StoreHeld after wait_seconds in which another process had that file open.
         """
         with self._db.attached(earlier, wait_seconds):
             (answers,) = self._db.row("reuse_results")

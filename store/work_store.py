@@ -9,12 +9,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self
 
-import duckdb
-
 from store.costs.costs import Costs
 from store.database.connection import Database, OnWait
+from store.database.relations import Connection
 from store.database.statements import SCHEMA
-from store.errors import DiskFull, UserError
+from store.errors import DiskFull, NoSuchTable, UserError
 from store.exports import Exports
 from store.jobs.journal import Journal
 from store.planning import Planning
@@ -79,12 +78,12 @@ class WorkStore:
     ) -> WorkStore:
         """Open a store that exists; raises UserError where it is not one or is another version's.
 
-        Raises TimeoutError after wait_seconds in which another process held the file.
+        Raises StoreHeld after wait_seconds in which another process had the file open.
         """
         database = Database(path, read_only=read_only, wait_seconds=wait_seconds, on_wait=on_wait)
         try:
             (version,) = database.row("version")
-        except duckdb.CatalogException:
+        except NoSuchTable:
             database.close()
             raise UserError(f"{path} is a DuckDB file, but not a work store of this tool") from None
         if version < VERSION:
@@ -118,7 +117,7 @@ class WorkStore:
             yield
 
     @property
-    def connection(self) -> duckdb.DuckDBPyConnection:
+    def connection(self) -> Connection:
         """The connection, for readers of datasets that register a relation named source_rows."""
         return self.database.connection
 

@@ -162,7 +162,7 @@ def test_augment_uses_the_limit_in_both_stages(server: LLMServer) -> None:
     assert advance_run(20).status.requests == Counts(8, 8, 0, 0, 0)
     assert limits(server) == {50: 2, 20: 6}
     with duckdb.connect(STORE, read_only=True) as db:
-        asks = "SELECT stage, sample, version, count(*) FROM row_requests GROUP BY ALL ORDER BY ALL"
+        asks = "SELECT stage, generation, version, count(*) FROM row_requests GROUP BY ALL ORDER BY ALL"
         assert db.execute(asks).fetchall() == [
             ("answer", 0, 0, 4), ("answer", 0, 1, 2),
             ("vary", 0, 0, 2), ("vary", 1, 0, 2), ("vary", 1, 1, 2),

@@ -16,7 +16,7 @@ import pytest
 
 from backends.vllm.engine import check_model
 from backends.vllm.process import EngineProcess
-from backends.vllm.protocol import EngineDied, Load
+from backends.vllm.protocol import Load
 from fastdatasets.commands import export_again, resume, start
 from fastdatasets.config.execution import ExecutionConfig
 from fastdatasets.config.new_run import new_run
@@ -25,6 +25,7 @@ from fastdatasets.config.settings import Settings
 from fastdatasets.run_status import read_status
 from fastdatasets.runs import find_or_newest
 from store import RunFolder, UserError
+from store.errors import EngineDied
 from store.folder.private_files import open_private, private_files
 from store.folder.run_folder import atomic_write
 from tests.conftest import Command, write_jsonl

@@ -19,6 +19,7 @@ from fastdatasets.runs import open_run
 from store import Busy, RunFolder, UserError, WorkStore
 from store.costs.money import Charge
 from store.database.statements import QUERIES, SCHEMA
+from store.errors import SqlError, StoreHeld
 from store.jobs.events import EVENT_NAMES
 from store.planning import PlannedRequest
 from store.requests import AskOrder
@@ -67,7 +68,7 @@ def test_failed_transaction_leaves_nothing(store: WorkStore) -> None:
             store.results.retry_failed()
             store.connection.execute("SELECT 'no number'::INTEGER")
 
-    with pytest.raises(duckdb.ConversionException):
+    with pytest.raises(SqlError, match="Could not convert"):
         half()
     assert store.connection.execute("SELECT count(*) FROM events").fetchall() == [(0,)]
 
@@ -83,6 +84,20 @@ def test_every_query_is_used() -> None:
     """No statement is in store/sql that nobody runs."""
     code = "".join(path.read_text() for path in Path(__file__).parents[1].glob("store/**/*.py"))
     assert [name for name in QUERIES if f'"{name}"' not in code] == []
+
+
+def test_one_room_knows_duckdb() -> None:
+    """Only store/database imports duckdb: its errors become the store's there."""
+    root = Path(__file__).parents[1]
+    code = [
+        path for top in ("store", "backends", "fastdatasets") for path in (root / top).rglob("*.py")
+    ]
+    importers = {
+        str(path.parent.relative_to(root))
+        for path in code
+        if re.search(r"^\s*(import|from) duckdb", path.read_text(), re.MULTILINE)
+    }
+    assert importers == {"store/database"}
 
 
 def test_store_of_a_newer_version(store: WorkStore, tmp_path: Path) -> None:
@@ -136,7 +151,7 @@ def test_two_commands_on_one_run(tmp_path: Path) -> None:
         busy = f"is busy: process {holder.pid} is working on it"
         with pytest.raises(Busy, match=busy), open_run(RunFolder(tmp_path)):
             pass
-        with pytest.raises(TimeoutError, match=f"PID {holder.pid}"):
+        with pytest.raises(StoreHeld, match=f"PID {holder.pid}"):
             WorkStore.open(tmp_path / "work.duckdb", read_only=True, wait_seconds=0)
         holder.kill()
     with open_run(RunFolder(tmp_path)) as store:  # the kernel freed both locks

@@ -16,12 +16,11 @@ from backends.openai_api.errors import ApiError, ErrorKind
 from backends.openai_batch.failpoints import FailPoint, failpoint
 from backends.openai_batch.output_lines import LineReader
 from backends.openai_batch.session import MIN_POLLS, BatchSession
+from backends.registry import BATCH
 from store.jobs.events import BatchCounts
 from store.jobs.job import VANISHED, Batch, Job
 from store.jobs.journal import LineCounts
 from store.results import Failure, FailureKind, Result
-
-BACKEND = "openai-batch"
 
 
 @dataclass(slots=True)
@@ -73,11 +72,11 @@ def deliver(session: BatchSession, job: Job, batch: Batch) -> Delivery:
             continue
         found.files.append(path)
         failpoint(FailPoint.DOWNLOADED)
-        if is_output and session.journal.collect_plain(job, BACKEND, path, found.counts):
+        if is_output and session.journal.collect_plain(job, BATCH.name, path, found.counts):
             plain = found.counts.results
             continue
         for results, failures in reader.read(path, is_output=is_output):
-            session.journal.add_answers(job, BACKEND, results, found.counts)
+            session.journal.add_answers(job, BATCH.name, results, found.counts)
             found.failures += failures
             _note(lines, results, failures, is_output=is_output)
     for request_id in reader.untried:

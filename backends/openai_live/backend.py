@@ -25,6 +25,7 @@ from backends.openai_api.client import make_client
 from backends.openai_api.completion import read_completion
 from backends.openai_api.errors import CALL_ERRORS, ApiError, ErrorKind, classify_error, failure_of
 from backends.openai_api.providers import Dialect, dialect_of, provider_for
+from backends.registry import LIVE
 from backends.stopping import Stop
 from backends.stream import stream
 from store import Unfinished, WorkStore
@@ -95,7 +96,7 @@ class OpenAILive(Backend):
         # Under a budget what came in is stored at every tick, so that little is ever in doubt.
         flush = FLUSH_SECONDS if options.max_cost is None else 0.0
         stream(
-            "openai",
+            LIVE.name,
             answers,
             store,
             progress,

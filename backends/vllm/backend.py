@@ -11,12 +11,14 @@ from typing import Any
 
 from backends.base import Backend, BackendOptions, Outcomes, Progress
 from backends.first_failures import all_failed_alike
+from backends.registry import LOCAL
 from backends.stopping import Stop
 from backends.stream import stream
 from backends.vllm.process import COMMAND, EngineProcess
-from backends.vllm.protocol import EngineDied, Finished, Load, Refused, Stepped
+from backends.vllm.protocol import Finished, Load, Refused, Stepped
 from backends.vllm.quarantine import CrashQuarantine
 from store import Unfinished, UserError, WorkStore
+from store.errors import EngineDied
 from store.requests import AskOrder, Request
 from store.results import Failure, FailureKind, Result
 from store.runs import Run
@@ -87,7 +89,7 @@ class VllmBackend(Backend):
             return self._answers(requests, stop, progress)
 
         stream(
-            "vllm",
+            LOCAL.name,
             answers,
             store,
             progress,

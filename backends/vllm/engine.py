@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING, Any
 from backends.first_failures import TOO_LONG
 from backends.reasoning import CLOSER, OPENER, split_think
 from backends.vllm.demo_model import DEMO_MODEL, demo_model
-from backends.vllm.protocol import EngineDied, Finished, Load
+from backends.vllm.protocol import Finished, Load
 from store import RequestRefused, UserError
+from store.errors import EngineDied
 
 if TYPE_CHECKING:
     from vllm import LLMEngine, RequestOutput

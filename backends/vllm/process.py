@@ -14,7 +14,6 @@ from pathlib import Path
 
 from backends.vllm.protocol import (
     Died,
-    EngineDied,
     Generate,
     Load,
     Ready,
@@ -26,6 +25,7 @@ from backends.vllm.protocol import (
     send,
 )
 from store import UserError
+from store.errors import EngineDied
 from store.folder.private_files import users_umask
 from store.requests import Request
 

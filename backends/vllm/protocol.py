@@ -11,14 +11,6 @@ from typing import IO, Any
 import msgspec
 
 
-class EngineDied(Exception):
-    """An engine ended that had been loaded; what it had in flight has no answer."""
-
-    def __init__(self, message: str, *, out_of_memory: bool) -> None:
-        super().__init__(message)
-        self.out_of_memory = out_of_memory
-
-
 class Load(msgspec.Struct, tag=True, frozen=True):
     """To the engine, first: what to load.
 

@@ -25,7 +25,6 @@ from backends.vllm.engine import VllmEngine
 from backends.vllm.protocol import (
     Command,
     Died,
-    EngineDied,
     Finished,
     Generate,
     Load,
@@ -37,7 +36,7 @@ from backends.vllm.protocol import (
     commands,
     send,
 )
-from store.errors import FastDatasetsError, RequestRefused
+from store.errors import EngineDied, FastDatasetsError, RequestRefused
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 

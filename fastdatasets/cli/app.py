@@ -149,11 +149,6 @@ def main() -> None:
     except OSError as error:
         _complain(error)
         code = 1
-    except Exception as error:
-        if not type(error).__module__.endswith("duckdb"):
-            raise  # a defect of ours shows its traceback
-        _complain(f"the store: {str(error).splitlines()[0]}")
-        code = 1
     if code == STOPPED:
         _exit_stopped()
     sys.exit(code)

@@ -9,6 +9,7 @@ from decimal import Decimal
 from backends.registry import LOCAL
 from fastdatasets.pricing.prices import ModelPrice, usd
 from store import RunFolder, UserError, WorkStore
+from store.errors import StoreHeld
 from store.status import State
 
 HOUR = 3600
@@ -157,5 +158,5 @@ def _speed(folder: RunFolder, model: str) -> float | None:
     try:
         with WorkStore.open(folder.store_path, read_only=True, wait_seconds=0) as store:
             return store.results.answer_speed()
-    except (UserError, TimeoutError):
+    except (UserError, StoreHeld):
         return None

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-import duckdb
 import pyarrow as pa
 
 from backends.openai_api.lenient_json import shallow
 from fastdatasets.sources.files import kind_of
 from store import UserError
+from store.errors import SqlError
 
 MAX_OBJECT = 16 << 20  # bytes; DuckDB reads some that are twice as long, but not all
 MAX_CSV_RECORD = 2_000_000  # bytes, likewise
@@ -65,22 +65,17 @@ def describe_broken(file: Path) -> str | None:
         return None
 
 
-def read_error(source: str, error: duckdb.Error | OSError) -> UserError:
-    """What to tell the user of an error that came up while a source's rows were read.
-
-    Raises KeyboardInterrupt where that was none of the source's.
-    """
-    # What reads Arrow's batches is Python, where a Ctrl-C may fall as well.
-    if isinstance(error, duckdb.InterruptException) or "KeyboardInterrupt" in str(error):
-        raise KeyboardInterrupt from None
-    named = re.search(r"^  file = (.+)$", str(error), re.MULTILINE)  # of a folder's
+def read_error(source: str, error: SqlError | OSError) -> UserError:
+    """What to tell the user of an error that came up while a source's rows were read."""
+    detail = error.detail if isinstance(error, SqlError) else str(error)
+    named = re.search(r"^  file = (.+)$", detail, re.MULTILINE)  # of a folder's
     path = Path(named[1] if named else source)
     if path.is_file() and (place := describe_broken(path)):
         kind = "CSV" if kind_of(path) == ".csv" else "JSON"
         return UserError(f"{path} is not valid {kind}: {place}")
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    detail = " ".join(lines[:3]) if "CSV Error" in lines[0] else lines[0]
-    return UserError(f"cannot read {source}: {detail}")
+    lines = [line for line in detail.splitlines() if line.strip()]
+    words = " ".join(lines[:3]) if "CSV Error" in lines[0] else lines[0]
+    return UserError(f"cannot read {source}: {words}")
 
 
 def _describe(file: Path, broken: list[Broken]) -> str | None:

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-import duckdb
 import pyarrow.parquet
-from duckdb import CoalesceOperator, ColumnExpression, ConstantExpression, FunctionExpression
 
 from fastdatasets.sources.arrow import ArrowRows, class_labels, rows_of_files
 from fastdatasets.sources.broken import read_error
@@ -15,7 +13,18 @@ from fastdatasets.sources.columns import ColumnMapping, common_columns, map_colu
 from fastdatasets.sources.files import find_files, is_local, kind_of, local_path
 from fastdatasets.sources.text_files import FileRows, csv_rows, json_rows, pattern_of
 from store import UserError
+from store.database.connection import sql_errors
+from store.database.relations import (
+    CoalesceOperator,
+    ColumnExpression,
+    Connection,
+    ConstantExpression,
+    Expression,
+    FunctionExpression,
+    Relation,
+)
 from store.database.statements import load_file
+from store.errors import SqlError
 
 CHAT_MACROS = load_file("fastdatasets.sources", "chat.sql")
 
@@ -47,7 +56,7 @@ def check_files(source: str, split: str) -> None:
 
 
 def open_source(
-    connection: duckdb.DuckDBPyConnection,
+    connection: Connection,
     source: str,
     *,
     config: str | None,
@@ -63,7 +72,7 @@ def open_source(
     column can be the instruction.
     """
     rows, labels = _open_rows(connection, source, config=config, split=split, say=say)
-    names = rows.columns if isinstance(rows, duckdb.DuckDBPyRelation) else rows.names
+    names = rows.columns if isinstance(rows, Relation) else rows.names
     mapping = map_columns(names, columns, source)
     if isinstance(rows, ArrowRows):
         rows = connection.from_arrow(rows.select(mapping.columns()))
@@ -74,20 +83,20 @@ def open_source(
     return mapping, names
 
 
-def close_source(connection: duckdb.DuckDBPyConnection) -> None:
+def close_source(connection: Connection) -> None:
     """Forget what open_source made, once the rows are sampled."""
     connection.unregister("source_rows")
     connection.execute("DROP TABLE IF EXISTS temp.gathered")
 
 
 def _open_rows(
-    connection: duckdb.DuckDBPyConnection,
+    connection: Connection,
     source: str,
     *,
     config: str | None,
     split: str,
     say: Callable[[str], None],
-) -> tuple[ArrowRows | FileRows | duckdb.DuckDBPyRelation, dict[str, list[str]]]:
+) -> tuple[ArrowRows | FileRows | Relation, dict[str, list[str]]]:
     """A source's rows, and what the numbers of its class labels stand for."""
     if not is_local(source):
         from fastdatasets.sources.hub import hub_rows
@@ -106,9 +115,7 @@ def _open_rows(
     return rows, {}
 
 
-def _read_files(
-    connection: duckdb.DuckDBPyConnection, files: Sequence[Path]
-) -> FileRows | duckdb.DuckDBPyRelation:
+def _read_files(connection: Connection, files: Sequence[Path]) -> FileRows | Relation:
     kind = kind_of(files[0])
     if kind == ".parquet":
         return _read_parquet(connection, files)
@@ -117,39 +124,39 @@ def _read_files(
     return json_rows(connection, files)
 
 
-def _read_parquet(
-    connection: duckdb.DuckDBPyConnection, files: Sequence[Path]
-) -> duckdb.DuckDBPyRelation:
+def _read_parquet(connection: Connection, files: Sequence[Path]) -> Relation:
     columns: dict[Path, list[str]] = {}
     for file in files:
         try:
             # Folders like a=b would be columns.
-            found = connection.read_parquet(pattern_of(file), hive_partitioning=False)
-        except duckdb.Error as error:
+            with sql_errors():
+                found = connection.read_parquet(pattern_of(file), hive_partitioning=False)
+        except SqlError as error:
             raise read_error(str(file), error) from None
         columns[file] = found.columns
     common_columns(columns)
     paths = [pattern_of(file) for file in files]
     try:
-        return connection.read_parquet(paths, union_by_name=True, hive_partitioning=False)
-    except duckdb.Error as error:
+        with sql_errors():
+            return connection.read_parquet(paths, union_by_name=True, hive_partitioning=False)
+    except SqlError as error:
         raise read_error(str(files[0]), error) from None
 
 
 def _project(
-    connection: duckdb.DuckDBPyConnection,
-    relation: duckdb.DuckDBPyRelation,
+    connection: Connection,
+    relation: Relation,
     mapping: ColumnMapping,
     labels: Mapping[str, list[str]],
-) -> duckdb.DuckDBPyRelation:
+) -> Relation:
     """The relation with the roles' names; DuckDB quotes the columns' own.
 
     labels: of columns whose numbers stand for names, these.
     """
     types = dict(zip(relation.columns, relation.types, strict=True))
 
-    def text(name: str) -> duckdb.Expression:
-        column: duckdb.Expression = ColumnExpression(name)
+    def text(name: str) -> Expression:
+        column: Expression = ColumnExpression(name)
         if name in labels:
             names = ConstantExpression(labels[name])
             column = FunctionExpression("list_extract", names, column + ConstantExpression(1))
@@ -159,7 +166,7 @@ def _project(
             column = FunctionExpression("decode", column)  # UTF-8, or an error: no \xE4\xBD
         return CoalesceOperator(column.cast("VARCHAR"), ConstantExpression(""))
 
-    def role(name: str | None, macro: str) -> duckdb.Expression:
+    def role(name: str | None, macro: str) -> Expression:
         if name is not None:
             return text(name)
         if mapping.chat is not None and macro:

@@ -8,18 +8,23 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import duckdb
-from duckdb import ColumnExpression, ConstantExpression, Expression, FunctionExpression
-
 from fastdatasets.sources.broken import BOM, MAX_OBJECT, open_text, read_error
 from fastdatasets.sources.columns import common_columns, some
 from store import UserError
+from store.database.connection import sql_errors
+from store.database.relations import (
+    ColumnExpression,
+    Connection,
+    ConstantExpression,
+    Expression,
+    FunctionExpression,
+    Relation,
+)
 from store.database.statements import load_file
+from store.errors import SqlError
 
 STATEMENTS = load_file("fastdatasets.sources", "records.sql")
 MOST_COLUMNS = 10_000  # of a CSV file: DuckDB takes 200 MB for so many
-
-Relation = duckdb.DuckDBPyRelation
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +43,7 @@ def pattern_of(file: Path) -> str:
 # -- JSON
 
 
-def json_rows(connection: duckdb.DuckDBPyConnection, files: Sequence[Path]) -> FileRows:
+def json_rows(connection: Connection, files: Sequence[Path]) -> FileRows:
     """The objects of JSON files, as texts whose keys are looked up: an object may be of any depth
     and have any keys, which DuckDB's own columns may not.
     """
@@ -46,18 +51,19 @@ def json_rows(connection: duckdb.DuckDBPyConnection, files: Sequence[Path]) -> F
     columns: dict[Path, list[str]] = {}
     for file in files:
         try:
-            objects.append(_objects(connection, file))
-            connection.register("json_objects", objects[-1])
-            # All rows are looked at: a column may first appear in the last one.
-            found = connection.execute(STATEMENTS["json_columns"]).fetchall()
-            connection.unregister("json_objects")
-        except (duckdb.Error, OSError) as error:
+            with sql_errors():
+                objects.append(_objects(connection, file))
+                connection.register("json_objects", objects[-1])
+                # All rows are read: a column may first appear in the last one.
+                found = connection.execute(STATEMENTS["json_columns"]).fetchall()
+                connection.unregister("json_objects")
+        except (SqlError, OSError) as error:
             raise read_error(str(file), error) from None
         columns[file] = [key for kind, key in found if kind == "OBJECT"]
         if not columns[file]:
             raise UserError(f"{file}: no objects in it; one JSON object a row is expected")
         if others := {kind for kind, _ in found} - {"OBJECT"}:
-            raise read_error(str(file), duckdb.Error(f"not only objects, but {' '.join(others)}"))
+            raise read_error(str(file), SqlError(f"not only objects, but {' '.join(others)}"))
 
     def select(names: Sequence[str]) -> Relation:
         return _gathered(connection, [_members(relation, names) for relation in objects])
@@ -65,7 +71,7 @@ def json_rows(connection: duckdb.DuckDBPyConnection, files: Sequence[Path]) -> F
     return FileRows(common_columns(columns), select)
 
 
-def _objects(connection: duckdb.DuckDBPyConnection, file: Path) -> Relation:
+def _objects(connection: Connection, file: Path) -> Relation:
     with open_text(file) as stream:
         begins = stream.read(4096)
     # With a byte order mark DuckDB takes an array for one value, unless it is told.
@@ -101,7 +107,7 @@ def _members(objects: Relation, names: Sequence[str]) -> Relation:
 # -- CSV
 
 
-def csv_rows(connection: duckdb.DuckDBPyConnection, files: Sequence[Path]) -> FileRows:
+def csv_rows(connection: Connection, files: Sequence[Path]) -> FileRows:
     """The rows of CSV files, each with a line of column names."""
     headers = {file: _csv_header(file) for file in files}
     names = common_columns(headers)
@@ -169,7 +175,7 @@ def _header_text(line: bytes) -> str:
     return line.removeprefix(BOM).decode()
 
 
-def _gathered(connection: duckdb.DuckDBPyConnection, relations: Sequence[Relation]) -> Relation:
+def _gathered(connection: Connection, relations: Sequence[Relation]) -> Relation:
     """The rows of one relation after the other.
 
     Of many they are copied: one scan of many files would hold 32 MB for each until its end.

@@ -14,7 +14,7 @@ import duckdb
 import pyarrow as pa
 
 from store.database.statements import QUERIES
-from store.errors import DiskFull, UserError
+from store.errors import DiskFull, NoSuchTable, SqlError, StoreHeld, UserError
 
 MEMORY_LIMIT = "400MB"  # beyond it DuckDB spills to the run's folder
 TEXTS = 4096  # of them at a time where many are read
@@ -44,7 +44,7 @@ class Database:
     ) -> None:
         """Open or make the file; raises UserError where it is none of DuckDB's.
 
-        Raises TimeoutError after wait_seconds in which another process held it.
+        Raises StoreHeld after wait_seconds in which another process had it open.
         """
         self.path = path
         self._read_only = read_only
@@ -93,9 +93,10 @@ class Database:
     def attached(self, path: Path, wait_seconds: float) -> Iterator[None]:
         """Have another store's tables as earlier.… in the block, read-only.
 
-        Raises UserError and TimeoutError as opening it does.
+        Raises UserError and StoreHeld as opening it does.
         """
-        _when_free(path, lambda: self.run("attach_earlier", path=str(path)), wait_seconds)
+        attach, parameters = QUERIES["attach_earlier"], {"path": str(path)}
+        _when_free(path, lambda: self.connection.execute(attach, parameters), wait_seconds)
         try:
             yield
         finally:
@@ -104,7 +105,7 @@ class Database:
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """All of the block's statements take effect, or none; raises DiskFull."""
-        with self.disk_full_raised():
+        with self.errors():
             self.connection.execute("BEGIN")
             try:
                 yield
@@ -115,19 +116,20 @@ class Database:
             self.connection.execute("COMMIT")
 
     @contextmanager
-    def disk_full_raised(self) -> Iterator[None]:
-        """Raise DiskFull where statements of the block found no room on the disk.
+    def errors(self) -> Iterator[None]:
+        """Raise DuckDB's errors as ours: DiskFull where there was no room, else as sql_errors.
 
-        Not where they took effect all the same: after a commit DuckDB moves what is in its log to
-        the file. Where there is no room for that it gives up the connection, and says so.
+        Not where statements took effect all the same: after a commit DuckDB moves what is in its
+        log to the file. Where there is no room for that it gives up the connection, and says so.
         """
         try:
-            yield
-        except duckdb.Error as error:
-            self._invalidated = isinstance(error, duckdb.FatalException)
-            if (full := _disk_full(self.path, error)) is None:
+            with sql_errors():
+                yield
+        except SqlError as error:
+            self._invalidated = isinstance(error.__cause__, duckdb.FatalException)
+            if (full := _disk_full(self.path, error.detail)) is None:
                 raise
-            if not str(error).startswith("FATAL Error: Transaction COMMIT succeeded"):
+            if not error.detail.startswith("FATAL Error: Transaction COMMIT succeeded"):
                 raise full from None
 
     @contextmanager
@@ -141,8 +143,8 @@ class Database:
                 self.connection.execute("RESET threads")
 
     def run(self, name: str, **parameters: Any) -> None:
-        """Run a statement of queries.sql; raises DiskFull."""
-        with self.disk_full_raised():
+        """Run a statement of sql/; raises DiskFull."""
+        with self.errors():
             self.connection.execute(QUERIES[name], parameters)
 
     def row(self, name: str, **parameters: Any) -> tuple[Any, ...]:
@@ -156,13 +158,15 @@ class Database:
 
     def pages(self, name: str, size: int, **parameters: Any) -> Iterator[list[tuple[Any, ...]]]:
         """All rows a statement gives, so many at a time; others may run in between."""
-        reader = self.connection.cursor().execute(QUERIES[name], parameters)
-        while rows := reader.fetchmany(size):
-            yield rows
+        with self.errors():
+            reader = self.connection.cursor().execute(QUERIES[name], parameters)
+            while rows := reader.fetchmany(size):
+                yield rows
 
     def column(self, name: str, **parameters: Any) -> list[Any]:
         """A statement's one column of numbers, without a tuple for each."""
-        found = self.connection.execute(QUERIES[name], parameters).fetchnumpy()
+        with self.errors():
+            found = self.connection.execute(QUERIES[name], parameters).fetchnumpy()
         (values,) = found.values()
         return list(values.tolist())
 
@@ -172,7 +176,8 @@ class Database:
 
     def rows(self, name: str, **parameters: Any) -> list[tuple[Any, ...]]:
         """All rows a statement gives."""
-        return self.connection.execute(QUERIES[name], parameters).fetchall()
+        with self.errors():
+            return self.connection.execute(QUERIES[name], parameters).fetchall()
 
     def texts(self, statement: str, **parameters: Any) -> Iterator[tuple[int, memoryview]]:
         """A statement's one column of texts, none of them null: how many, and their UTF-8 bytes.
@@ -180,7 +185,7 @@ class Database:
         End to end as Arrow has them in memory, so that no text becomes an object of Python's.
         Raises DiskFull where what does not fit the memory does not fit the disk either.
         """
-        with self.disk_full_raised():
+        with self.errors():
             reader = self.connection.sql(statement, params=parameters).to_arrow_reader(TEXTS)
             for batch in reader:
                 texts = batch.column(0)
@@ -212,26 +217,42 @@ def _when_free(
         except duckdb.IOException as error:
             holder = _holder(error)
             if holder is None:
-                if (full := _disk_full(path, error)) is not None:
+                if (full := _disk_full(path, str(error))) is not None:
                     raise full from None
                 reason = str(error).splitlines()[0]
                 raise UserError(f"{path} is not a work store: {reason}") from None
             if time.monotonic() >= deadline:
-                raise TimeoutError(holder) from None
+                raise StoreHeld(holder) from None
             if on_wait is not None and not said:
                 on_wait(holder)
                 said = True
             time.sleep(min(RETRY_SECONDS, max(0.0, deadline - time.monotonic())))
         except duckdb.Error as error:
-            if (full := _disk_full(path, error)) is not None:
+            if (full := _disk_full(path, str(error))) is not None:
                 raise full from None
             reason = str(error).splitlines()[0]
             raise UserError(f"{path} cannot be opened: {reason}") from None
 
 
-def _disk_full(path: Path, error: duckdb.Error) -> DiskFull | None:
+@contextmanager
+def sql_errors() -> Iterator[None]:
+    """Raise DuckDB's errors as SqlError, and what a signal interrupted as KeyboardInterrupt."""
+    try:
+        yield
+    except (duckdb.Error, RuntimeError) as error:
+        # DuckDB 2.0 raises a bare RuntimeError where a Ctrl-C interrupts a statement, or an error
+        # of its own that names it; Python code that reads Arrow's batches may be interrupted too.
+        if isinstance(error, duckdb.InterruptException) or "nterrupt" in str(error):
+            raise KeyboardInterrupt from None
+        if not isinstance(error, duckdb.Error):
+            raise
+        kind = NoSuchTable if isinstance(error, duckdb.CatalogException) else SqlError
+        raise kind(str(error)) from error
+
+
+def _disk_full(path: Path, error: str) -> DiskFull | None:
     """What to raise where an error says that the disk is full."""
-    reason = _FULL.search(str(error))
+    reason = _FULL.search(error)
     return None if reason is None else DiskFull(f"the disk is full ({path}: {reason[0]})")
 
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import duckdb
 import msgspec
 import pyarrow as pa
 
@@ -25,7 +24,7 @@ from store.database.arrow import (
     table_of,
 )
 from store.database.statements import QUERIES
-from store.errors import UserError
+from store.errors import SqlError, UserError
 from store.jobs.events import (
     DECODER,
     BatchCounts,
@@ -366,9 +365,7 @@ class Journal:
                 different, *usage = self._db.row("job_usage", job_id=job.job_id)
                 if stored != different:
                     raise _NotPlainError
-        except duckdb.InterruptException:
-            raise
-        except (_NotPlainError, duckdb.Error):
+        except (_NotPlainError, SqlError):
             return False  # whatever it is, the one that reads line by line tells
         counts.results += stored
         counts.usage += Usage(*usage)
