@@ -16,7 +16,7 @@ from store.planning import PlannedRequest
 from store.requests import AskOrder
 from store.results import FailureKind
 from tests.doubles import SilentProgress
-from tests.test_store import store  # noqa: F401 - a fixture
+from tests.store.test_store import store  # noqa: F401 - a fixture
 
 
 def backend(tmp_path: Path) -> VllmBackend:

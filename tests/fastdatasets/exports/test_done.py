@@ -21,11 +21,11 @@ from fastdatasets.stages.stages import Answer
 from store import DiskFull, RunFolder, Unfinished, UserError, WorkStore
 from store.requests import AskOrder
 from store.results import Result
+from tests.backends.test_full_disk import files_of_at_most
 from tests.conftest import Command, write_jsonl
 from tests.doubles import SilentProgress
+from tests.fastdatasets.test_pipeline import spec_for
 from tests.llmserver import LLMServer
-from tests.test_full_disk import files_of_at_most
-from tests.test_pipeline import spec_for
 
 RUN = Path("output/r")
 NAMES = ["distilled.json", "distilled-alpaca.json", "distilled-sharegpt.json"]

@@ -17,9 +17,9 @@ from store import Unfinished, UserError, WorkStore
 from store.runs import Mode
 from store.status import Counts
 from tests.conftest import Command, write_jsonl
+from tests.fastdatasets.test_pipeline import spec_for
+from tests.fastdatasets.test_reuse import Limited, outputs, run
 from tests.llmserver import LLMServer, Reply, insufficient_quota
-from tests.test_pipeline import spec_for
-from tests.test_reuse import Limited, outputs, run
 
 STORE = Path("output/r/work.duckdb")
 QUESTIONS = [f"Question {number}" for number in range(7)]

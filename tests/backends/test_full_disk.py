@@ -18,11 +18,11 @@ from fastdatasets.config.execution import ExecutionConfig
 from fastdatasets.run_status import read_status
 from store import DiskFull, Unfinished, WorkStore
 from store.results import Failure, FailureKind
+from tests.backends.openai_live.test_live import server as server  # noqa: PLC0414 - a fixture
+from tests.backends.test_money import CAP, PRICE, billed
+from tests.backends.test_signals import LIMITS, at_call, start_distill
 from tests.llmserver import LLMServer
-from tests.test_live import server as server  # noqa: PLC0414 - a fixture
-from tests.test_money import CAP, PRICE, billed
-from tests.test_signals import LIMITS, at_call, start_distill
-from tests.test_store import store as store  # noqa: PLC0414 - a fixture
+from tests.store.test_store import store as store  # noqa: PLC0414 - a fixture
 
 WAL = Path("output/r/work.duckdb.wal")
 

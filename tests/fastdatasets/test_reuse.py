@@ -27,9 +27,9 @@ from store.runs import Mode, Run
 from store.status import Counts, Status
 from tests.conftest import Command, write_jsonl
 from tests.doubles import ScriptedBackend, SilentProgress
+from tests.fastdatasets.test_pipeline import ROWS, exported, spec_for
 from tests.llmserver import LLMServer, Reply
-from tests.test_pipeline import ROWS, exported, spec_for
-from tests.test_store import HOLD
+from tests.store.test_store import HOLD
 
 FILES = ("distilled.json", "distilled-alpaca.json", "distilled-sharegpt.json")
 

@@ -13,7 +13,7 @@ import typer
 from fastdatasets.cli.app import app
 from tests.conftest import Command, write_jsonl
 
-README = (Path(__file__).parents[1] / "README.md").read_text("utf-8")
+README = (Path(__file__).parents[3] / "README.md").read_text("utf-8")
 
 
 def test_every_option_has_help_and_stands_in_the_readme() -> None:

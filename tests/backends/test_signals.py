@@ -21,16 +21,16 @@ from fastdatasets.config.execution import ExecutionConfig
 from fastdatasets.run_status import read_status, to_text
 from store import Unfinished
 from store.costs.money import PROMPT_MARGIN
+from tests.backends.openai_live.test_live import CHAT, QUESTIONS, answer, check_done, prompt_of
+from tests.backends.openai_live.test_live import server as server  # noqa: PLC0414 - a fixture
+from tests.backends.test_money import CAP, MAX_TOKENS, PRICE, billed
+from tests.backends.test_money import distill as distill_priced
 from tests.conftest import start as start_command
 from tests.conftest import write_jsonl
 from tests.llmserver import Fault, Kind, LLMServer
-from tests.test_live import CHAT, QUESTIONS, answer, check_done, prompt_of
-from tests.test_live import server as server  # noqa: PLC0414 - a fixture
-from tests.test_money import CAP, MAX_TOKENS, PRICE, billed
-from tests.test_money import distill as distill_priced
 
 END_SECONDS = 6.0  # from a signal to the end of the command, whatever hangs
-HOME = Path(__file__).parents[1]
+HOME = Path(__file__).parents[2]
 LIMITS = ("--max-output-tokens", MAX_TOKENS, "--price-in", 10000, "--price-out", 1000000)
 
 

@@ -20,7 +20,7 @@ from tests.conftest import Command
 from tests.hub import README, Hub, Repository
 from tests.llmserver import LLMServer
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[3]
 ROWS: list[dict[str, Any]] = [{"question": f"Question {n}", "answer": f"{n}"} for n in range(5)]
 CONFIGURATIONS = b"""---
 configs:

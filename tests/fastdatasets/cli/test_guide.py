@@ -19,7 +19,7 @@ from store import UserError
 from tests.conftest import Command, write_jsonl
 from tests.llmserver import LLMServer
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[3]
 GUIDE = (ROOT / "docs/guide.md").read_text("utf-8")
 
 
