@@ -199,15 +199,15 @@ def _later_answers(
         return _Later()
     stage, limit = Answer(run), int(run.params["max_tokens"])
     rows = list(islice(chain.from_iterable(store.planning.rows_to_answer()), prompts))
-    asked = sum(counter.count(msgspec.json.decode(stage.ask(row).messages)) for row in rows)
-    old = [len(row.original_output.encode()) for row in rows]
-    answered = sum(min(limit, max(1, round(size / 3))) if size else limit // 2 for size in old)
-    answers = store.records.count() * (1 + run.num_aug)
+    prompt_tokens = sum(counter.count(msgspec.json.decode(stage.ask(row).messages)) for row in rows)
+    with_old, completion_tokens = store.records.expected_answers(limit)
+    per_record = 1 + run.num_aug
+    answers = store.records.count() * per_record
     return _Later(
         answers,
-        _projected(sum(map(bool, old)), len(rows), answers),
-        _projected(asked, len(rows), answers),
-        _projected(answered, len(rows), answers),
+        with_old * per_record,
+        _projected(prompt_tokens, len(rows), answers),
+        completion_tokens * per_record,
         answers * limit,
     )
 

@@ -70,6 +70,15 @@ class Records:
         (count,) = self._db.row("count_records")
         return int(count)
 
+    def expected_answers(self, max_tokens: int) -> tuple[int, int]:
+        """Records with an old output, and completion tokens expected of one answer to each record.
+
+        For answers without requests yet, by the rule that the view expected_lengths has for
+        requests before there are results.
+        """
+        with_old, tokens = self._db.row("expected_of_records", max_tokens=max_tokens)
+        return int(with_old), int(tokens)
+
     def _first_without_instruction(self) -> int | None:
         """The source row of the first record that has an input only."""
         row = self._db.first("first_without_instruction")

@@ -2,11 +2,11 @@
 
 -- name: export_volume
 -- Of the files an export writes: records, bytes of their own texts, and tokens of an answer, as those so far tell, else
--- a third of the bytes of an old output; null where nothing tells.
+-- by the bytes of an old output; null where neither is known.
 SELECT count(*), coalesce(sum(strlen(instruction) + strlen(input)), 0)::BIGINT,
        coalesce((SELECT avg(completion_tokens) FROM results
                  SEMI JOIN (SELECT request_id FROM row_requests WHERE stage = 'answer') USING (request_id)),
-                avg(strlen(original_output)) FILTER (original_output != '') / 3)
+                avg(output_tokens(strlen(original_output))) FILTER (original_output != ''))
 FROM records
 
 -- name: export_keys_answered

@@ -10,7 +10,7 @@ SELECT job_id, detail FROM job_events ORDER BY rowid
 -- What is pending, in the order in which it goes into job files; incoming: its rows in that order. bytes:
 -- 200 is what a line has around its messages and parameters.
 CREATE OR REPLACE TEMP TABLE queue AS
-SELECT place, request_id, strlen(params) + strlen(messages) + 200 AS bytes, about_tokens(strlen(messages)) AS tokens,
+SELECT place, request_id, strlen(params) + strlen(messages) + 200 AS bytes, estimated_prompt_tokens(strlen(messages)) AS tokens,
        strlen(messages) AS prompt_bytes, limit_of(params) AS max_tokens
 FROM incoming JOIN (SELECT *, rowid AS position FROM requests) USING (position)
 ORDER BY place

@@ -31,5 +31,11 @@ FROM (
 -- name: count_records
 SELECT count(*) FROM records
 
+-- name: expected_of_records
+-- Records with an old output, and the expected completion tokens of an answer to each record.
+SELECT count(*) FILTER (original_output <> ''),
+       coalesce(sum(default_expected_tokens(strlen(original_output), $max_tokens)), 0)::BIGINT
+FROM records
+
 -- name: first_without_instruction
 SELECT source_row FROM records WHERE NOT regexp_matches(instruction, '[^\s\p{Z}]') ORDER BY source_row LIMIT 1

@@ -76,9 +76,9 @@ SELECT count(*),
        (SELECT count(*) FROM latest_row_requests SEMI JOIN pending_requests($max_attempts) USING (request_id)),
        count(*) FILTER (WHERE has_old),
        count(*) FILTER (WHERE is_learnt),
-       coalesce(sum(about_tokens(prompt_bytes)), 0)::BIGINT,
+       coalesce(sum(estimated_prompt_tokens(prompt_bytes)), 0)::BIGINT,
        coalesce(sum(tokens), 0)::BIGINT,
-       coalesce(sum(coalesce(max_tokens, 4096)), 0)::BIGINT,
+       coalesce(sum(max_tokens), 0)::BIGINT,
        (SELECT count(*) FROM row_requests WHERE stage = 'answer')
 FROM pending_requests($max_attempts) JOIN expected_lengths USING (request_id)
 

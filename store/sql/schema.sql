@@ -205,38 +205,43 @@ LEFT JOIN latest_versions USING (record, stage, ordinal, generation)
 GROUP BY request_id
 HAVING bool_and(coalesce(version < latest, false));
 
--- Prompt tokens of so many bytes of messages: a third, which is more than English needs and about right for
--- Chinese.
-CREATE MACRO about_tokens(bytes) AS 1 + bytes // 3;
+-- Estimated prompt tokens of messages, by their bytes: a third, which is more than English needs and about right
+-- for Chinese.
+CREATE MACRO estimated_prompt_tokens(bytes) AS 1 + bytes // 3;
 
--- The most tokens an answer may have; where the request sets no limit, as many as any model gives.
+-- The maximum tokens of an answer. A request without a limit gets the largest output of any known model.
 CREATE MACRO limit_of(params) AS coalesce(params ->> 'max_tokens', '131072')::BIGINT;
 
--- What is known of an answer's length before it is asked for: the bytes of the old outputs of the records
--- that ask for it (0: none), and the bytes of what the answer is told by: that, else the prompt. A retry
--- of an answer that was cut off is told nothing by the old output: it proved longer than half the limit.
+-- Tokens of an output, by its bytes.
+CREATE MACRO output_tokens(bytes) AS bytes / 3;
+
+-- Expected completion tokens where there are no results to learn from: those of the old output, else (old_bytes is
+-- 0) half of the limit.
+CREATE MACRO default_expected_tokens(old_bytes, max_tokens) AS
+    greatest(1, least(max_tokens, CASE WHEN old_bytes > 0 THEN output_tokens(old_bytes) ELSE max_tokens / 2 END))::BIGINT;
+
+-- What predicts an answer's length before there is one. old_bytes: of the old output of the records (0: none);
+-- hint_bytes: these, else the prompt's. A retry of a truncated answer has no old_bytes: the old output predicted
+-- less than half of the limit, and the answer was longer.
 CREATE VIEW request_hints AS
-SELECT request_id, params, (params ->> 'max_tokens')::BIGINT AS max_tokens,
-       strlen(messages) AS prompt_bytes, coalesce(old_bytes, 0) > 0 AS has_old,
-       CASE WHEN coalesce(old_bytes, 0) > 0 THEN old_bytes ELSE prompt_bytes END AS hint_bytes
+SELECT request_id, params, limit_of(params) AS max_tokens, strlen(messages) AS prompt_bytes,
+       coalesce(old.old_bytes, 0) AS old_bytes, old_bytes > 0 AS has_old,
+       CASE WHEN has_old THEN old_bytes ELSE prompt_bytes END AS hint_bytes
 FROM requests
 LEFT JOIN (SELECT request_id, max(strlen(original_output)) AS old_bytes
            FROM row_requests
            JOIN records USING (record)
            LEFT JOIN answered_versions USING (record, stage, ordinal, generation)
            WHERE stage = 'answer' AND ordinal = 0 AND version <= coalesce(answered, version)
-           GROUP BY request_id) USING (request_id);
+           GROUP BY request_id) AS old USING (request_id);
 
--- Expected completion tokens of each request. Learnt from the results so far, by a straight line where
--- the hint tells something (r² of a tenth) and as their mean where it does not; before there are 20
--- results (is_learnt), three bytes of the old output a token, else half of max_tokens.
+-- Expected completion tokens of each request. From 20 results on (is_learnt) a linear regression on hint_bytes where
+-- it explains a tenth of the variance (r²), else the mean; before that default_expected_tokens.
 CREATE VIEW expected_lengths AS
 SELECT request_id, max_tokens, prompt_bytes, has_old, coalesce(results >= 20, false) AS is_learnt,
-       greatest(1, least(coalesce(max_tokens, 4096), CASE
-           WHEN results >= 20 AND fit >= 0.1 THEN base + slope * hint_bytes
-           WHEN results >= 20 THEN mean
-           WHEN has_old THEN hint_bytes / 3
-           ELSE coalesce(max_tokens, 4096) / 2 END))::BIGINT AS tokens
+       CASE WHEN is_learnt
+            THEN greatest(1, least(max_tokens, CASE WHEN fit >= 0.1 THEN base + slope * hint_bytes ELSE mean END))::BIGINT
+            ELSE default_expected_tokens(old_bytes, max_tokens) END AS tokens
 FROM request_hints
 LEFT JOIN (SELECT params, has_old, count(completion_tokens) AS results, avg(completion_tokens) AS mean,
                   regr_r2(completion_tokens, hint_bytes) AS fit,

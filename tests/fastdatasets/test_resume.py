@@ -162,12 +162,13 @@ def test_augment_uses_the_limit_in_both_stages(server: LLMServer) -> None:
     assert advance_run(20).status.requests == Counts(8, 8, 0, 0, 0)
     assert limits(server) == {50: 2, 20: 6}
     with duckdb.connect(STORE, read_only=True) as db:
-        asks = "SELECT stage, generation, version, count(*) FROM row_requests GROUP BY ALL ORDER BY ALL"
-        assert db.execute(asks).fetchall() == [
+        columns = "stage, generation, version, count(*)"
+        rows = db.execute(f"SELECT {columns} FROM row_requests GROUP BY ALL ORDER BY ALL")
+        assert rows.fetchall() == [
             ("answer", 0, 0, 4), ("answer", 0, 1, 2),
             ("vary", 0, 0, 2), ("vary", 1, 0, 2), ("vary", 1, 1, 2),
         ]  # fmt: skip
-        kept = "SELECT sample, count(*), sum(kept) FROM derivations GROUP BY ALL ORDER BY ALL"
+        kept = "SELECT generation, count(*), sum(kept) FROM ingestions GROUP BY ALL ORDER BY ALL"
         assert db.execute(kept).fetchall() == [(0, 2, 0), (1, 2, 2)]
 
 

@@ -193,6 +193,15 @@ def test_longest_first(store: WorkStore) -> None:  # noqa: F811
     assert store.requests.expected_tokens() == 320
 
 
+def test_request_without_a_limit(store: WorkStore) -> None:  # noqa: F811
+    """What is expected of it, and at most, follows from the one limit that its bill assumes."""
+    store.planning.add("answer", [PlannedRequest(0, 0, 0, '{"model":"m"}', '[{"content":"q"}]')])
+    (request,) = store.requests.pending(3, AskOrder.PREFIX)
+    limit = request.bounds.max_tokens
+    backlog = store.requests.backlog(3)
+    assert (backlog.completion_tokens, backlog.max_completion_tokens) == (limit // 2, limit)
+
+
 def test_old_outputs_tell_lengths(store: WorkStore) -> None:  # noqa: F811
     """Where the records have old outputs, their lengths order the requests."""
     outputs = ["x" * 30, "x" * 900, "x" * 300]
