@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from backends.base import Backend
 from backends.registry import find_backend
+from fastdatasets.checks import retry_truncated as ask_again_for_truncated
 from fastdatasets.config.address import settle_address, warn_of_plain_http
 from fastdatasets.config.backend import ask_server, check, make_backend, price_of
 from fastdatasets.config.execution import ExecutionConfig
@@ -172,7 +173,7 @@ def resume(
             store.results.retry_failed()
         if retry_truncated:
             progress.update_now(store)  # else it would still be 'done' after a death right here
-            again = store.requests.retry_truncated()
+            again = ask_again_for_truncated(store)
             progress.say(f"asking again for {again} answers that were cut off: twice the limit")
         options = _exports(folder, store.run(), output_file, progress.say)
         return _work(folder, store, progress, settings, execution, earlier, options)

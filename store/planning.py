@@ -14,14 +14,13 @@ if TYPE_CHECKING:
     from store.database.connection import Database
 
 from store.database.arrow import (
-    FAILURE_SCHEMA,
     INGESTION_SCHEMA,
     ROW_REQUEST_SCHEMA,
     VARIANT_SCHEMA,
+    VERDICT_SCHEMA,
     table,
     table_of,
 )
-from store.results import Failure, FailureKind
 
 PLAN_PAGE = 20_000  # records planned in one transaction
 
@@ -77,6 +76,18 @@ class VariedAnswer:
     found: tuple[str, ...]
 
 
+class Verdict(msgspec.Struct, frozen=True, gc=False):
+    """A check's rejection of a row's answer; request_id: the request whose answer it is."""
+
+    record: int
+    stage: str
+    ordinal: int
+    generation: int
+    request_id: str
+    check_name: str
+    reason: str
+
+
 @dataclass(frozen=True, slots=True)
 class IngestedAnswer:
     """What an answer became: the variants that were kept, and how many near-duplicates were not.
@@ -105,11 +116,9 @@ class Planning:
             if rows:
                 yield [Row(*row) for row in rows]
 
-    def rows_to_vary(self, num_aug: int, max_generations: int) -> Iterator[list[Row]]:
+    def rows_to_vary(self, max_generations: int) -> Iterator[list[Row]]:
         """Records that want more variants and may be asked once more, in sample order, in pages."""
-        pages = self._db.pages(
-            "rows_to_vary", PLAN_PAGE, num_aug=num_aug, max_generations=max_generations
-        )
+        pages = self._db.pages("rows_to_vary", PLAN_PAGE, max_generations=max_generations)
         for rows in pages:
             yield [
                 Row(record, 0, text, given, output, reasoning, system, tuple(found), asked)
@@ -124,8 +133,8 @@ class Planning:
                 for record, generation, request_id, instruction, text, found in rows
             ]
 
-    def add_ingested(self, ingested: Sequence[IngestedAnswer]) -> None:
-        """Store variants, once and for all, and the text of answers that could not be parsed."""
+    def add_ingested(self, ingested: Sequence[IngestedAnswer], verdicts: Sequence[Verdict]) -> None:
+        """Store variants, once and for all, and verdicts on the answers that gave too few."""
         variants = [
             (one.answer.record, ordinal, instruction)
             for one in ingested
@@ -135,17 +144,6 @@ class Planning:
             (one.answer.record, one.answer.generation, len(one.variants or ()), one.dropped)
             for one in ingested
         ]
-        unusable = [
-            Failure(
-                one.answer.request_id,
-                FailureKind.UNUSABLE,
-                "no variants could be read from the answer",
-                retryable=True,
-                text=one.answer.text,
-            )
-            for one in ingested
-            if one.variants is None
-        ]
         with self._db.transaction():
             if variants:
                 rows = [(position, *row) for position, row in enumerate(variants)]
@@ -153,9 +151,13 @@ class Planning:
                     self._db.run("insert_variants")
             with self._db.incoming(table(ingestions, INGESTION_SCHEMA)):
                 self._db.run("insert_ingestions")
-            if unusable:
-                with self._db.incoming(table_of(unusable, FAILURE_SCHEMA)):
-                    self._db.run("insert_failures")
+            if verdicts:
+                with self._db.incoming(table_of(verdicts, VERDICT_SCHEMA)):
+                    self._db.run("insert_verdicts")
+
+    def reject_truncated(self, check_name: str) -> None:
+        """Reject answers that were cut off at their limit, of the latest request of each row."""
+        self._db.run("reject_truncated", check_name=check_name)
 
     def short_of_variants(self, num_aug: int) -> tuple[int, int]:
         """How many records have fewer variants than wanted, and how many are missing in all."""

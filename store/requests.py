@@ -190,17 +190,18 @@ class Requests:
             for (messages,) in rows:
                 yield msgspec.json.decode(messages)
 
-    def retry_truncated(self) -> int:
-        """Ask again, with twice the limit, for answers that were cut off; gives how many.
+    def ask_again(self, check_name: str, new_limit: NewLimit) -> int:
+        """Ask again, with another limit, where a check rejected the latest answer to a row.
 
-        Until the new answer is there the old one counts. Rows whose latest ask has no answer are
-        let be, so that saying it twice doubles once, and asks for no refused limit again.
+        Until the new answer is there the old one counts. A row whose latest request has no answer
+        is not asked again: saying it twice asks once. Returns how many requests that makes.
         """
         again: set[str] = set()
-        pages = _next_versions(self._db, "cut_off", lambda limit: limit and 2 * limit)
-        for stage, asks in pages:
-            self._planning.add(stage, asks)
-            again.update(one.request_id for one in asks)
+        for stage, planned in _next_versions(
+            self._db, "rejected", new_limit, check_name=check_name
+        ):
+            self._planning.add(stage, planned)
+            again.update(one.request_id for one in planned)
         return len(again)
 
     def change_limit(self, max_tokens: int) -> None:
@@ -228,7 +229,7 @@ class Requests:
 
 
 def _next_versions(
-    database: Database, name: str, new_limit: NewLimit, **parameters: int
+    database: Database, name: str, new_limit: NewLimit, **parameters: int | str
 ) -> Iterator[tuple[str, list[PlannedRequest]]]:
     """The asks with new limits of the rows that a statement gives, by stage and in pages."""
     for rows in database.pages(name, LIMIT_PAGE, **parameters):

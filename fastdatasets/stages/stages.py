@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import msgspec
 
 from backends import Progress
+from fastdatasets.checks import check_variants
 from fastdatasets.stages.prompts import Prompt
 from fastdatasets.stages.variants import SCHEMA_KEY, distinct, parse_variants
 from store import WorkStore
@@ -78,11 +79,21 @@ class Vary:
     def ingest(self, store: WorkStore) -> None:
         """Commit the variants in the answers that came, without near-duplicates."""
         for answers in store.planning.answers_to_ingest():
-            store.planning.add_ingested([self._variants(answer) for answer in answers])
+            ingested = [self._variants(answer) for answer in answers]
+            verdicts = (
+                check_variants(
+                    one.answer,
+                    self.name,
+                    None if one.variants is None else len(one.variants),
+                    self._num_aug - len(one.answer.found),
+                )
+                for one in ingested
+            )
+            store.planning.add_ingested(ingested, [one for one in verdicts if one is not None])
 
     def plan(self, store: WorkStore, progress: Progress) -> None:
-        """Ask where variants are missing, up to max_samples times a record."""
-        for rows in store.planning.rows_to_vary(self._num_aug, self._max_generations):
+        """Ask where variants are missing, up to max_generations times a record."""
+        for rows in store.planning.rows_to_vary(self._max_generations):
             store.planning.add(self.name, [self._ask(row) for row in rows])
             progress.update(store)
 

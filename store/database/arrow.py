@@ -59,6 +59,17 @@ INGESTION_SCHEMA = pa.schema(
         ("dropped", pa.int32()),
     ]
 )
+VERDICT_SCHEMA = pa.schema(
+    [
+        ("record", pa.int64()),
+        ("stage", pa.string()),
+        ("ordinal", pa.int32()),
+        ("generation", pa.int32()),
+        ("request_id", pa.string()),
+        ("check_name", pa.string()),
+        ("reason", pa.string()),
+    ]
+)
 ID_SCHEMA = pa.schema([("request_id", pa.string())])
 LINE_SCHEMA = pa.schema([("request_id", pa.string()), ("kind", pa.string())])
 BODY_SCHEMA = pa.schema([("params", pa.string()), ("opening", pa.string())])

@@ -17,20 +17,19 @@ ANTI JOIN (SELECT record, ordinal FROM row_requests
 ORDER BY record, ordinal
 
 -- name: rows_to_vary
--- Records with too few variants, with samples left, all of whose samples were derived; with the
--- variants there are and the number of samples asked for so far.
+-- Records that were not asked for variants yet, or whose latest answer was rejected; with the variants there
+-- are and the number of generations so far.
 SELECT record, instruction, input, original_output, reasoning, system,
-       coalesce(found, []), coalesce(asked, 0)
+       coalesce(found, []), coalesce(generations, 0)
 FROM records
 LEFT JOIN (SELECT record, list(instruction ORDER BY ordinal) AS found
            FROM variants GROUP BY record) USING (record)
-LEFT JOIN (SELECT record, count(*) AS asked
-           FROM row_requests WHERE stage = 'vary' AND version = 0 GROUP BY record) USING (record)
-LEFT JOIN (SELECT record, count(*) AS derived
-           FROM ingestions WHERE stage = 'vary' GROUP BY record) USING (record)
-WHERE len(coalesce(found, [])) < $num_aug
-  AND coalesce(asked, 0) < $max_generations
-  AND coalesce(asked, 0) = coalesce(derived, 0)
+LEFT JOIN (SELECT record, 1 + max(generation) AS generations
+           FROM row_requests WHERE stage = 'vary' GROUP BY record) USING (record)
+LEFT JOIN (SELECT record, 1 + max(generation) AS rejected
+           FROM verdicts WHERE stage = 'vary' GROUP BY record) USING (record)
+WHERE coalesce(generations, 0) < $max_generations
+  AND coalesce(generations, 0) = coalesce(rejected, 0)
 ORDER BY record
 
 -- name: answers_to_ingest
@@ -50,6 +49,22 @@ INSERT INTO variants SELECT record, ordinal, instruction FROM incoming ORDER BY 
 
 -- name: insert_ingestions
 INSERT INTO ingestions SELECT record, 'vary', generation, kept, dropped FROM incoming
+
+-- name: insert_verdicts
+INSERT INTO verdicts
+SELECT record, stage, ordinal, generation, request_id::UUID, check_name, reason, (now() AT TIME ZONE 'UTC')
+FROM incoming
+
+-- name: reject_truncated
+-- Answers that were cut off at their limit, of the latest request of each row; each is rejected once.
+INSERT INTO verdicts
+SELECT record, stage, ordinal, generation, request_id, $check_name, 'cut off at the token limit',
+       (now() AT TIME ZONE 'UTC')
+FROM latest_row_requests
+SEMI JOIN (SELECT request_id FROM results WHERE finish_reason = 'length') USING (request_id)
+ANTI JOIN (FROM verdicts WHERE check_name = $check_name)
+    USING (record, stage, ordinal, generation, request_id)
+WHERE stage = 'answer'
 
 -- name: short_of_variants
 SELECT count(*), coalesce(sum($num_aug - found), 0)::BIGINT

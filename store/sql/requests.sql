@@ -103,14 +103,13 @@ FROM requests
 SEMI JOIN (SELECT request_id FROM pending_requests($max_attempts) ORDER BY request_id LIMIT $prompts)
     USING (request_id)
 
--- name: cut_off
--- Rows whose latest ask has an answer that was cut off, and what they asked.
+-- name: rejected
+-- Rows the answer to whose latest request a check rejected, and what was asked.
 SELECT stage, record, ordinal, generation, version, params, messages
 FROM latest_row_requests
-SEMI JOIN (SELECT request_id FROM results WHERE finish_reason = 'length') USING (request_id)
+SEMI JOIN (FROM verdicts WHERE check_name = $check_name) USING (record, stage, ordinal, generation, request_id)
 JOIN requests USING (request_id)
-WHERE stage = 'answer'
-ORDER BY record, ordinal
+ORDER BY stage, record, ordinal, generation
 
 -- name: other_limits
 -- Asks without an answer and in no job whose limit is not the run's, and what they asked.

@@ -59,6 +59,19 @@ CREATE TABLE ingestions (
     dropped INTEGER NOT NULL
 );
 
+-- Answers that a check rejected, and why. Each is one row's answer: request_id tells which of the requests
+-- that were made for the row. A rejected answer can be asked for again, as the next generation or version.
+CREATE TABLE verdicts (
+    record      BIGINT NOT NULL,
+    stage       VARCHAR NOT NULL,
+    ordinal     INTEGER NOT NULL,
+    generation  INTEGER NOT NULL,
+    request_id  UUID NOT NULL,
+    check_name  VARCHAR NOT NULL,         -- as in fastdatasets/checks.py
+    reason      VARCHAR NOT NULL,
+    happened_at TIMESTAMP NOT NULL
+);
+
 -- One question to the teacher. request_id: the first 128 bits of the SHA-256 of the canonical logical
 -- request (and of the generation, where the same question is asked again on purpose), so that equal
 -- questions are one request, in this store and in others.

@@ -16,6 +16,7 @@ import pytest
 from backends import Backend, Outcomes, Progress
 from backends.stopping import Stop
 from backends.stream import stream
+from fastdatasets.checks import retry_truncated as ask_again
 from fastdatasets.pipeline import advance_run
 from fastdatasets.reuse import find_earlier
 from fastdatasets.runs import open_run
@@ -74,7 +75,7 @@ def run(
     earlier = find_earlier(reuse, Path(), folder.path, wait_seconds=0)
     with open_run(folder, spec) as store:
         if retry_truncated:
-            store.requests.retry_truncated()
+            ask_again(store)
         status, _ = advance_run(folder, store, lambda _: backend, progress, 3, None, earlier)
     return status, progress.lines
 

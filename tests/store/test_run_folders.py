@@ -150,7 +150,7 @@ def test_broken_runs_are_passed_over(capfd: pytest.CaptureFixture[str]) -> None:
     OUTPUT.joinpath("good/progress.json").unlink()
     outcome = resume(None, None, ExecutionConfig())
     assert outcome is not None
-    assert str(outcome.files[0]) == "output/good/distilled.json  (1 rows)"
+    assert str(outcome.exported[0]) == "output/good/distilled.json  (1 rows)"
     with pytest.raises(UserError, match=r"output/a/work.duckdb"):
         read_status("a")
 

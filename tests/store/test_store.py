@@ -88,7 +88,7 @@ def test_every_query_is_used() -> None:
 
 def test_one_room_knows_duckdb() -> None:
     """Only store/database imports duckdb: its errors become the store's there."""
-    root = Path(__file__).parents[1]
+    root = Path(__file__).parents[2]
     code = [
         path for top in ("store", "backends", "fastdatasets") for path in (root / top).rglob("*.py")
     ]

@@ -148,8 +148,11 @@ def test_what_cannot_be_parsed_is_never_invented(
     assert [row["variant"] for row in exported()] == [0, 0, 0, 0]
     assert "4 records have fewer than 3 variants: 12 missing" in capfd.readouterr().err
     with duckdb.connect("output/r/work.duckdb", read_only=True) as db:
-        kept = db.execute("SELECT kind, text FROM failures").fetchall()
-    assert kept == [("unusable", "Sorry, no.")] * 8
+        kept = db.execute(
+            "SELECT check_name, reason, text FROM verdicts JOIN results USING (request_id)"
+        ).fetchall()
+    reason = "no variants could be read from the answer"
+    assert kept == [("variants", reason, "Sorry, no.")] * 8
 
 
 def test_refused_variants_are_failures(server: LLMServer) -> None:
