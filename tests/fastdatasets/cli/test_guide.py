@@ -132,7 +132,7 @@ def test_python_example(capsys: pytest.CaptureFixture[str]) -> None:
     write_jsonl(Path("questions.jsonl"), [{"prompt": "a"}, {"prompt": "b"}])
     (example,) = re.findall(r"```python\n(.*?)```", GUIDE, re.DOTALL)
     exec(compile(example, "guide.md", "exec"), {})
-    assert capsys.readouterr().out.startswith("2 output/night/distilled.json  (2 rows) ")
+    assert capsys.readouterr().out.startswith("2 output/night/distilled.json output/night/")
     assert fastdatasets.status("night").status.state == "done"
 
 
