@@ -25,9 +25,9 @@ from fastdatasets.config.run import DataOptions, ModelOptions, OutputOptions, Ru
 from store.runs import Mode
 
 if TYPE_CHECKING:
-    from fastdatasets.commands import RunResult
     from fastdatasets.estimation import Estimate
     from fastdatasets.progress import Display
+    from fastdatasets.run_result import RunResult
     from fastdatasets.run_status import StatusReport
 
 P = ParamSpec("P")

@@ -9,51 +9,22 @@ attempt of it: it may have been executed.
 from __future__ import annotations
 
 import asyncio
-import email.utils
-import time
 from collections.abc import Iterator
-from contextlib import suppress
-from dataclasses import dataclass
-
-import openai
 
 from backends.base import Backend, BackendOptions, Outcomes, Progress
 from backends.budget import Budget
-from backends.first_failures import all_failed_alike, stopped
-from backends.openai_api.bounded import answer_bytes, at_most
-from backends.openai_api.client import make_client
-from backends.openai_api.completion import read_completion
-from backends.openai_api.errors import CALL_ERRORS, ApiError, ErrorKind, classify_error, failure_of
-from backends.openai_api.providers import Dialect, dialect_of, provider_for
+from backends.first_failures import all_failed_alike
+from backends.openai_api.providers import dialect_of, provider_for
+from backends.openai_live.workers import TICK_SECONDS, LiveOptions, WorkerPool
 from backends.registry import LIVE
 from backends.stopping import Stop
 from backends.stream import stream
-from store import Unfinished, WorkStore
-from store.costs.money import Rates
+from store import WorkStore
 from store.requests import Request
-from store.results import Failure, Result
 from store.runs import Run
 
 FLUSH_SECONDS = 0.5  # each answer was paid for: a kill costs those of half a second
-TICK_SECONDS = 0.25  # between two looks at what came in
 GRACE_SECONDS = 2.0  # for answers that are about to come when the work is stopped
-FIRST_BACKOFF = 1.0  # seconds; doubled at each failure in a row
-MAX_HOLDS = 8  # holds in a row without a success in between, after which the run is left for later
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LiveOptions:
-    """What the day decides: none of it enters a request."""
-
-    base_url: str
-    api_key: str
-    max_attempts: int
-    concurrency: int
-    timeout_seconds: float  # of one request, from sending it to its last byte
-    max_wait_seconds: float  # the longest a back-off or a Retry-After makes us wait
-    dialect: Dialect
-    rates: Rates | None = None  # None: no price is known
-    max_cost: int | None = None  # picodollars of the whole run; needs rates
 
 
 def make(run: Run, options: BackendOptions) -> OpenAILive:
@@ -114,7 +85,7 @@ class OpenAILive(Backend):
     ) -> Iterator[Outcomes]:
         """Run the workers in slices, giving what came in after each."""
         with asyncio.Runner() as runner:
-            pool = _WorkerPool(self._options, requests, stop, budget)
+            pool = WorkerPool(self._options, requests, stop, budget)
             budget.open(pool.wake)
             runner.run(pool.start())
             try:
@@ -126,185 +97,3 @@ class OpenAILive(Backend):
             yield pool.take()
             pool.raise_if_stopped()
         budget.raise_if_exhausted()
-
-
-class _WorkerPool:
-    """The workers, what they found, and what holds them all."""
-
-    def __init__(
-        self, options: LiveOptions, requests: Iterator[Request], stop: Stop, budget: Budget
-    ) -> None:
-        self._options = options
-        self._stop = stop
-        self._budget = budget
-        self._requests = requests
-        self._found: list[Result | Failure] = []
-        self._refusal: Unfinished | None = None
-        self._held_until = 0.0
-        self._holds = 0
-        self._workers: list[asyncio.Task[None]] = []
-        self._in_flight = 0
-        self._wake = asyncio.Event()
-
-    async def start(self) -> None:
-        """Open the client and start the workers."""
-        options = self._options
-        self._client = make_client(
-            options.base_url,
-            options.api_key,
-            connections=options.concurrency,
-            timeout_seconds=options.timeout_seconds,
-        )
-        self._workers = [
-            asyncio.create_task(self._work()) for _ in range(self._options.concurrency)
-        ]
-        for worker in self._workers:
-            worker.add_done_callback(self._ended)
-
-    def wake(self) -> None:
-        """End the slice that is running: there is something to do outside."""
-        self._wake.set()
-
-    async def run_for(self, seconds: float) -> bool:
-        """Let the workers work for so long at most; gives whether there is more to do for them."""
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self._wake.wait(), seconds)
-        self._wake.clear()
-        return any(not worker.done() for worker in self._workers) and self._defect() is None
-
-    async def stop(self, grace_seconds: float) -> None:
-        """Give up what is in flight, after a moment for what is about to come, and disconnect."""
-        deadline = time.monotonic() + grace_seconds
-        while self._in_flight and time.monotonic() < deadline and not self._stop.now:
-            await self.run_for(min(TICK_SECONDS, deadline - time.monotonic()))
-        for worker in self._workers:
-            worker.cancel()
-        await asyncio.gather(*self._workers, return_exceptions=True)
-        await self._client.close()
-
-    def take(self) -> list[Result | Failure]:
-        """What came in since the last time."""
-        found, self._found = self._found, []
-        return found
-
-    def raise_if_stopped(self) -> None:
-        """Raise what made the workers stop, if anything did."""
-        if (defect := self._defect()) is not None:
-            raise defect
-        if self._refusal is not None:
-            raise self._refusal
-
-    def _ended(self, worker: asyncio.Task[None]) -> None:
-        if all(one.done() for one in self._workers) or _defect_of(worker) is not None:
-            self._wake.set()
-
-    def _defect(self) -> BaseException | None:
-        """What a worker died of: a defect of ours, which is not to be passed over."""
-        return next(filter(None, map(_defect_of, self._workers)), None)
-
-    async def _work(self) -> None:
-        while (request := next(self._requests, None)) is not None:
-            attempts = request.attempts
-            while (failure := await self._try(request)) is not None:
-                self._found.append(failure)
-                attempts += 1
-                if not failure.retryable or attempts >= self._options.max_attempts:
-                    break
-                await asyncio.sleep(self._backoff(attempts - 1))
-
-    async def _try(self, request: Request) -> Failure | None:
-        """Ask until there is an answer or a failed attempt.
-
-        None: it is answered, or nothing more is to be asked. What is no attempt ends too: by a
-        request that is answered, or after PATIENCE holds of all workers without one.
-        """
-        while not self._stop.no_more:
-            await asyncio.sleep(max(0.0, self._held_until - time.monotonic()))
-            if not await self._budget.reserve(request, self._stop):
-                return None
-            sent_at = time.monotonic()
-            try:
-                self._in_flight += 1
-                body = await self._call(request)
-            except CALL_ERRORS as error:
-                api_error = classify_error(error, self._options.api_key)
-                self._budget.commit_unanswered(
-                    request, may_be_billed=_may_be_billed(error, api_error)
-                )
-                if api_error.kind is ErrorKind.STOP:
-                    self._refuse(f"the server refuses every request: {api_error}")
-                elif api_error.kind is ErrorKind.UNREACHABLE or api_error.status in (429, 503):
-                    self._hold(api_error, error, sent_at)
-                else:
-                    return failure_of(request.request_id, api_error)
-            else:
-                self._holds = 0
-                outcome = read_completion(request.request_id, body, request.bounds)
-                self._budget.commit(request, outcome)
-                self._found.append(outcome)
-                return None
-            finally:
-                self._in_flight -= 1
-                if self._stop.soon and not self._in_flight:
-                    self.wake()
-        return None
-
-    async def _call(self, request: Request) -> bytes:
-        params = self._options.dialect.body(request.params)
-        seconds, size = self._options.timeout_seconds, answer_bytes(request.bounds)
-        async with asyncio.timeout(seconds):
-            with at_most(size):
-                answer = await self._client.chat.completions.with_raw_response.create(
-                    messages=request.messages,  # type: ignore[arg-type]
-                    **params,
-                )
-                return answer.content
-
-    def _hold(self, api_error: ApiError, error: Exception, sent_at: float) -> None:
-        """Let all workers wait, as long as the server says or a little longer each time."""
-        if sent_at < self._held_until:
-            return  # sent before they waited: another worker met the same
-        self._holds += 1
-        if self._holds > MAX_HOLDS:
-            refused = "the server takes no request now"
-            if api_error.kind is ErrorKind.UNREACHABLE:
-                refused = f"no connection to {self._options.base_url}"
-            self._refuse(f"{refused}: {api_error}")
-        # Its word is good for once: a server that always says 'in 5 ms' is not asked for ever so.
-        least = self._backoff(self._holds - 2) if self._holds > 1 else 0.0
-        asked = _retry_after(error)
-        seconds = self._backoff(self._holds - 1) if asked is None else max(asked, least)
-        self._held_until = time.monotonic() + min(seconds, self._options.max_wait_seconds)
-
-    def _backoff(self, failures: int) -> float:
-        return min(FIRST_BACKOFF * 2.0**failures, self._options.max_wait_seconds)
-
-    def _refuse(self, reason: str) -> None:
-        self._refusal = self._refusal or stopped(reason, self._options.base_url)
-        self._stop.end(soon=True)
-
-
-def _defect_of(worker: asyncio.Task[None]) -> BaseException | None:
-    return worker.exception() if worker.done() and not worker.cancelled() else None
-
-
-def _may_be_billed(error: Exception, api_error: ApiError) -> bool:
-    """Whether a server may have answered a call that failed: all but refusals and closed doors."""
-    if isinstance(error, openai.APIStatusError):
-        return error.status_code >= 500 or error.status_code in (408, 409)
-    return api_error.kind is not ErrorKind.UNREACHABLE
-
-
-def _retry_after(error: Exception) -> float | None:
-    """Seconds a server asks to wait: retry-after-ms, or Retry-After in seconds or as a date."""
-    if not isinstance(error, openai.APIStatusError):
-        return None
-    headers = error.response.headers
-    with suppress(KeyError, ValueError):
-        return max(0.0, float(headers["retry-after-ms"]) / 1000)
-    with suppress(KeyError, ValueError):
-        return max(0.0, float(headers["retry-after"]))
-    with suppress(KeyError, ValueError):
-        date = email.utils.parsedate_to_datetime(headers["retry-after"])
-        return max(0.0, date.timestamp() - time.time())
-    return None

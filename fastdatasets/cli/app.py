@@ -18,8 +18,8 @@ from fastdatasets.terminal import open_standard_files, readable, readable_json
 from store.errors import FastDatasetsError
 
 if TYPE_CHECKING:
-    from fastdatasets.commands import RunResult
     from fastdatasets.estimation import Estimate
+    from fastdatasets.run_result import RunResult
     from fastdatasets.run_status import StatusReport
 
 STOPPED = 130

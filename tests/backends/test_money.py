@@ -15,13 +15,15 @@ import msgspec
 import pytest
 
 from backends.openai_api.providers import Dialect
-from backends.openai_live.backend import LiveOptions, OpenAILive
-from fastdatasets.commands import RunResult, resume, start
+from backends.openai_live.backend import OpenAILive
+from backends.openai_live.workers import LiveOptions
+from fastdatasets.commands import resume, start
 from fastdatasets.config.backend import price_of
 from fastdatasets.config.execution import ExecutionConfig
 from fastdatasets.config.new_run import new_run
 from fastdatasets.config.run import RunConfig
 from fastdatasets.config.settings import load_settings
+from fastdatasets.run_result import RunResult
 from fastdatasets.run_status import read_status
 from store import Unfinished, UserError, WorkStore
 from store.costs.money import PROMPT_MARGIN, Bought, PriceSnapshot, Rates

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from backends.openai_api.errors import learnt_limit
-from fastdatasets.commands import RunResult, resume, start
+from fastdatasets.commands import resume, start
 from fastdatasets.config.execution import ExecutionConfig
 from fastdatasets.config.run import RunConfig
+from fastdatasets.run_result import RunResult
 from store import Unfinished
 from tests.conftest import Command, write_jsonl
 from tests.llmserver import Fault, Kind, LLMServer, Reply

@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 
 from backends.openai_api.providers import normal_base_url
-from fastdatasets.commands import RunResult, cancel, resume, start
+from fastdatasets.commands import cancel, resume, start
 from fastdatasets.config.execution import ExecutionConfig
 from fastdatasets.config.new_run import new_run
 from fastdatasets.config.run import RunConfig
 from fastdatasets.config.settings import load_settings
+from fastdatasets.run_result import RunResult
 from store import Unfinished, UserError, WorkStore
 from store.status import Counts
 from tests.conftest import Command, write_jsonl

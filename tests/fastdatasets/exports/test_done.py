@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 
-from fastdatasets.commands import RunResult, cancel, export_again, resume, start
+from fastdatasets.commands import cancel, export_again, resume, start
 from fastdatasets.config.execution import ExecutionConfig
 from fastdatasets.config.run import RunConfig
 from fastdatasets.exports.writers import STATEMENTS, Exported
 from fastdatasets.pipeline import sample_records
+from fastdatasets.run_result import RunResult
 from fastdatasets.run_status import read_status, to_text
 from fastdatasets.runs import open_run
 from fastdatasets.stages.stages import Answer

@@ -1,0 +1,72 @@
+"""What a command leaves: where a run is, which files were written, and what is missing."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fastdatasets.exports.writers import Exported
+from store import RunFolder, Unfinished
+from store.results import FailureKind
+from store.status import State, Status
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """Where a command left a run: its status, the files written, why requests failed.
+
+    missing: rows that such files lack, where they were written before the run's end.
+    """
+
+    folder: RunFolder
+    status: Status
+    exported: tuple[Exported, ...]
+    reasons: tuple[tuple[FailureKind, str, int], ...]
+    missing: int = 0
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The files that were written."""
+        return tuple(file.path for file in self.exported)
+
+    def to_dataset(self) -> Dataset:
+        """The rows of distilled.json as a dataset; raises Unfinished where none was written."""
+        if not self.exported:
+            self.raise_if_left()
+        from datasets import Dataset
+
+        return Dataset.from_list(json.loads(self.files[0].read_bytes()))
+
+    def raise_if_left(self) -> None:
+        """Raise Unfinished, saying what is left, unless the run is done."""
+        counts = self.status.requests
+        missing = f"{self.missing} rows are missing from the files. " if self.missing else ""
+        if counts.failed:
+            why = "; ".join(f"{n} × {message}" for _, message, n in self.reasons)
+            raise Unfinished(
+                f"{missing}{counts.failed} of {counts.total} requests failed for good and are in "
+                f"no export ({why}). "
+                f"Ask again: fastdatasets resume {self.folder.path} --retry-failed"
+            )
+        if lost := self.status.lost:
+            of = f" of {len(lost)} jobs" if len(lost) > 1 else ""
+            raise Unfinished(
+                f"{self.status.lost_requests} requests{of} are lost at the server: "
+                f"{lost[0].reason}. fastdatasets resume {self.folder.path} looks again; with "
+                "--resubmit-lost it asks again and pays again"
+            )
+        if counts.pending or counts.in_flight:
+            raise Unfinished(
+                f"{missing}{counts.pending} requests are pending, {counts.in_flight} in flight. "
+                f"Go on with: fastdatasets resume {self.folder.path}"
+            )
+        if self.status.state is not State.DONE:
+            raise Unfinished(
+                f"{missing}The run is not complete. "
+                f"Go on with: fastdatasets resume {self.folder.path}"
+            )
