@@ -205,6 +205,16 @@ def test_the_readme_has_every_option_with_its_default() -> None:
     assert (wrong, flags) == ([], set(listed))
 
 
+def test_the_python_example_is_the_same_everywhere() -> None:
+    """README and both guides show the example that test_guide.py runs."""
+    found = set()
+    for name in ("README.md", "docs/guide.md", "docs/guide.zh.md"):
+        text = (ROOT / name).read_text("utf-8")
+        found.update(re.findall(r"```python\n(.*?)```", text, re.DOTALL))
+    assert len(found) == 1
+
+
+# Messages of vLLM and torch that the guide explains.
 THEIRS = {"No available memory for the cache blocks", "operator torchvision::nms does not exist"}
 
 
