@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from store.costs.money import Rates
 from store.results import Failure, Result
 
 if TYPE_CHECKING:
     from store import WorkStore  # DuckDB, which the command line imports when it needs it
+
+Options = TypeVar("Options", bound="BackendOptions")
 
 # What one look at an engine or server brought: answers and failed attempts, perhaps neither.
 Outcomes = Sequence[Result | Failure]
@@ -46,6 +48,12 @@ class BackendOptions:
     batch_max_bytes: int | None = None
     # the local engine
     engine_args: Mapping[str, Any] | None = None
+
+
+def extended(kind: type[Options], options: BackendOptions, **more: Any) -> Options:
+    """A command's options with what a backend knows besides, or instead of them."""
+    given = {field.name: getattr(options, field.name) for field in fields(BackendOptions)}
+    return kind(**(given | more))
 
 
 class Progress(Protocol):

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from backends.base import Backend, BackendOptions, Progress
+from backends.base import Backend, BackendOptions, Progress, extended
 from backends.openai_api.providers import dialect_of, provider_for
 from backends.openai_batch.api import BatchApi
 from backends.openai_batch.passes import Passes
@@ -25,24 +25,14 @@ def make(run: Run, options: BackendOptions) -> OpenAIBatch:
     assert run.base_url is not None, "a batch backend asks a server"
     provider = provider_for(run.base_url)
     return OpenAIBatch(
-        BatchOptions(
+        extended(
+            BatchOptions,
+            options,
             base_url=run.base_url,
-            api_key=options.api_key,
-            folder=options.folder,
-            max_attempts=options.max_attempts,
+            dialect=dialect_of(run.model, provider, options.max_tokens_name, options.json_schema),
             max_requests=options.batch_max_requests or provider.max_requests,
             max_bytes=options.batch_max_bytes or provider.max_bytes,
-            dialect=dialect_of(run.model, provider, options.max_tokens_name, options.json_schema),
             completion_window=options.completion_window or provider.completion_window,
-            max_enqueued_tokens=options.max_enqueued_tokens,
-            timeout_seconds=options.timeout_seconds,
-            poll_seconds=options.poll_seconds,
-            grace_seconds=options.grace_seconds,
-            wait=options.wait,
-            keep_files=options.keep_files,
-            resubmit_lost=options.resubmit_lost,
-            rates=options.rates,
-            max_cost=options.max_cost,
         )
     )
 

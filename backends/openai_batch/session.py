@@ -6,16 +6,14 @@ import threading
 import time
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 
-from backends.base import Progress
+from backends.base import BackendOptions, Progress
 from backends.openai_api.errors import ApiError
 from backends.openai_api.providers import Dialect
 from backends.openai_batch.api import BatchApi
 from backends.openai_batch.remote import RemoteBatch
 from backends.openai_batch.token_quota import TokenQuota
 from store import WorkStore
-from store.costs.money import Rates
 from store.jobs.events import Closed, CloseReason
 from store.jobs.job import Job
 from store.jobs.journal import Journal, job_file
@@ -26,26 +24,14 @@ FIRST_WAIT, GROWTH = 2.0, 1.5  # seconds between two passes, and how that grows 
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BatchOptions:
-    """What a command and the provider decide: none of it enters a request."""
+class BatchOptions(BackendOptions):
+    """A command's options, and the server with its limits; max_*: of a job file."""
 
     base_url: str
-    api_key: str
-    folder: Path
-    max_attempts: int
+    dialect: Dialect
     max_requests: int
     max_bytes: int
-    dialect: Dialect
     completion_window: str
-    max_enqueued_tokens: int | None
-    timeout_seconds: float  # of one call, to its last byte; a file has more, by its size
-    poll_seconds: float  # the longest wait between two passes
-    grace_seconds: float  # how long a batch of unknown fate is looked for
-    wait: bool
-    keep_files: bool
-    resubmit_lost: bool
-    rates: Rates | None = None  # None: no price is known
-    max_cost: int | None = None  # picodollars of the whole run; needs rates
 
 
 class Schedule:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 
-from backends.base import Backend, BackendOptions, Outcomes, Progress
+from backends.base import Backend, BackendOptions, Outcomes, Progress, extended
 from backends.budget import Budget
 from backends.first_failures import all_failed_alike
 from backends.openai_api.providers import dialect_of, provider_for
@@ -31,19 +31,8 @@ def make(run: Run, options: BackendOptions) -> OpenAILive:
     """Live requests to a run's server."""
     assert run.base_url is not None, "live requests go to a server"
     provider = provider_for(run.base_url)
-    return OpenAILive(
-        LiveOptions(
-            base_url=run.base_url,
-            api_key=options.api_key,
-            max_attempts=options.max_attempts,
-            concurrency=options.concurrency,
-            timeout_seconds=options.timeout_seconds,
-            max_wait_seconds=options.poll_seconds,
-            dialect=dialect_of(run.model, provider, options.max_tokens_name, options.json_schema),
-            rates=options.rates,
-            max_cost=options.max_cost,
-        )
-    )
+    dialect = dialect_of(run.model, provider, options.max_tokens_name, options.json_schema)
+    return OpenAILive(extended(LiveOptions, options, base_url=run.base_url, dialect=dialect))
 
 
 class OpenAILive(Backend):
@@ -51,7 +40,7 @@ class OpenAILive(Backend):
 
     def __init__(self, options: LiveOptions) -> None:
         self._options = options
-        self._grace = min(GRACE_SECONDS, options.max_wait_seconds)
+        self._grace = min(GRACE_SECONDS, options.poll_seconds)
 
     def work(self, store: WorkStore, progress: Progress) -> None:
         """Answer all that is pending; raises Unfinished where server or budget do not let us."""
@@ -77,7 +66,7 @@ class OpenAILive(Backend):
             why_end=lambda: all_failed_alike(
                 store, options.max_attempts, options.base_url, live=True
             ),
-            longest_wait=options.max_wait_seconds,
+            longest_wait=options.poll_seconds,
         )
 
     def _answers(

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import openai
 
+from backends.base import BackendOptions
 from backends.budget import Budget
 from backends.first_failures import stopped
 from backends.openai_api.bounded import answer_bytes, at_most
@@ -20,7 +21,6 @@ from backends.openai_api.errors import CALL_ERRORS, ApiError, ErrorKind, classif
 from backends.openai_api.providers import Dialect
 from backends.stopping import Stop
 from store import Unfinished
-from store.costs.money import Rates
 from store.requests import Request
 from store.results import Failure, Result
 
@@ -30,18 +30,11 @@ MAX_HOLDS = 8  # holds in a row without a success in between, after which the ru
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LiveOptions:
-    """What a command decides: none of it enters a request."""
+class LiveOptions(BackendOptions):
+    """A command's options, and the server as it wants to be asked."""
 
     base_url: str
-    api_key: str
-    max_attempts: int
-    concurrency: int
-    timeout_seconds: float  # of one request, from sending it to its last byte
-    max_wait_seconds: float  # the longest a back-off or a Retry-After makes us wait
     dialect: Dialect
-    rates: Rates | None = None  # None: no price is known
-    max_cost: int | None = None  # picodollars of the whole run; needs rates
 
 
 class WorkerPool:
@@ -190,10 +183,10 @@ class WorkerPool:
         least = self._backoff(self._holds - 2) if self._holds > 1 else 0.0
         asked = _retry_after(error)
         seconds = self._backoff(self._holds - 1) if asked is None else max(asked, least)
-        self._held_until = time.monotonic() + min(seconds, self._options.max_wait_seconds)
+        self._held_until = time.monotonic() + min(seconds, self._options.poll_seconds)
 
     def _backoff(self, failures: int) -> float:
-        return min(FIRST_BACKOFF * 2.0**failures, self._options.max_wait_seconds)
+        return min(FIRST_BACKOFF * 2.0**failures, self._options.poll_seconds)
 
     def _refuse(self, reason: str) -> None:
         self._refusal = self._refusal or stopped(reason, self._options.base_url)

@@ -394,12 +394,13 @@ def test_cached_tokens_have_their_price(server: LLMServer) -> None:
         distill("openai", questions=["a"], max_cost="0.01", **PRICE).raise_if_left()
     assert server.bill.total == 0
     options = LiveOptions(
+        folder=Path("output/r"),
         base_url=server.base_url,
         api_key="sk-test",
         max_attempts=1,
         concurrency=1,
         timeout_seconds=60,
-        max_wait_seconds=0,
+        poll_seconds=0,
         dialect=Dialect("max_tokens", json_schema=False),
         rates=price.rates,
     )
