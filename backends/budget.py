@@ -57,7 +57,7 @@ class Budget:
         self._closed = self._exhausted = False
         if self._max_cost != UNLIMITED:
             self._spent = self._store.costs.spent(self._known)
-            dearest = self._store.costs.dearest_pending(
+            dearest = self._store.costs.max_cost_of_pending(
                 self._known, self._max_attempts, self._reserved_requests
             )
             self._reserve = max(0, min(self._max_cost - self._spent, dearest))
@@ -164,10 +164,10 @@ def budget_exhausted(
     if max(backlog.learnt, backlog.with_old) == backlog.requests:
         cost = rates.cost(Usage(backlog.prompt_tokens, 0, backlog.completion_tokens))
         more = f"about {dollars(cost):.4f}"
-        dearest = store.costs.dearest_pending(rates, max_attempts, 1)
+        dearest = store.costs.max_cost_of_pending(rates, max_attempts, 1)
         enough = max(2 * (spent + cost), spent + dearest)  # for the next request surely
     else:  # nothing tells how long the answers are
-        cost = store.costs.dearest_pending(rates, max_attempts, backlog.requests)
+        cost = store.costs.max_cost_of_pending(rates, max_attempts, backlog.requests)
         more, enough = f"at most {dollars(cost):.4f}", spent + cost
     unsure = (
         f" ({dollars(in_flight):.4f} of them perhaps, for requests that were in flight when a "

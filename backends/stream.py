@@ -13,7 +13,7 @@ from backends.budget import Budget
 from backends.first_failures import Unanswered
 from backends.stopping import Stop, noting_signals
 from store import DiskFull, Unfinished, WorkStore
-from store.requests import AskOrder, Request
+from store.requests import Request, RequestOrder
 from store.results import Failure, Result
 
 FLUSH_SECONDS = 2.0  # a kill -9 costs at most what came in since the last flush
@@ -45,7 +45,7 @@ def stream(
     progress: Progress,
     max_attempts: int,
     flush_seconds: float = FLUSH_SECONDS,
-    order: AskOrder = AskOrder.PREFIX,
+    order: RequestOrder = RequestOrder.PREFIX,
     budget: Budget | None = None,
     why_end: WhyEnd = lambda: None,
     longest_wait: float = STORE_WAIT_SECONDS,

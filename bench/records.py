@@ -175,12 +175,12 @@ def our_plan(folder: Path, n: int) -> None:
     """Requests and job files."""
     from fastdatasets.stages.stages import Answer
     from store.jobs.journal import Caps
-    from store.requests import AskOrder
+    from store.requests import RequestOrder
 
     with _our_store(folder, n) as store:
         Answer(store.run()).plan(store, _Quiet())
         caps = Caps(JOB, 200_000_000, 1 << 62)
-        store.journal.build_queue(store.requests.pending_positions(3, AskOrder.PREFIX))
+        store.journal.build_queue(store.requests.pending_positions(3, RequestOrder.PREFIX))
         while store.journal.plan(
             folder / "run", caps, "http://127.0.0.1:1/v1", "/v1/chat/completions", dict
         ):

@@ -1,8 +1,8 @@
-"""Checks: what rejects an answer, with a reason, and what is then asked again.
+"""Checks that reject answers, with a reason, and the requests that follow.
 
-A verdict is a row of the store. Where the latest answer to a row of a stage was rejected, it can be
-asked again: by the stage itself, as the next generation of its question (variants), or with other
-parameters, as the next version of its request (a higher limit).
+A verdict is a row of the store. Where the latest answer to a row of a stage was rejected, the row
+can get a further request: from the stage, as the next generation (variants), or with other
+parameters, as the next version (a higher limit).
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ if TYPE_CHECKING:
 
 
 class Check(StrEnum):
-    """What rejects an answer."""
+    """The checks of answers."""
 
-    VARIANTS = "variants"  # fewer new instructions could be taken from it than were asked for
-    TRUNCATED = "truncated"  # it was cut off at the token limit
+    VARIANTS = "variants"  # fewer variants could be read from the answer than were requested
+    TRUNCATED = "truncated"  # the answer was cut off at the token limit
 
 
 def check_variants(
     answer: VariedAnswer, stage: str, kept: int | None, wanted: int
 ) -> Verdict | None:
-    """Reject an answer of which too few variants were kept; None: it could not be parsed."""
+    """Reject an answer with too few variants; kept: None where it could not be parsed."""
     if kept is not None and kept >= wanted:
         return None
     reason = f"{kept} of {wanted} variants"
@@ -38,6 +38,6 @@ def check_variants(
 
 
 def retry_truncated(store: WorkStore) -> int:
-    """Ask again, with twice the limit, for answers that were cut off; returns how many requests."""
+    """Plan truncated answers again with twice the limit; returns how many requests that are."""
     store.planning.reject_truncated(Check.TRUNCATED)
-    return store.requests.ask_again(Check.TRUNCATED, lambda limit: limit and 2 * limit)
+    return store.requests.replan_rejected(Check.TRUNCATED, lambda limit: limit and 2 * limit)

@@ -290,11 +290,11 @@ def _work(
 def _apply_limit(folder: RunFolder, store: WorkStore, progress: RunProgress) -> None:
     """Ask again with the run's limit, where that was changed, what has no answer."""
     applied = store.requests.apply_limit(folder.path)
-    if applied is None or not (applied.asked or applied.in_flight):
+    if applied is None or not (applied.replanned or applied.in_flight):
         return
     kept = f"; {applied.in_flight} in flight keep theirs" if applied.in_flight else ""
     progress.say(
-        f"a changed limit makes other requests: {applied.asked} questions are asked with at most "
+        f"with the changed limit {applied.replanned} requests are planned again, with at most "
         f"{applied.max_tokens} tokens{kept}"
     )
 

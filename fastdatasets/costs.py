@@ -66,7 +66,7 @@ def open_costs(
     )
     progress.say(one_line(found, run.backend))
     if found.is_learnt:
-        store.costs.note_estimate()
+        store.costs.record_estimate()
     cost, limit = _cost(found, run.backend, execution), settings.fastdatasets_confirm_above
     if execution.yes or cost is None or not 0 < limit < cost:
         return
@@ -108,7 +108,7 @@ class SecondEstimate:
         if not outlook.is_learnt:
             return None
         self._is_over = True
-        store.costs.note_estimate()
+        store.costs.record_estimate()
         line = (
             f"{counts.done} answers tell: {outlook.requests} more will take about "
             f"{outlook.prompt_tokens} prompt and {outlook.completion_tokens} completion tokens"

@@ -155,7 +155,7 @@ def expected(
         model=run.model,
         base_url=run.base_url,
         records=store.records.count(),
-        requests=backlog.asks,
+        requests=backlog.row_requests,
         unique_requests=backlog.requests,
         later_answers=later.answers,
         prompt_tokens=_projected(sum(counts), len(counts), backlog.requests) + later.prompt_tokens,

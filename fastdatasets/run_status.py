@@ -10,7 +10,7 @@ from fastdatasets.commands import describe_refused
 from fastdatasets.config.settings import load_settings
 from fastdatasets.runs import find_or_newest
 from store import RunFolder, Unfinished, WorkStore
-from store.costs.money import Bought, Cost
+from store.costs.money import Cost, CostItem
 from store.errors import StoreHeld
 from store.results import FailureKind
 from store.status import State, Status
@@ -92,7 +92,7 @@ def _unsure(cost: Cost) -> list[str]:
     ]
 
 
-def _bought(one: Bought) -> str:
+def _bought(one: CostItem) -> str:
     money = "no price known" if one.cost is None else f"{one.cost:.4f} USD"
     return (
         f"{one.answers} requests, {one.prompt} prompt tokens ({one.cached} cached), "

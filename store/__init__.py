@@ -1,4 +1,4 @@
-"""The work store: one DuckDB file a run, append-only, from which all state is derived."""
+"""The work store: one append-only DuckDB file per run, from which all state is derived."""
 
 from typing import TYPE_CHECKING
 
@@ -21,7 +21,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    """WorkStore on first use: DuckDB and Arrow take a third of a second --help need not wait."""
+    """Import WorkStore on first use: DuckDB and Arrow take a third of a second."""
     if name == "WorkStore":
         from store.work_store import WorkStore
 

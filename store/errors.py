@@ -5,12 +5,12 @@ FastDatasetsError
 ├── Unfinished       something is left for a later resume: exit 3
 │   ├── Busy         another command is working on the run
 │   │   └── StoreHeld    another process has the store's file open
-│   └── DiskFull     nothing of a transaction is stored: make room, and try again
+│   └── DiskFull     nothing of a transaction is stored: free disk space, try again
 ├── RequestRefused   give up this request, count it, and go on
-├── EngineDied       start the engine again; what it had in flight has no answer
+├── EngineDied       start the engine again; requests in flight have no answer
 └── SqlError         a statement failed: a defect of ours, or a source that cannot be read
 
-It is in the lowest room, so that all three can raise and catch it.
+It is in store, which backends and fastdatasets import, so that all can raise and catch it.
 """
 
 
@@ -21,11 +21,11 @@ class FastDatasetsError(Exception):
 
 
 class UserError(FastDatasetsError):
-    """A mistake in what was asked or given: the message says what, where, and what to do."""
+    """A mistake of the user: the message says what is wrong, where, and what to do."""
 
 
 class Unfinished(FastDatasetsError):
-    """The run stopped in good order with something left; everything bought is stored."""
+    """The run stopped in order with something left; every answer received is stored."""
 
     exit_code = 3
 
@@ -46,13 +46,13 @@ class StoreHeld(Busy):
 
 
 class DiskFull(Unfinished):
-    """The disk has no room for what was to be stored, and nothing of that is."""
+    """The disk is full: nothing of the transaction is stored."""
 
 
 class RequestRefused(FastDatasetsError):
     """One request cannot be answered: too long, empty, malformed. The others go on.
 
-    code: a word for the reason, where others' requests can hardly share it.
+    code: set for reasons that depend on this request alone.
     """
 
     def __init__(self, message: str, code: str | None = None) -> None:
@@ -61,7 +61,7 @@ class RequestRefused(FastDatasetsError):
 
 
 class EngineDied(FastDatasetsError):
-    """An engine ended that had been loaded; what it had in flight has no answer."""
+    """An engine ended that had been loaded; requests in flight have no answer."""
 
     def __init__(self, message: str, *, out_of_memory: bool) -> None:
         super().__init__(message)
@@ -69,7 +69,7 @@ class EngineDied(FastDatasetsError):
 
 
 class SqlError(FastDatasetsError):
-    """A statement failed, for another reason than a full disk; detail: all that DuckDB says."""
+    """A statement failed, but not for a full disk; detail: DuckDB's whole message."""
 
     def __init__(self, detail: str) -> None:
         super().__init__(f"the store: {detail.splitlines()[0]}")
@@ -77,4 +77,4 @@ class SqlError(FastDatasetsError):
 
 
 class NoSuchTable(SqlError):
-    """A statement names a table or view that is not there."""
+    """A statement names a table or view that does not exist."""

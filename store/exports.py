@@ -19,11 +19,11 @@ from store.runs import Event, append_event, current_run
 
 EXPORT_PAGE_BYTES = 32 << 20  # text exported at a time
 
-EXPORT_SCANS = 3  # how often an export may read the results before it puts them in order
+EXPORT_SCANS = 3  # how often an export may read the results before it sorts them into files
 
-EXPORT_PREFIX = ".export-"  # of the folder in which it does
+EXPORT_PREFIX = ".export-"  # of the folder of these files
 
-EXPORT_PAGE = (  # what export_pages gives, as variables of the views
+EXPORT_PAGE = (  # columns of export_pages, as variables of the views
     *("page", "first_record", "last_record"),
     *("first_result", "last_result", "first_variant", "last_variant"),
 )
@@ -31,25 +31,25 @@ EXPORT_PAGE = (  # what export_pages gives, as variables of the views
 
 @dataclass(frozen=True, slots=True)
 class ExportedFiles:
-    """Files that were written into the run's folder, and how much was in the store by then.
+    """Files that were written into the run's folder, and the row counts of the store at that time.
 
-    Nothing is ever deleted from a store, so with the same counts they would be the same again.
+    Nothing is ever deleted from a store: with the same counts an export is the same.
     """
 
     files: tuple[str, ...]
-    asks: int
+    row_requests: int
     results: int
     variants: int
 
     @property
     def counts(self) -> tuple[int, int, int]:
-        """What was in the store by then."""
-        return self.asks, self.results, self.variants
+        """Rows in the store at that time."""
+        return self.row_requests, self.results, self.variants
 
 
 @dataclass(frozen=True, slots=True)
 class ExportVolume:
-    """Records, bytes of their own texts in all, and tokens of an answer (None: nothing tells)."""
+    """Records, the bytes of their texts, and tokens of an answer (None: not known)."""
 
     records: int
     text_bytes: int
@@ -57,16 +57,16 @@ class ExportVolume:
 
 
 class Exports:
-    """What a run's files are made of."""
+    """The rows of a run's files, and which files are up to date."""
 
     def __init__(self, database: Database, planning: Planning) -> None:
         self._db = database
         self._planning = planning
 
     def pages(self, page_bytes: int = EXPORT_PAGE_BYTES) -> Generator[None]:
-        """Make the view export_rows show one page of the exported rows after the other.
+        """Set the view export_rows to one page of the exported rows after the other.
 
-        In sample order: the answered rows, or the dataset's own where generation is skipped.
+        In sample order: the answered rows, or the records where generation is skipped.
         Raises DiskFull.
         """
         keys, rows = "export_keys_answered", "export_rows_answered"
@@ -84,10 +84,9 @@ class Exports:
     def objects(
         self, select: str, parameters: Mapping[str, Any]
     ) -> Iterator[tuple[int, memoryview]]:
-        """The objects of this page by a statement, as JSON, in sample order.
+        """The objects of this page as JSON, in sample order: pairs of their number and UTF-8 bytes.
 
-        In pieces of many, with their number; after each object a comma and a newline. select gives
-        record, ordinal and object.
+        A comma and a newline follow each object. select returns record, ordinal and object.
         """
         lines = (
             "SELECT line FROM (SELECT record, ordinal, to_json(object) || ',' || chr(10) AS line "
@@ -97,57 +96,57 @@ class Exports:
 
     @contextmanager
     def _results(self) -> Iterator[str]:
-        """Give the statement that makes the view export_results, the results of the page.
+        """The name of the statement that creates the view export_results, the results of a page.
 
-        A page reads all results between its first and its last. Where they came in another order
-        than that of their rows, this would be nearly all of them for each page, so they are first
-        put side by side, in files that are removed in the end.
+        A page reads all results between its first and its last. Where results were stored in
+        another order than that of their rows, that is nearly all of them for each page: then they
+        are first written to one file a page, in a temporary folder.
         """
         read, results = self._db.row("export_scans")
         if read <= EXPORT_SCANS * results:
             yield "export_results_in_order"
             return
         folder = self._db.path.parent
-        for left in folder.glob(f"{EXPORT_PREFIX}*"):  # of an export that was killed
-            shutil.rmtree(left, ignore_errors=True)
+        for leftover in folder.glob(f"{EXPORT_PREFIX}*"):  # of an export that was killed
+            shutil.rmtree(leftover, ignore_errors=True)
         with TemporaryDirectory(prefix=EXPORT_PREFIX, dir=folder) as pages:
             self._db.set_variable("export_folder", pages)
             self._db.run("write_export_results", folder=pages)
             yield "export_results_by_page"
 
-    def note(self, names: Sequence[str]) -> None:
-        """Note that the files of these names in the run's folder are what the store gives now."""
+    def record_files(self, names: Sequence[str]) -> None:
+        """Record that these files in the run's folder are up to date with the store."""
         exports = ExportedFiles(tuple(names), *self._db.row("export_counts"))
-        noted = self._exported()
-        if any(noted.get(name) != exports.counts for name in names):
+        recorded = self._exported()
+        if any(recorded.get(name) != exports.counts for name in names):
             append_event(self._db, Event.EXPORTED, exports)
 
     def volume(self) -> ExportVolume:
-        """What decides how large the exported files will be."""
+        """What the size of the exported files depends on."""
         return ExportVolume(*self._db.row("export_volume"))
 
     def stale_files(self) -> set[str]:
-        """The names of exported files that are gone, or not what the store would give now."""
+        """The names of exported files that are gone or out of date."""
         counts = self._db.row("export_counts")
         folder = self._db.path.parent
         return {
             name
-            for name, noted in self._exported().items()
-            if noted != counts or not (folder / name).is_file()
+            for name, recorded in self._exported().items()
+            if recorded != counts or not (folder / name).is_file()
         }
 
     def are_written(self) -> bool:
-        """Whether files were exported, and are those of the store's answers."""
+        """Whether files were exported and are up to date."""
         return bool(self._exported()) and not self.stale_files()
 
     def _exported(self) -> dict[str, tuple[int, int, int]]:
-        """The files that were exported, and what was in the store by the last time each was."""
+        """The exported files, with the row counts of the store at the last export of each."""
         rows = self._db.rows("exported")
         exports = [msgspec.json.decode(detail, type=ExportedFiles) for (detail,) in rows]
         return {name: one.counts for one in exports for name in one.files}
 
     def missing_rows(self, rows: int) -> int:
-        """How many rows an export of so many lacks of all that the run is to have."""
+        """How many rows an export of `rows` rows lacks of those the run should have."""
         (known,) = self._db.row("count_rows")
         run = current_run(self._db)
         if run.skip_generation:

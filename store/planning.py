@@ -1,4 +1,4 @@
-"""Planning: rows of a stage, the requests they make, and rows made of answers."""
+"""Planning: rows of a stage, their requests, and variants ingested from answers."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ PLAN_PAGE = 20_000  # records planned in one transaction
 
 
 class Row(msgspec.Struct, frozen=True, gc=False):
-    """What a stage asks about: a sampled record (ordinal 0) or a variant of one (1, 2, …).
+    """The input of a stage: a sampled record (ordinal 0) or a variant of one (1, 2, …).
 
-    All texts are strings, '' where there is none. found: the variants a record has so far;
-    generation: how often the same has been asked before.
+    All texts are strings, '' where there is none. known_variants: of the record, so far;
+    generation: how many requests of the stage the row has had before.
     """
 
     record: int
@@ -39,15 +39,15 @@ class Row(msgspec.Struct, frozen=True, gc=False):
     original_output: str = ""
     reasoning: str = ""
     system: str | None = None
-    found: tuple[str, ...] = ()
+    known_variants: tuple[str, ...] = ()
     generation: int = 0
 
 
 class PlannedRequest(msgspec.Struct, frozen=True, gc=False):
-    """A row of a stage and the question it asks; params and messages are canonical JSON.
+    """A row of a stage and its request; params and messages are canonical JSON.
 
-    generation: how often the very same question was asked before, on purpose. It tells them apart.
-    version: how often it was asked before with another limit; the latest supersedes the others.
+    generation: the repeat index of an equal request that is sent again on purpose; part of the id.
+    version: counts requests of the row with other limits; the latest supersedes the others.
     """
 
     record: int
@@ -59,21 +59,21 @@ class PlannedRequest(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def request_id(self) -> str:
-        """128 bits of SHA-256 of all that is asked, in hexadecimal: equal asks have equal ids."""
+        """128 bits of SHA-256 in hexadecimal: equal requests have equal ids."""
         again = f"\n{self.generation}" if self.generation else ""
         return sha256(f"{self.params}\n{self.messages}{again}".encode()).hexdigest()[:32]
 
 
 @dataclass(frozen=True, slots=True)
 class VariedAnswer:
-    """An answer of the stage vary that is to become variants of its record."""
+    """An answer of the stage vary, to be ingested as variants of its record."""
 
     record: int
     generation: int
     request_id: str
     instruction: str
     text: str
-    found: tuple[str, ...]
+    known_variants: tuple[str, ...]
 
 
 class Verdict(msgspec.Struct, frozen=True, gc=False):
@@ -90,9 +90,9 @@ class Verdict(msgspec.Struct, frozen=True, gc=False):
 
 @dataclass(frozen=True, slots=True)
 class IngestedAnswer:
-    """What an answer became: the variants that were kept, and how many near-duplicates were not.
+    """The variants read from an answer, and how many were dropped as near-duplicates.
 
-    None for variants: the answer could not be parsed.
+    variants: None where the answer could not be parsed.
     """
 
     answer: VariedAnswer
@@ -101,13 +101,13 @@ class IngestedAnswer:
 
 
 class Planning:
-    """What was asked of which row, and what is to be asked yet."""
+    """Requests of rows, and rows without one."""
 
     def __init__(self, database: Database) -> None:
         self._db = database
 
     def rows_to_answer(self) -> Iterator[list[Row]]:
-        """Records and variants that have no ask for an answer yet, in sample order, in pages."""
+        """Records and variants without a request of the stage answer, in sample order, in pages."""
         if not self.unplanned():
             return
         for first in range(0, self._db.row("count_records")[0], PLAN_PAGE):
@@ -117,28 +117,32 @@ class Planning:
                 yield [Row(*row) for row in rows]
 
     def rows_to_vary(self, max_generations: int) -> Iterator[list[Row]]:
-        """Records that want more variants and may be asked once more, in sample order, in pages."""
+        """Records with too few variants and generations left, in sample order, in pages."""
         pages = self._db.pages("rows_to_vary", PLAN_PAGE, max_generations=max_generations)
         for rows in pages:
             yield [
-                Row(record, 0, text, given, output, reasoning, system, tuple(found), asked)
-                for record, text, given, output, reasoning, system, found, asked in rows
+                Row(
+                    record, 0, text, input_text, output, reasoning, system, tuple(known), generation
+                )
+                for record, text, input_text, output, reasoning, system, known, generation in rows
             ]
 
     def answers_to_ingest(self) -> Iterator[list[VariedAnswer]]:
-        """Answers of the stage vary that did not become variants yet, in sample order, in pages."""
+        """Answers of the stage vary that were not ingested yet, in sample order, in pages."""
         for rows in self._db.pages("answers_to_ingest", PLAN_PAGE):
             yield [
-                VariedAnswer(record, generation, request_id, instruction, text, tuple(found))
-                for record, generation, request_id, instruction, text, found in rows
+                VariedAnswer(record, generation, request_id, instruction, text, tuple(known))
+                for record, generation, request_id, instruction, text, known in rows
             ]
 
     def add_ingested(self, ingested: Sequence[IngestedAnswer], verdicts: Sequence[Verdict]) -> None:
-        """Store variants, once and for all, and verdicts on the answers that gave too few."""
+        """Store variants, and verdicts on answers with too few of them, in one transaction."""
         variants = [
             (one.answer.record, ordinal, instruction)
             for one in ingested
-            for ordinal, instruction in enumerate(one.variants or (), len(one.answer.found) + 1)
+            for ordinal, instruction in enumerate(
+                one.variants or (), len(one.answer.known_variants) + 1
+            )
         ]
         ingestions = [
             (one.answer.record, one.answer.generation, len(one.variants or ()), one.dropped)
@@ -156,16 +160,16 @@ class Planning:
                     self._db.run("insert_verdicts")
 
     def reject_truncated(self, check_name: str) -> None:
-        """Reject answers that were cut off at their limit, of the latest request of each row."""
+        """Reject truncated answers, of the latest request of each row."""
         self._db.run("reject_truncated", check_name=check_name)
 
     def short_of_variants(self, num_aug: int) -> tuple[int, int]:
-        """How many records have fewer variants than wanted, and how many are missing in all."""
+        """How many records have fewer than num_aug variants, and how many variants are missing."""
         records, missing = self._db.row("short_of_variants", num_aug=num_aug)
         return int(records), int(missing)
 
     def add(self, stage: str, row_requests: Sequence[PlannedRequest]) -> None:
-        """Store asks and those of their requests that are new, in one transaction."""
+        """Store requests of rows, in one transaction; equal requests are stored once."""
         ids = [row.request_id for row in row_requests]
         first: dict[str, int] = {}
         for place, request_id in enumerate(ids):
@@ -187,6 +191,6 @@ class Planning:
             self._db.run("insert_row_requests", stage=stage)
 
     def unplanned(self) -> int:
-        """How many records and variants have no ask for an answer yet."""
+        """How many records and variants have no request of the stage answer."""
         (rows,) = self._db.row("unplanned")
         return int(rows)

@@ -1,4 +1,4 @@
-"""Records: what was sampled from the source, in sample order."""
+"""Records: rows that were sampled from the source, in sample order."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from store.runs import Event, append_event
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How the records came about: rows in the source, rows left out as empty, and the mapping."""
+    """How the records were sampled: rows of the source, rows left out as empty, the columns."""
 
     rows: int
     empty: int
@@ -31,7 +31,7 @@ class Records:
         self._db = database
 
     def sampling(self) -> Sampling | None:
-        """How the records came about; None while sampling has not been completed."""
+        """How the records were sampled; None until sampling is complete."""
         row = self._db.first("sampled")
         return None if row is None else msgspec.json.decode(row[0], type=Sampling)
 
@@ -43,13 +43,11 @@ class Records:
         *,
         need_instruction: bool,
     ) -> Sampling:
-        """Take records from source_rows in one transaction; all of them where sample_size <= 0.
+        """Sample records from source_rows in one transaction; all rows where sample_size <= 0.
 
-        Raises UserError, naming the row, where an instruction is needed and a record has none.
-
-        source_rows is a relation of instruction, input, output, reasoning (never null) and system
-        (may be).
-        The choice depends on seed and row only, so it is the same with any number of threads.
+        source_rows is a relation of instruction, input, output, reasoning (not null) and system
+        (nullable). The choice depends on seed and row only, not on the number of threads. Raises
+        UserError, naming the row, where an instruction is needed and a record has none.
         """
         with self._db.few_threads(), self._db.transaction():
             rows, empty = self._db.row("count_source")
@@ -80,6 +78,6 @@ class Records:
         return int(with_old), int(tokens)
 
     def _first_without_instruction(self) -> int | None:
-        """The source row of the first record that has an input only."""
+        """The source row of the first record without an instruction."""
         row = self._db.first("first_without_instruction")
         return None if row is None else int(row[0])

@@ -1,4 +1,4 @@
-"""Results and failed attempts: append-only, the first answer of a request wins."""
+"""Results and failures: append-only, the first answer of a request wins."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from store.runs import Event, append_event
 
 
 class FailureKind(StrEnum):
-    """Why an attempt brought no answer."""
+    """Why an attempt has no answer."""
 
-    REFUSED = "refused"  # the request itself is at fault: too long, empty, a 400
-    SERVER = "server"  # the server or engine is: 5xx, time-out, rate limit
-    FILTERED = "filtered"  # a content filter took the answer
-    UNUSABLE = "unusable"  # an answer came that the stage cannot use
+    REFUSED = "refused"  # the request is invalid: too long, empty, a 400
+    SERVER = "server"  # the server or engine failed: 5xx, time-out, rate limit
+    FILTERED = "filtered"  # by a content filter
+    UNUSABLE = "unusable"  # the stage cannot use the answer
 
 
 class Result(msgspec.Struct, frozen=True, gc=False):
-    """A request's answer. text is as the model gave it, less the reasoning; tokens are counts."""
+    """A request's answer. text: as the model wrote it, without the reasoning."""
 
     request_id: str
     text: str
@@ -41,12 +41,12 @@ class Result(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def usage(self) -> Usage | None:
-        """What was billed, where the server told."""
+        """The billed usage, None where the server did not report it."""
         return Usage.reported(self.prompt_tokens, self.cached_tokens, self.completion_tokens)
 
 
 class Failure(msgspec.Struct, frozen=True, gc=False):
-    """One attempt that brought no answer."""
+    """One failed attempt."""
 
     request_id: str
     kind: FailureKind
@@ -54,13 +54,13 @@ class Failure(msgspec.Struct, frozen=True, gc=False):
     retryable: bool
     code: str | None = None
     text: str | None = None
-    answered: bool = False  # it was billed, though there is nothing to keep
-    usage: Usage | None = None  # so much, where the server told
+    answered: bool = False  # it was billed, without a usable answer
+    usage: Usage | None = None  # None: not reported
 
 
 @dataclass(frozen=True, slots=True)
 class FailedAlike:
-    """What all requests that failed for good have in common; code is '' where they have none."""
+    """The common reason of all requests that failed for good; code: '' where there is none."""
 
     requests: int
     kind: FailureKind
@@ -69,7 +69,7 @@ class FailedAlike:
 
 
 class Results:
-    """Answers, and attempts that brought none."""
+    """Answers and failed attempts."""
 
     def __init__(self, database: Database, costs: Costs) -> None:
         self._db = database
@@ -85,8 +85,7 @@ class Results:
     ) -> None:
         """Store answers, failed attempts and charges in one transaction; the first success wins.
 
-        rates: what the answers cost; None where that is not known, or nothing. Raises DiskFull
-        where there is no room for them.
+        rates: None where no price is known, or answers are free. Raises DiskFull.
         """
         with self._db.transaction():
             if results:
@@ -105,12 +104,12 @@ class Results:
         return int(self._db.row("count_results")[0])
 
     def answer_speed(self) -> float | None:
-        """Completion tokens a second of the answers so far; None where they do not tell."""
+        """Completion tokens a second of the answers so far; None where not known."""
         (speed,) = self._db.row("answer_speed")
         return float(speed) if speed else None
 
     def reuse(self, earlier: Path, wait_seconds: float) -> int:
-        """Take answers to such requests from another run's store, read-only; gives how many.
+        """Copy answers to open requests from another run's store; returns how many.
 
         Raises StoreHeld after wait_seconds in which another process had that file open.
         """
@@ -119,10 +118,10 @@ class Results:
         return int(answers)
 
     def failed_alike(self, max_attempts: int, enough: int) -> FailedAlike | None:
-        """The one way in which all requests failed so far, where none of the run was answered.
+        """The common reason why all requests failed so far, where none was answered.
 
-        None where there are several ways, or fewer than `enough` (all, where the run has fewer) or
-        than two failed for good.
+        None where there are several reasons, or fewer than `enough` requests (all, where the run
+        has fewer) or than two failed for good.
         """
         failed, ways, kind, code, message, results, total = self._db.row(
             "failed_alike", max_attempts=max_attempts
@@ -132,20 +131,20 @@ class Results:
         return FailedAlike(failed, FailureKind(kind), code, message)
 
     def stop(self, reason: str) -> None:
-        """Note that what failed concerned every request: failures so far use no attempt."""
+        """Record that the failures concern every request: those so far do not count as attempts."""
         append_event(self._db, Event.STOPPED, {"reason": reason})
 
     def retry_failed(self) -> None:
-        """Let requests that failed for good be asked again: earlier failures no longer count."""
+        """Make requests that failed for good pending again: earlier failures no longer count."""
         append_event(self._db, Event.RETRY_FAILED, {})
 
     def failure_reasons(self) -> list[tuple[FailureKind, str, int]]:
-        """The most frequent (kind, message, requests) among requests whose result is missing."""
+        """The most frequent (kind, message, requests) of requests without a result."""
         rows = self._db.rows("failure_reasons")
         return [(FailureKind(kind), message, count) for kind, message, count in rows]
 
     def refused_retries(self, max_attempts: int) -> list[tuple[FailureKind, str, int]]:
-        """Retries of answers that were cut off which failed for good: (kind, message, requests).
+        """Retries of truncated answers that failed for good: (kind, message, requests).
 
         The most frequent first.
         """

@@ -1,4 +1,4 @@
-"""What a run is: the row that was frozen when it was made, and events that changed it since."""
+"""What a run is: the row that was frozen when it was created, and events that changed it."""
 
 from __future__ import annotations
 
@@ -17,35 +17,35 @@ class Mode(StrEnum):
     """What a run does with its records."""
 
     DISTILL = "distill"  # answer each record
-    AUGMENT = "augment"  # write variants of each record, then answer all of them
+    AUGMENT = "augment"  # generate variants of each record, then answer all of them
 
 
 class Language(StrEnum):
-    """Which default prompt a record gets."""
+    """The language of a record's default prompt."""
 
     ZH = "zh"
     EN = "en"
-    AUTO = "auto"  # decided record by record, by its script
+    AUTO = "auto"  # by each record's script
 
 
 class Event(StrEnum):
-    """What befell a run as a whole."""
+    """What happened to a run as a whole."""
 
     SAMPLED = "sampled"  # its records are complete
     RETRY_FAILED = "retry_failed"  # failures before this one no longer count
-    STOPPED = "stopped"  # nor before this one: what failed concerned every request
-    PRICED = "priced"  # from here on tokens cost so much
-    LIMIT_CHANGED = "limit_changed"  # from here on an answer may have so many tokens
-    MOVED = "moved"  # from here on another server is asked
-    OTHER_SERVERS = "other_servers"  # answers that they gave earlier runs may be taken
-    ESTIMATED = "estimated"  # it was said what its first answers tell of the rest
+    STOPPED = "stopped"  # likewise: they concerned every request
+    PRICED = "priced"  # a price, from here on
+    LIMIT_CHANGED = "limit_changed"  # max_tokens, from here on
+    MOVED = "moved"  # another server, from here on
+    OTHER_SERVERS = "other_servers"  # servers of earlier runs whose answers are reused
+    ESTIMATED = "estimated"  # an estimate from its first answers was shown
     EXPORTED = "exported"  # its files were written
-    COST_OPTIONS = "cost_options"  # from here on this cap and these prices hold
+    COST_OPTIONS = "cost_options"  # a cap and prices, from here on
 
 
 @dataclass(frozen=True, slots=True)
 class ExportOptions:
-    """How a run's files are written. No part of a request, so `export` may override it."""
+    """How a run's files are written; not part of a request, so `export` may override it."""
 
     formats: tuple[str, ...] = ("alpaca", "sharegpt")
     include_reasoning: bool = False
@@ -55,9 +55,9 @@ class ExportOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """What a run is. Frozen: a resume uses this, not the flags or environment of the day.
+    """What a run is. Frozen: a resume uses this, not the flags or environment of its command.
 
-    base_url: the server's address in its normal form; None where no server is asked.
+    base_url: the server's address in its normal form; None for a local backend.
     """
 
     run_id: str
@@ -85,7 +85,7 @@ JSON_FIELDS = ("columns", "params", "templates", "export")
 
 
 class Moved(msgspec.Struct, frozen=True):
-    """Another server is asked from here on; answered: whether the one before had answered."""
+    """Another server from here on; answered: whether the one before had answered."""
 
     base_url: str
     answered: bool
@@ -109,7 +109,7 @@ def run_as_made(database: Database) -> Run:
 
 
 def current_run(database: Database) -> Run:
-    """The run as it was frozen, but for a changed limit and a server that it moved to."""
+    """The run with the changed limit and server, if any."""
     run = run_as_made(database)
     if (limit := changed_limit(database)) is not None:
         run = replace(run, params={**run.params, "max_tokens": limit})
@@ -120,26 +120,26 @@ def current_run(database: Database) -> Run:
 
 
 def changed_limit(database: Database) -> int | None:
-    """The most tokens of an answer, where that was changed since the run was made."""
+    """The max_tokens of an answer, where it was changed since the run was created."""
     row = next(iter(database.rows("limit_changed")), None)
     return None if row is None else int(row[0])
 
 
 def servers(database: Database) -> set[str | None]:
-    """The addresses that the run's answers are from, those it took over included; None: local."""
+    """Addresses of the servers of the run's answers, reused ones included; None: local."""
     current = run_as_made(database).base_url
-    found: set[str | None] = set()
+    addresses: set[str | None] = set()
     for event, detail in database.rows("servers"):
         if event == Event.MOVED:
             moved = msgspec.json.decode(detail, type=Moved)
             if moved.answered:
-                found.add(current)
+                addresses.add(current)
             current = moved.base_url
         else:
-            found.update(msgspec.json.decode(detail, type=list[str | None]))
-    return found | {current}
+            addresses.update(msgspec.json.decode(detail, type=list[str | None]))
+    return addresses | {current}
 
 
 def append_event(database: Database, event: Event, detail: object) -> None:
-    """Note what happened to the run as a whole."""
+    """Store an event of the run."""
     database.run("insert_event", event=event, detail=msgspec.json.encode(detail).decode())

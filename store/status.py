@@ -1,4 +1,4 @@
-"""Status: what is done and what is left of a run."""
+"""The status of a run."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from store.runs import Mode
 
 
 class State(StrEnum):
-    """Whether a run needs anything more."""
+    """Whether a run is complete."""
 
     DONE = "done"  # nothing is pending, in flight or failed, and its files are those of its answers
     INCOMPLETE = "incomplete"
@@ -18,10 +18,10 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """How many requests a run has, and what became of them. They add up to total.
+    """The requests of a run by state; the states add up to total.
 
-    Not counted are requests that nobody waits for: superseded by one with another limit, without a
-    result and in no job; and retries of answers that were cut off, once they have failed for good.
+    Not counted: requests that were superseded by one with another limit, without a result and in no
+    job; and retries of truncated answers that failed for good.
     """
 
     total: int
@@ -41,7 +41,7 @@ class Tokens:
 
 @dataclass(frozen=True, slots=True)
 class LostJob:
-    """A job whose answers the server does not deliver: its unanswered requests, and the reason."""
+    """A job of which the server does not deliver all answers; requests: without a result."""
 
     job: str
     requests: int
@@ -50,7 +50,7 @@ class LostJob:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """What is done and what is left of a run, as of a moment (UTC, ISO 8601)."""
+    """The status of a run; as_of: UTC, ISO 8601."""
 
     run: str
     mode: Mode
@@ -63,7 +63,7 @@ class Status:
     tokens: Tokens
     cost: Cost
     as_of: str
-    lost: tuple[LostJob, ...] = ()  # their requests are among those in flight
+    lost: tuple[LostJob, ...] = ()  # their requests count as in flight
 
     @property
     def lost_requests(self) -> int:

@@ -1,4 +1,4 @@
-"""The work store: one DuckDB file that holds everything a run decided or bought."""
+"""The work store: one DuckDB file with all the data of a run."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ VERSION = 4
 
 
 class WorkStore:
-    """One run's work store, open in this process: what it holds, a noun each."""
+    """A run's work store, open in this process; an attribute for each kind of data."""
 
     def __init__(self, database: Database) -> None:
         self.database = database
@@ -41,9 +41,9 @@ class WorkStore:
 
     @classmethod
     def create(cls, path: Path, run: Run) -> WorkStore:
-        """Make a new store with its run row, which appears under its name whole or not at all.
+        """Create a store with its run row, in a temporary file that is renamed when complete.
 
-        Raises DiskFull. The caller holds the folder's lock: what a killed process left is removed.
+        Raises DiskFull. The caller holds the folder's lock: files of killed processes are removed.
         """
         log = path.with_name(f"{path.name}.wal")
         for leftover in (log, *path.parent.glob(f".{path.name}.*")):
@@ -55,12 +55,12 @@ class WorkStore:
                     database.connection.execute(SCHEMA)
                     database.run("insert_version", version=VERSION)
                     database.run("insert_run", **run_row(run))
-                database.run("checkpoint")  # else the tables might be in its log still
+                database.run("checkpoint")  # else the tables may be in the write-ahead log only
             temporary.chmod(0o600)
             temporary.replace(path)
         except DiskFull:
             raise DiskFull(
-                f"there is no room on the disk for {path}: make room, then start again"
+                f"the disk is full ({path}): free disk space, then start again"
             ) from None
         finally:
             for leftover in path.parent.glob(f"{temporary.name}*"):
@@ -76,7 +76,7 @@ class WorkStore:
         wait_seconds: float = float("inf"),
         on_wait: OnWait | None = None,
     ) -> WorkStore:
-        """Open a store that exists; raises UserError where it is not one or is another version's.
+        """Open a store; raises UserError where the file is no store or has another version.
 
         Raises StoreHeld after wait_seconds in which another process had the file open.
         """
@@ -101,7 +101,7 @@ class WorkStore:
         return cls(database)
 
     def close(self) -> None:
-        """Give the file free."""
+        """Close the file."""
         self.database.close()
 
     def __enter__(self) -> Self:
@@ -112,7 +112,7 @@ class WorkStore:
 
     @contextmanager
     def released(self) -> Iterator[None]:
-        """Give the file free while there is only waiting to do, so that others can look."""
+        """Close the file while the command waits, so that others can open it."""
         with self.database.released():
             yield
 
@@ -122,28 +122,28 @@ class WorkStore:
         return self.database.connection
 
     def run(self) -> Run:
-        """What this run is now: as it was made, but for a changed limit and another server."""
+        """The run with the changed limit and server, if any."""
         return current_run(self.database)
 
     def run_as_made(self) -> Run:
-        """What this run was when it was made."""
+        """The run as it was created."""
         return run_as_made(self.database)
 
     def servers(self) -> set[str | None]:
-        """The addresses that its answers are from, those taken over included; None: local."""
+        """Addresses of the servers of its answers, reused ones included; None: local."""
         return servers(self.database)
 
     def move(self, base_url: str) -> None:
-        """Go on at another server."""
+        """Record that requests go to another server from now on."""
         append_event(self.database, Event.MOVED, Moved(base_url, self.journal.any_result()))
 
     def add_servers(self, others: Set[str | None]) -> None:
-        """Note that answers of these are taken over from earlier runs."""
+        """Record servers of earlier runs whose answers are reused."""
         if new := others - self.servers():
             append_event(self.database, Event.OTHER_SERVERS, list(new))
 
     def status(self, name: str, max_attempts: int) -> Status:
-        """What is done, pending and failed of the run, under the given name."""
+        """The status of the run; name: the run's, for the report."""
         run = self.run()
         records, total, done, failed, in_flight, truncated, prompt, completion = self.database.row(
             "status", max_attempts=max_attempts

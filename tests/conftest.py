@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
+from unittest import mock
 
 import pytest
 
@@ -77,8 +78,26 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[LLMServer]:
 
 
 @pytest.fixture
-def command() -> Command:
-    """Run the command to its end."""
+def command(capfd: pytest.CaptureFixture[str]) -> Command:
+    """Run the command in this process, which is all that most of its tests need."""
+
+    def run(
+        *arguments: object, env: Mapping[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        from fastdatasets.cli import app
+
+        words = [str(argument) for argument in arguments]
+        capfd.readouterr()
+        with mock.patch.dict(os.environ, env or {}):
+            code = app.run(words)
+        return subprocess.CompletedProcess(words, code, *capfd.readouterr())
+
+    return run
+
+
+@pytest.fixture
+def command_process() -> Command:
+    """Run the command as a process: for what happens once, as one starts or ends."""
 
     def run(
         *arguments: object, env: Mapping[str, str] | None = None

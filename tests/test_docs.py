@@ -133,6 +133,14 @@ def test_the_design_lists_every_room() -> None:
     assert sorted(rows) == sorted(rooms())
 
 
+@pytest.mark.parametrize("package", PACKAGES)
+def test_the_design_lists_every_module_at_the_top(package: str) -> None:
+    """The row of a package names each module that is in none of its rooms."""
+    (row,) = re.findall(rf"^\| `{package}/` \| (.*) \|$", DESIGN, re.MULTILINE)
+    modules = {path.name for path in (ROOT / package).glob("*.py") if path.name[0] != "_"}
+    assert set(re.findall(r"`(\w+\.py)`", row)) == modules
+
+
 def imports(path: Path) -> Iterator[str]:
     """The modules that a file imports, wherever in it."""
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):

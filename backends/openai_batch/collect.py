@@ -166,7 +166,7 @@ class Collecting:
             job,
             Collected(batch.batch_id, found.counts),
             [*found.failures, *refused],
-            found.untried if reported and not found.stop else None,
+            found.unattempted if reported and not found.stop else None,
         )
         self._session.progress.say(f"job {job.job_id}: {batch.status}, {_describe(found.counts)}")
         return found.stop or stop

@@ -56,7 +56,7 @@ class LostJobs:
         """
         waited = time.time() - batch.awaited_since
         enough = DOWNLOADS if found.unequal else MIN_POLLS
-        return batch.looks + 1 >= enough and waited >= self._session.options.grace_seconds
+        return batch.polls + 1 >= enough and waited >= self._session.options.grace_seconds
 
     def wait_or_lose(self, job: Job, short: Short) -> None:
         """Look again at what is not all there; what stays so is lost.
@@ -78,7 +78,7 @@ class LostJobs:
             else:
                 self._await(job, batch, found, reason)
         if stops:
-            self._stop = self._stop or f"job {job.job_id} is lost: {job.lost_for}"
+            self._stop = self._stop or f"job {job.job_id} is lost: {job.lost_reason}"
 
     def _await(self, job: Job, batch: Batch, found: Delivery, reason: str) -> None:
         self._session.journal.append(
@@ -151,9 +151,9 @@ class LostJobs:
         if job.state is not JobState.LOST:
             return
         if self.waits_for_user(job):
-            self._session.say(f"job {job.job_id} is lost: {job.lost_for}")
+            self._session.say(f"job {job.job_id} is lost: {job.lost_reason}")
             return
-        message = f"the batch was lost: {job.lost_for}"
+        message = f"the batch was lost: {job.lost_reason}"
         self._session.journal.give_up(job, message, reason=CloseReason.LOST, retryable=True)
         self._session.delete_files(job)
 

@@ -40,7 +40,7 @@ class Delivery:
     unequal: dict[str, str] = field(default_factory=dict)
     overlong: str = ""
     failures: list[Failure] = field(default_factory=list)
-    untried: list[str] = field(default_factory=list)
+    unattempted: list[str] = field(default_factory=list)
     stop: str | None = None  # an error of a line that concerns every request
     broken_without_id: int = 0
     foreign_id: str | None = None  # an id that is not the job's, where none of its ids is there
@@ -79,15 +79,15 @@ def deliver(session: BatchSession, job: Job, batch: Batch) -> Delivery:
             session.journal.add_answers(job, BATCH.name, results, found.counts)
             found.failures += failures
             _note(lines, results, failures, is_output=is_output)
-    for request_id in reader.untried:
-        lines.setdefault(request_id, "untried")
-    found.untried, found.stop = reader.untried, reader.stop
+    for request_id in reader.unattempted:
+        lines.setdefault(request_id, "unattempted")
+    found.unattempted, found.stop = reader.unattempted, reader.stop
     found.broken_without_id = reader.broken_without_id
     line_counts = session.journal.line_counts(job, lines)
     line_counts = line_counts._replace(
-        answers=line_counts.answers + plain, silent=line_counts.silent - plain
+        answers=line_counts.answers + plain, missing=line_counts.missing - plain
     )
-    if line_counts.silent == job.requests:
+    if line_counts.missing == job.requests:
         found.foreign_id = reader.foreign_id
     stored_before = min(batch.answers, found.counts.duplicates)  # at an earlier look
     found.counts.results += stored_before
@@ -123,7 +123,7 @@ def _hold_against_counts(batch: Batch, line_counts: LineCounts, found: Delivery)
         return
     counted = max(0, line_counts.errors - batch.failed) if batch.failed is not None else 0
     delivered = line_counts.answers + found.broken_without_id + counted
-    found.undelivered = max(0, min(batch.completed - delivered, line_counts.silent))
+    found.undelivered = max(0, min(batch.completed - delivered, line_counts.missing))
     found.maybe_answered = min(found.undelivered, line_counts.open)
 
 

@@ -65,7 +65,7 @@ class LineReader:
     counts: BatchCounts
     load_bounds: Callable[[], Mapping[str, Bounds]]
     stop: str | None = None
-    untried: list[str] = field(default_factory=list)  # ids of lines that say 'not attempted'
+    unattempted: list[str] = field(default_factory=list)  # ids of lines that say 'not attempted'
     broken_without_id: int = 0  # lines of the output file: some answer is lost in each
     foreign_id: str | None = None  # the first that is not the job's
 
@@ -157,7 +157,7 @@ class LineReader:
         code, words = code_and_words(line.error)
         if (code or "").lower() in UNATTEMPTED:
             self.counts.unattempted += 1
-            self.untried.append(line.custom_id)
+            self.unattempted.append(line.custom_id)
             return None
         words = words or code or "no response and no error"
         kind = kind_of_status(400, code, words)
@@ -179,6 +179,6 @@ class LineReader:
         if api_error.kind is ErrorKind.STOP:
             self.stop = self.stop or str(api_error)
             self.counts.unattempted += 1
-            self.untried.append(request_id)
+            self.unattempted.append(request_id)
             return None
         return failure_of(request_id, api_error)

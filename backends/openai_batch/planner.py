@@ -9,7 +9,7 @@ from store.costs.money import UNLIMITED
 from store.jobs.events import CloseReason
 from store.jobs.job import Job, JobState
 from store.jobs.journal import Caps
-from store.requests import AskOrder
+from store.requests import RequestOrder
 
 FIRST_JOB = 100  # requests; the rest follows once the server has validated it
 EARLY_JOB = 10_000  # requests of further jobs until the first answer: what fails alike shows sooner
@@ -38,7 +38,7 @@ class Planner:
         most = options.max_requests if answered else FIRST_JOB if first else EARLY_JOB
         if not journal.has_queue:
             pending = self._session.store.requests.pending_positions(
-                options.max_attempts, AskOrder.PREFIX
+                options.max_attempts, RequestOrder.PREFIX
             )
             journal.build_queue(pending)
         job = journal.plan(

@@ -19,7 +19,7 @@ from backends.vllm.protocol import Finished, Load, Refused, Stepped
 from backends.vllm.quarantine import CrashQuarantine
 from store import Unfinished, UserError, WorkStore
 from store.errors import EngineDied
-from store.requests import AskOrder, Request
+from store.requests import Request, RequestOrder
 from store.results import Failure, FailureKind, Result
 from store.runs import Run
 
@@ -94,7 +94,7 @@ class VllmBackend(Backend):
             store,
             progress,
             self._options.max_attempts,
-            order=AskOrder.LONGEST_FIRST,
+            order=RequestOrder.LONGEST_FIRST,
             why_end=lambda: all_failed_alike(
                 store, self._options.max_attempts, f"the model {self._options.model}"
             ),

@@ -125,30 +125,41 @@ def _handle_signals() -> None:
             signal.signal(number, interrupts)
 
 
+def run(arguments: list[str]) -> int:
+    """Run a command; the one place that turns errors into exit codes."""
+    try:
+        code: int = app(arguments, standalone_mode=False) or 0
+        sys.stdout.flush()  # where a disk is full, an error like any other
+    except FastDatasetsError as error:
+        _complain(error)
+        return error.exit_code
+    except typer.Exit as error:
+        return error.exit_code
+    except KeyboardInterrupt:
+        return STOPPED
+    except typer.TyperException as error:  # an option that does not exist, a value out of range
+        if message := error.format_message():
+            _complain(f"{message} (see --help)")
+        return 1
+    except OSError as error:
+        _complain(error)
+        return 1
+    except Exception as error:
+        if not type(error).__module__.endswith("duckdb"):
+            raise  # a defect of ours shows its traceback
+        _complain(f"the store: {str(error).splitlines()[0]}")
+        return 1
+    return code
+
+
 def main() -> None:
-    """Run the command line; the one place that turns errors into exit codes."""
+    """Run the command line as a process of its own."""
     open_standard_files()
     # Rows are made by the hundred thousand and have no cycles: looking for some as often as Python
     # does takes an eighth of the time.
     gc.set_threshold(100_000, 20, 100)
     _handle_signals()
-    try:
-        code = app(standalone_mode=False)
-        sys.stdout.flush()  # where a disk is full, an error like any other
-    except FastDatasetsError as error:
-        _complain(error)
-        code = error.exit_code
-    except typer.Exit as error:
-        code = error.exit_code
-    except KeyboardInterrupt:
-        code = STOPPED
-    except typer.TyperException as error:  # an option that does not exist, a value out of range
-        if message := error.format_message():
-            _complain(f"{message} (see --help)")
-        code = 1
-    except OSError as error:
-        _complain(error)
-        code = 1
+    code = run(sys.argv[1:])
     if code == STOPPED:
         _exit_stopped()
     sys.exit(code)

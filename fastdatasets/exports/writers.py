@@ -12,7 +12,7 @@ from typing import IO
 
 from store import RunFolder, UserError, WorkStore
 from store.database.statements import load_file
-from store.folder.run_folder import atomic_write, room_for
+from store.folder.run_folder import atomic_write, disk_full_raised
 from store.runs import ExportOptions, Mode, Run
 
 STATEMENTS = load_file("fastdatasets.exports", "formats.sql")
@@ -75,10 +75,10 @@ def export(
     written = [Exported(path, rows[statement]) for statement, path in files.items()]
     if options.output_file is not None:
         target = Path(options.output_file)
-        with room_for(target), atomic_write(target) as temporary:
+        with disk_full_raised(target), atomic_write(target) as temporary:
             shutil.copyfile(folder.path / "distilled.json", temporary)
         written.append(Exported(target, written[0].rows))
-    store.exports.note([path.name for path in files.values()])
+    store.exports.record_files([path.name for path in files.values()])
     return written
 
 
@@ -92,7 +92,7 @@ def _with_stale(store: WorkStore, mode: Mode, options: ExportOptions) -> ExportO
 @contextmanager
 def _array(path: Path) -> Iterator[IO[bytes]]:
     """A file for a JSON array: takes objects that each end with a comma and a newline."""
-    with room_for(path), atomic_write(path) as temporary, temporary.open("wb") as file:
+    with disk_full_raised(path), atomic_write(path) as temporary, temporary.open("wb") as file:
         file.write(b"[\n")
         yield file
         if file.tell() > 2:

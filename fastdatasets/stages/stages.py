@@ -85,7 +85,7 @@ class Vary:
                     one.answer,
                     self.name,
                     None if one.variants is None else len(one.variants),
-                    self._num_aug - len(one.answer.found),
+                    self._num_aug - len(one.answer.known_variants),
                 )
                 for one in ingested
             )
@@ -100,8 +100,8 @@ class Vary:
     def _ask(self, row: Row) -> PlannedRequest:
         return self._questions.ask(
             row,
-            count=self._num_aug - len(row.found),
-            found=row.found,
+            count=self._num_aug - len(row.known_variants),
+            known_variants=row.known_variants,
             needs_text=bool(_NEEDS_TEXT.search(row.instruction)),
         )
 
@@ -109,8 +109,8 @@ class Vary:
         candidates = parse_variants(answer.text)
         if candidates is None:
             return IngestedAnswer(answer, None, 0)
-        wanted = self._num_aug - len(answer.found)
-        kept, dropped = distinct(candidates, (answer.instruction, *answer.found), wanted)
+        wanted = self._num_aug - len(answer.known_variants)
+        kept, dropped = distinct(candidates, (answer.instruction, *answer.known_variants), wanted)
         return IngestedAnswer(answer, tuple(kept), dropped)
 
 

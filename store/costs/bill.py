@@ -1,4 +1,4 @@
-"""The bill of a run: what was spent, what may have been, and what was not spent."""
+"""The bill of a run: what was spent, what may have been billed besides, and what was saved."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from store.costs.money import (
-    Bought,
     Cost,
+    CostItem,
     PriceSnapshot,
     Rates,
     Saved,
@@ -25,18 +25,18 @@ if TYPE_CHECKING:
 
 
 def current_price(database: Database) -> PriceSnapshot | None:
-    """The price noted last."""
+    """The price that was recorded last."""
     row = next(iter(database.rows("priced")), None)
     return None if row is None else msgspec.json.decode(row[0], type=PriceSnapshot)
 
 
 def bill(database: Database, journal: Journal, done: int, left: int) -> Cost:
-    """The run's cost so far; left: requests that are to be answered yet, as those that are done."""
+    """The run's cost so far. left: requests without an answer, at the mean cost."""
     price = current_price(database)
     if price is None:
         return Cost("USD", None, None)
     rates = rate_parameters(price.rates)
-    stages = database.rows("bought_by_stage", **rates)
+    stages = database.rows("billed_by_stage", **rates)
     repeated = sum(row[6] for row in stages)
     answers, failed, unanswered, in_flight = map(int, database.row("spent_live", **rates))
     jobs = list(journal.jobs().values())
@@ -60,9 +60,9 @@ def bill(database: Database, journal: Journal, done: int, left: int) -> Cost:
             dollars(int(reused or 0)),
         ),
         price.source,
-        tuple(_bought(*row[:6]) for row in stages),
+        tuple(_item(*row[:6]) for row in stages),
         tuple(
-            _bought(
+            _item(
                 job.job_id,
                 job.requests,
                 job.usage.prompt,
@@ -78,13 +78,13 @@ def bill(database: Database, journal: Journal, done: int, left: int) -> Cost:
 
 
 def _unsure(job: Job, rates: Rates) -> int:
-    """Picodollars at most of what a job was billed and did not deliver, as far as we know."""
+    """Picodollars that a job may have been billed, at most, for answers that were not delivered."""
     given_up = job.at_risk(rates) if job.state is JobState.CLOSED else 0
     return rates.cost(job.unsure) + given_up
 
 
-def _bought(
+def _item(
     name: str, answers: int, prompt: int, cached: int, completion: int, cost: int | None
-) -> Bought:
+) -> CostItem:
     money: Decimal | None = None if cost is None else dollars(cost)
-    return Bought(name, answers, prompt, cached, completion, money)
+    return CostItem(name, answers, prompt, cached, completion, money)

@@ -1,4 +1,4 @@
-"""Costs of a run: prices, charges beside the results, and what was spent."""
+"""Costs of a run: prices, charges without a result, and what was spent."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Costs:
         self._journal = journal
 
     def set_price(self, price: PriceSnapshot) -> None:
-        """Note what tokens cost from now on."""
+        """Record what tokens cost from now on."""
         if current_price(self._db) != price:
             append_event(self._db, Event.PRICED, price)
 
@@ -33,26 +33,26 @@ class Costs:
         return current_price(self._db)
 
     def options(self) -> dict[str, str | None]:
-        """The cap and prices that were given to the run, as they were written; empty: none were."""
+        """The cap and prices of the run as the user wrote them; empty where there are none."""
         row = self._db.first("cost_options")
         return {} if row is None else msgspec.json.decode(row[0], type=dict[str, str | None])
 
     def set_options(self, options: Mapping[str, str | None]) -> None:
-        """Let a cap and prices hold for this command and those to come."""
+        """Record the cap and prices that hold from now on."""
         if self.options() != options:
             append_event(self._db, Event.COST_OPTIONS, options)
 
     def is_estimated(self) -> bool:
-        """Whether note_estimate was called for this run."""
+        """Whether record_estimate was called for this run."""
         (estimated,) = self._db.row("estimated")
         return bool(estimated)
 
-    def note_estimate(self) -> None:
-        """Note that the user was told what the run's answers tell of the rest."""
+    def record_estimate(self) -> None:
+        """Record that an estimate from the run's own answers was shown."""
         append_event(self._db, Event.ESTIMATED, {})
 
     def add_charge(self, charge: Billed) -> None:
-        """Note what live requests cost, or may cost, beside their results."""
+        """Record what live requests cost, or may have cost, without a result."""
         self._db.run(
             "insert_charge",
             cost=charge.cost,
@@ -61,24 +61,24 @@ class Costs:
         )
 
     def spent(self, rates: Rates) -> int:
-        """Picodollars that the run may have cost so far, and at most what is in flight.
+        """Picodollars that the run may have cost so far, with the maximum of what is in flight.
 
-        rates: of what was bought while no price was known.
+        rates: for tokens that were billed while no price was known.
         """
         live = self._db.row("spent_live", **rate_parameters(rates))
         return sum(map(int, live)) + self._journal.committed(rates)
 
     def in_flight_at_kills(self) -> int:
-        """Picodollars at most of live requests that were in flight when a command was killed.
+        """Maximum picodollars of live requests that were in flight when a command was killed.
 
-        While a command works: and of those that are in flight.
+        While a command works, those in flight now are included.
         """
         return int(self._db.row("spent_live", **rate_parameters(FREE))[3])
 
-    def dearest_pending(self, rates: Rates, max_attempts: int, requests: int) -> int:
-        """Picodollars that so many pending requests, or all if they are fewer, cost at most."""
+    def max_cost_of_pending(self, rates: Rates, max_attempts: int, requests: int) -> int:
+        """Maximum picodollars of the so many most expensive pending requests."""
         (cost,) = self._db.row(
-            "dearest_pending",
+            "max_cost_of_pending",
             max_attempts=max_attempts,
             requests=requests,
             input=rates.input,
@@ -87,5 +87,5 @@ class Costs:
         return int(cost)
 
     def bill(self, done: int, left: int) -> Cost:
-        """The run's cost so far; left: requests to be answered yet, each as those that are done."""
+        """The run's cost so far. left: requests without an answer, at the mean cost."""
         return bill(self._db, self._journal, done, left)

@@ -1,4 +1,4 @@
-"""Money in the store: tokens, what they cost, and what a run was billed."""
+"""Money in the store: usage, rates, and what a run was billed."""
 
 from __future__ import annotations
 
@@ -10,15 +10,17 @@ import msgspec
 
 
 class Charge(StrEnum):
-    """What a cost beside the results is for."""
+    """What a charge without a result is for."""
 
-    FAILED = "failed"  # billed, and nothing to keep
-    UNANSWERED = "unanswered"  # at most: no answer came, but it may have been billed
-    IN_FLIGHT = "in flight"  # at most: what a death would lose; taken back at an orderly end
+    FAILED = "failed"  # billed, without a usable answer
+    UNANSWERED = "unanswered"  # maximum: no answer came, but it may have been billed
+    IN_FLIGHT = (
+        "in flight"  # maximum: reserved before sending; taken back when the command ends in order
+    )
 
 
 class Usage(msgspec.Struct, frozen=True):
-    """Tokens that a server billed; cached ones are among the prompt's."""
+    """Tokens that a server billed; cached ones are included in prompt."""
 
     prompt: int = 0
     cached: int = 0
@@ -28,7 +30,7 @@ class Usage(msgspec.Struct, frozen=True):
     def reported(
         cls, prompt: int | None, cached: int | None, completion: int | None
     ) -> Usage | None:
-        """What a server told, None where it left out what counts."""
+        """The usage a server reported, None where prompt or completion tokens are missing."""
         if prompt is None or completion is None:
             return None
         return cls(prompt, cached or 0, completion)
@@ -49,9 +51,9 @@ class Usage(msgspec.Struct, frozen=True):
 
 
 class Rates(msgspec.Struct, frozen=True):
-    """What tokens cost, in picodollars (USD / 10^12) each: whole numbers, so that sums are exact.
+    """Picodollars (USD / 10^12) per token: integers, so that sums are exact.
 
-    A price of 0.15 USD per million tokens is 150,000 of them.
+    0.15 USD per million tokens is 150,000 picodollars per token.
     """
 
     input: int
@@ -59,13 +61,13 @@ class Rates(msgspec.Struct, frozen=True):
     output: int
 
     def cost(self, usage: Usage) -> int:
-        """Picodollars of what a server counted."""
+        """Picodollars of a usage."""
         plain = usage.prompt - usage.cached
         return self.input * plain + self.cached * usage.cached + self.output * usage.completion
 
 
 class Billed(msgspec.Struct, frozen=True):
-    """What was billed, or may have been, beside results; cost in picodollars, None: not known."""
+    """A charge without a result; cost in picodollars, None: not known."""
 
     reason: Charge
     usage: Usage
@@ -74,14 +76,16 @@ class Billed(msgspec.Struct, frozen=True):
 
 FREE = Rates(0, 0, 0)
 UNLIMITED = 1 << 100  # tokens, picodollars; fits a HUGEINT
-MOST_TOKENS = 131_072  # of an answer whose request sets no limit; the macro limit_of has it too
-# Prompt tokens beyond one a byte: servers put a template, often a system prompt, around a prompt.
-# The macro most_prompt_tokens has it too.
+MAX_COMPLETION_TOKENS = (
+    131_072  # of an answer whose request sets no limit; as in the macro limit_of
+)
+# Prompt tokens beyond one a byte: servers add a chat template, often with a system prompt.
+# As in the macro max_prompt_tokens.
 PROMPT_MARGIN = 512
 
 
 class Bounds(msgspec.Struct, frozen=True, gc=False):
-    """What bounds the usage of requests: bytes of their messages' JSON, limits of their answers."""
+    """Limits of the usage of requests: bytes of their messages' JSON, max_tokens of answers."""
 
     prompt_bytes: int
     max_tokens: int
@@ -89,13 +93,13 @@ class Bounds(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def most(self) -> Usage:
-        """The most they can be billed: no token is less than a byte of the messages' JSON."""
+        """The maximum that can be billed: a token is at least one byte of the messages' JSON."""
         return Usage(self.prompt_bytes + PROMPT_MARGIN * self.requests, 0, self.max_tokens)
 
     def allow(self, usage: Usage, *, has_text: bool) -> bool:
-        """Whether a request can have had this usage; a text or reasoning takes a token at least.
+        """Whether a request can have had this usage; a text or reasoning takes at least one token.
 
-        The macro plausible_usage says the same.
+        As in the macro plausible_usage.
         """
         most = self.most
         return (
@@ -106,12 +110,12 @@ class Bounds(msgspec.Struct, frozen=True, gc=False):
 
 
 def dollars(picodollars: int) -> Decimal:
-    """USD, exactly, without zeros at the end."""
+    """Picodollars as USD, exactly, without trailing zeros."""
     return Decimal(f"{Decimal(picodollars).scaleb(-12).normalize():f}")
 
 
 class PriceSnapshot(msgspec.Struct, frozen=True):
-    """What a run pays from a moment on; live: what live requests would cost, where known."""
+    """The price of a run from some time on; live: the rates of live requests, where known."""
 
     source: str
     rates: Rates
@@ -125,15 +129,15 @@ def rate_parameters(rates: Rates | None) -> dict[str, int | None]:
 
 @dataclass(frozen=True, slots=True)
 class Saved:
-    """What was not spent, at the prices of the run; None: not known."""
+    """What was saved, in USD at the prices of the run; None: not known."""
 
-    batch: Decimal | None  # against live requests
-    dedup: Decimal | None  # records that ask the same
-    reuse: Decimal | None  # answers of earlier runs
+    batch: Decimal | None  # compared with live requests
+    dedup: Decimal | None  # records with the same request
+    reuse: Decimal | None  # answers taken from earlier runs
 
 
 @dataclass(frozen=True, slots=True)
-class Bought:
+class CostItem:
     """What a stage or job was billed; cost in USD, None: not known."""
 
     name: str
@@ -146,11 +150,11 @@ class Bought:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Money; None: not known. spent is by the server's own counts.
+    """The cost of a run in USD; None: not known. spent: by the usage that the server reported.
 
-    estimate: what the run comes to, if what is left costs as much each. unsure: at most what was
-    billed besides, of requests whose answers or counts never came; in_flight: so much of it for
-    those that were in flight when a command was killed, or are now. price: where it is from.
+    estimate: the whole run, if each request that is left costs the mean. unsure: maximum of what
+    may have been billed besides, for requests without an answer or usage; in_flight: the part of
+    it for requests that were in flight when a command was killed, or are now. price: its source.
     """
 
     currency: str
@@ -159,6 +163,6 @@ class Cost:
     unsure: Decimal | None = None
     saved: Saved | None = None
     price: str | None = None
-    stages: tuple[Bought, ...] = ()
-    jobs: tuple[Bought, ...] = ()
+    stages: tuple[CostItem, ...] = ()
+    jobs: tuple[CostItem, ...] = ()
     in_flight: Decimal | None = None

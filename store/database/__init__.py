@@ -1,1 +1,1 @@
-"""The DuckDB file under a work store, and rows on their way into it."""
+"""The DuckDB file of a work store: connection, statements, Arrow tables of rows to insert."""

@@ -1,4 +1,4 @@
-"""The Arrow schemas of rows that are handed to DuckDB; their fields are those of store.models."""
+"""Arrow schemas of rows that are inserted into DuckDB; fields are named as the structs'."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The DuckDB file under a work store: opening it among others, transactions, named statements."""
+"""The DuckDB file of a work store: opening and locking, transactions, named statements."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from store.database.statements import QUERIES
 from store.errors import DiskFull, NoSuchTable, SqlError, StoreHeld, UserError
 
 MEMORY_LIMIT = "400MB"  # beyond it DuckDB spills to the run's folder
-TEXTS = 4096  # of them at a time where many are read
-RETRY_SECONDS = 0.2  # between two tries for a file that another process has open
+TEXTS = 4096  # read at a time
+RETRY_SECONDS = 0.2  # between two attempts to open a file that another process has open
 
-# What the kernel says where a file cannot grow; DuckDB has it at the end of a message of its own.
+# strerror of a write to a full disk, which DuckDB appends to its own message.
 _FULL = re.compile(r"No space left on device|File too large|[Qq]uota exceeded")
 
 OnWait = Callable[[str], None]
@@ -30,8 +30,8 @@ T = TypeVar("T")
 class Database:
     """A DuckDB file open in this process.
 
-    DuckDB lets one process at a time have a file open, readers included, so opening waits for
-    whoever holds it; `on_wait` is told who that is.
+    DuckDB lets one process at a time have a file open, readers included, so opening waits until
+    the file is free; on_wait is called once, with the process that holds it.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class Database:
         wait_seconds: float = float("inf"),
         on_wait: OnWait | None = None,
     ) -> None:
-        """Open or make the file; raises UserError where it is none of DuckDB's.
+        """Open or create the file; raises UserError where it is not a DuckDB file.
 
         Raises StoreHeld after wait_seconds in which another process had it open.
         """
@@ -54,7 +54,7 @@ class Database:
 
     @property
     def connection(self) -> duckdb.DuckDBPyConnection:
-        """The open connection, a new one where DuckDB gave up the old; raises DiskFull."""
+        """The open connection; a new one where DuckDB has invalidated the old. Raises DiskFull."""
         if self._invalidated:
             self._connection.close()
             self._connection = self._connect(float("inf"))
@@ -73,17 +73,17 @@ class Database:
                 },
             )
 
-        return _when_free(self.path, connect, wait_seconds, self._on_wait)
+        return _retry_while_locked(self.path, connect, wait_seconds, self._on_wait)
 
     def close(self) -> None:
-        """Give the file free."""
+        """Close the file."""
         self._connection.close()
 
     @contextmanager
     def released(self) -> Iterator[None]:
-        """Give the file free for the block, and take it again however long that takes.
+        """Close the file for the block, then wait until it can be opened again.
 
-        After an exception it stays free: a Ctrl-C does not wait for somebody else's look.
+        After an exception it stays closed: a Ctrl-C does not wait for another reader.
         """
         self._connection.close()
         yield
@@ -91,12 +91,12 @@ class Database:
 
     @contextmanager
     def attached(self, path: Path, wait_seconds: float) -> Iterator[None]:
-        """Have another store's tables as earlier.… in the block, read-only.
+        """Attach another store, read-only, as schema `earlier` for the block.
 
         Raises UserError and StoreHeld as opening it does.
         """
         attach, parameters = QUERIES["attach_earlier"], {"path": str(path)}
-        _when_free(path, lambda: self.connection.execute(attach, parameters), wait_seconds)
+        _retry_while_locked(path, lambda: self.connection.execute(attach, parameters), wait_seconds)
         try:
             yield
         finally:
@@ -117,10 +117,10 @@ class Database:
 
     @contextmanager
     def errors(self) -> Iterator[None]:
-        """Raise DuckDB's errors as ours: DiskFull where there was no room, else as sql_errors.
+        """Raise DuckDB's errors as ours: DiskFull on a full disk, else as sql_errors does.
 
-        Not where statements took effect all the same: after a commit DuckDB moves what is in its
-        log to the file. Where there is no room for that it gives up the connection, and says so.
+        Not where the transaction was committed: then DuckDB moves its write-ahead log to the file,
+        and where the disk is full it invalidates the connection and reports both.
         """
         try:
             with sql_errors():
@@ -148,26 +148,26 @@ class Database:
             self.connection.execute(QUERIES[name], parameters)
 
     def row(self, name: str, **parameters: Any) -> tuple[Any, ...]:
-        """The one row a statement gives."""
+        """The only row that a statement returns."""
         (row,) = self.rows(name, **parameters)
         return row
 
     def first(self, name: str, **parameters: Any) -> tuple[Any, ...] | None:
-        """The first row a statement gives, None where it gives none."""
+        """The first row that a statement returns, None where it returns none."""
         return next(iter(self.rows(name, **parameters)), None)
 
     def pages(self, name: str, size: int, **parameters: Any) -> Iterator[list[tuple[Any, ...]]]:
-        """All rows a statement gives, so many at a time; others may run in between."""
+        """All rows that a statement returns, `size` at a time; others may run in between."""
         with self.errors():
             reader = self.connection.cursor().execute(QUERIES[name], parameters)
             while rows := reader.fetchmany(size):
                 yield rows
 
     def column(self, name: str, **parameters: Any) -> list[Any]:
-        """A statement's one column of numbers, without a tuple for each."""
+        """The only column, of numbers, that a statement returns; without a tuple for each row."""
         with self.errors():
-            found = self.connection.execute(QUERIES[name], parameters).fetchnumpy()
-        (values,) = found.values()
+            columns = self.connection.execute(QUERIES[name], parameters).fetchnumpy()
+        (values,) = columns.values()
         return list(values.tolist())
 
     def set_variable(self, name: str, value: int | str) -> None:
@@ -175,15 +175,16 @@ class Database:
         self.connection.execute(f"SET VARIABLE {name} = $value", {"value": value})
 
     def rows(self, name: str, **parameters: Any) -> list[tuple[Any, ...]]:
-        """All rows a statement gives."""
+        """All rows that a statement returns."""
         with self.errors():
             return self.connection.execute(QUERIES[name], parameters).fetchall()
 
     def texts(self, statement: str, **parameters: Any) -> Iterator[tuple[int, memoryview]]:
-        """A statement's one column of texts, none of them null: how many, and their UTF-8 bytes.
+        """The only column, of texts without null, that a statement returns: pairs of their number
+        and their concatenated UTF-8 bytes.
 
-        End to end as Arrow has them in memory, so that no text becomes an object of Python's.
-        Raises DiskFull where what does not fit the memory does not fit the disk either.
+        As Arrow has them in memory, without a Python object for each text. Raises DiskFull where
+        rows are spilled to a full disk.
         """
         with self.errors():
             reader = self.connection.sql(statement, params=parameters).to_arrow_reader(TEXTS)
@@ -196,21 +197,21 @@ class Database:
 
     @contextmanager
     def incoming(self, rows: pa.Table) -> Iterator[None]:
-        """Make rows the relation 'incoming' of the block's statements."""
+        """Register rows as the relation 'incoming' for the block."""
         self.connection.register("incoming", rows)
         try:
             yield
         finally:
-            with suppress(duckdb.Error):  # in a transaction that failed it goes by itself
+            with suppress(duckdb.Error):  # a failed transaction has removed it
                 self.connection.unregister("incoming")
 
 
-def _when_free(
+def _retry_while_locked(
     path: Path, open_file: Callable[[], T], wait_seconds: float, on_wait: OnWait | None = None
 ) -> T:
-    """What open_file gives, called again while another process has the file open."""
+    """Call open_file until no other process has the file open, and return its result."""
     deadline = time.monotonic() + wait_seconds
-    said = False
+    reported = False
     while True:
         try:
             return open_file()
@@ -223,9 +224,9 @@ def _when_free(
                 raise UserError(f"{path} is not a work store: {reason}") from None
             if time.monotonic() >= deadline:
                 raise StoreHeld(holder) from None
-            if on_wait is not None and not said:
+            if on_wait is not None and not reported:
                 on_wait(holder)
-                said = True
+                reported = True
             time.sleep(min(RETRY_SECONDS, max(0.0, deadline - time.monotonic())))
         except duckdb.Error as error:
             if (full := _disk_full(path, str(error))) is not None:
@@ -251,13 +252,13 @@ def sql_errors() -> Iterator[None]:
 
 
 def _disk_full(path: Path, error: str) -> DiskFull | None:
-    """What to raise where an error says that the disk is full."""
+    """DiskFull where an error reports a full disk, else None."""
     reason = _FULL.search(error)
     return None if reason is None else DiskFull(f"the disk is full ({path}: {reason[0]})")
 
 
 def _holder(error: duckdb.IOException) -> str | None:
-    """Who holds the file, by DuckDB's message; None where the error is another one."""
+    """The process that holds the file, from DuckDB's message; None for other errors."""
     if "Could not set lock" not in str(error):
         return None
     match = re.search(r"held in (.+?\(PID \d+\))", str(error))

@@ -1,4 +1,4 @@
-"""What readers of datasets build with: DuckDB's relations and expressions, by way of this room."""
+"""DuckDB's relations and expressions, for the readers of datasets."""
 
 from duckdb import (
     CoalesceOperator,

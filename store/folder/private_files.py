@@ -1,4 +1,4 @@
-"""Files that only their owner reads and writes, and that are never written through a link."""
+"""Files with mode 0600, never written through a symbolic or hard link."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ from store.errors import UserError
 
 _OTHERS = 0o077
 
-_before: list[int] = []  # the umasks to go back to: the first one is the user's
+_umasks: list[int] = []  # to restore; the first one is the user's
 
 
 @contextmanager
 def private_files() -> Iterator[None]:
-    """Make whatever is made in the block its owner's alone: DuckDB's log and spill files too."""
-    _before.append(os.umask(_OTHERS))
+    """Create files in the block with umask 077: DuckDB's log and spill files too."""
+    _umasks.append(os.umask(_OTHERS))
     try:
         yield
     finally:
-        os.umask(_before.pop())
+        os.umask(_umasks.pop())
 
 
 def users_umask() -> int:
-    """What files of the user are made with, inside private_files too."""
-    if _before:
-        return _before[0]
+    """The user's umask, inside private_files too."""
+    if _umasks:
+        return _umasks[0]
     os.umask(umask := os.umask(_OTHERS))
     return umask
 
 
 @contextmanager
 def users_files() -> Iterator[None]:
-    """Make files in the block as the user wants them: a cache may be shared with others."""
+    """Create files in the block with the user's umask: a cache may be shared with others."""
     before = os.umask(users_umask())
     try:
         yield
@@ -44,10 +44,10 @@ def users_files() -> Iterator[None]:
 
 
 def open_private(path: Path, flags: int) -> int:
-    """A descriptor of a file, not inherited; a new one has mode 0600.
+    """Open a file and return its descriptor, which is not inherited; a new file has mode 0600.
 
-    Raises OSError, also where path is a symbolic link, UserError where it is opened for writing and
-    not this user's alone. A FIFO does not block.
+    Raises OSError, also for a symbolic link; UserError where the file is opened for writing and is
+    a hard link or another user's. A FIFO does not block.
     """
     descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, 0o600)
     try:
@@ -60,23 +60,23 @@ def open_private(path: Path, flags: int) -> int:
 
 
 def check_own(path: Path) -> None:
-    """Raise UserError where what is to be written in place would be written elsewhere, or is
-    another user's: somebody else may have made the folder. What is not there is no error.
+    """Raise UserError where a file is a symbolic or hard link, or another user's: somebody else
+    may have created the folder. A missing file is no error.
     """
     try:
-        found = path.lstat()
+        status = path.lstat()
     except FileNotFoundError:
         return
-    _check_own(path, found)
+    _check_own(path, status)
 
 
-def _check_own(path: Path, found: os.stat_result) -> None:
-    if stat.S_ISLNK(found.st_mode):
+def _check_own(path: Path, status: os.stat_result) -> None:
+    if stat.S_ISLNK(status.st_mode):
         what = "is a symbolic link, and a run writes through none"
-    elif stat.S_ISREG(found.st_mode) and found.st_nlink > 1:
+    elif stat.S_ISREG(status.st_mode) and status.st_nlink > 1:
         what = "has another name elsewhere (a hard link), and a run writes to no such file"
-    elif os.geteuid() not in (0, found.st_uid):
-        what = f"is another user's (uid {found.st_uid}), and a run writes to no such file"
+    elif os.geteuid() not in (0, status.st_uid):
+        what = f"is another user's (uid {status.st_uid}), and a run writes to no such file"
     else:
         return
     raise UserError(f"{path} {what}: remove it, or put a copy of your own in its place")

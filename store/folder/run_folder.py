@@ -1,4 +1,4 @@
-"""A run's folder: its lock, its progress.json, and files that appear whole or not at all."""
+"""A run's folder: its lock, its progress.json, and atomic writes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ STORE_NAME = "work.duckdb"
 PROGRESS_NAME = "progress.json"
 LOCK_NAME = "run.lock"
 JOBS_NAME = "jobs"
-# What is written in place, and so must be no link to elsewhere, nor another user's.
+# Written in place, and so checked for links and owner first.
 IN_PLACE = (LOCK_NAME, STORE_NAME, f"{STORE_NAME}.wal", "spill", JOBS_NAME, "engine.log")
 
 # Money is Decimal inside and a plain number in JSON, where scripts expect one.
@@ -30,11 +30,11 @@ STATUS_JSON = msgspec.json.Encoder(decimal_format="number")
 
 @contextmanager
 def atomic_write(path: Path, *, keep: bool = True) -> Iterator[Path]:
-    """Give a temporary path beside path and rename it to path at the end: never a half file.
+    """Yield a temporary path in the same folder and rename it to path at the end.
 
-    On an exception, or where it is not to be kept, the temporary file is removed and path stays as
-    it was. Its name cannot be foreseen and its mode is 0600. What a killed process left is removed
-    by the next one that writes to the same folder: nobody holds the lock on it any more.
+    On an exception, or without keep, the temporary file is removed and path is not changed. Its
+    name is random and its mode 0600. Files left by killed processes are removed by the next write
+    to the folder: no process holds the lock on them.
     """
     _remove_leftovers(path.parent)
     temporary = path.with_name(f".fastdatasets-{secrets.token_hex(8)}.tmp")
@@ -51,8 +51,8 @@ def atomic_write(path: Path, *, keep: bool = True) -> Iterator[Path]:
 
 
 @contextmanager
-def room_for(path: Path) -> Iterator[None]:
-    """Raise DiskFull, naming path, where the block finds no room on the disk for it."""
+def disk_full_raised(path: Path) -> Iterator[None]:
+    """Raise DiskFull, naming path, where the block fails on a full disk."""
     try:
         yield
     except OSError as error:
@@ -60,7 +60,7 @@ def room_for(path: Path) -> Iterator[None]:
             raise
         raise DiskFull(
             f"the disk is full ({path}: {error.strerror}). Everything received is stored; "
-            "make room, then resume the run"
+            "free disk space, then resume the run"
         ) from None
 
 
@@ -88,23 +88,22 @@ class RunFolder:
 
     @property
     def store_path(self) -> Path:
-        """Where the work store is."""
+        """The path of the work store."""
         return self.path / STORE_NAME
 
     def exists(self) -> bool:
-        """Whether a run stands here: a folder with a work store in it."""
+        """Whether the folder has a work store in it."""
         try:
             return self.store_path.is_file()
-        except OSError:  # it may not be looked at
+        except OSError:  # no permission
             return False
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold the run for this process; raise Busy, naming the holder, where another has it.
+        """Lock the run for this process; raises Busy, naming the process that holds the lock.
 
-        Raises UserError where something in the folder must not be written to.
-        A POSIX record lock: the kernel frees it when the process dies, however it dies, and a
-        forked engine process does not inherit it.
+        Raises UserError where a file in the folder must not be written to. A POSIX record lock:
+        the kernel releases it when the process ends, and an engine process does not inherit it.
         """
         for path in (*(self.path / name for name in IN_PLACE), *(self.path / JOBS_NAME).glob("*")):
             check_own(path)
@@ -126,7 +125,7 @@ class RunFolder:
             os.close(descriptor)
 
     def remove(self) -> None:
-        """Remove a run in which there is nothing to resume; what is not a run's own stays."""
+        """Remove the files of a run that cannot be resumed; other files in the folder are kept."""
         for name in (PROGRESS_NAME, *IN_PLACE):
             path = self.path / name
             with suppress(OSError):
@@ -135,16 +134,16 @@ class RunFolder:
             self.path.rmdir()
 
     def write_progress(self, status: Status) -> None:
-        """Replace progress.json, for those who look while this process holds the store.
+        """Replace progress.json, which others read while this process has the store open.
 
         Raises DiskFull.
         """
         path = self.path / PROGRESS_NAME
-        with room_for(path), atomic_write(path) as temporary:
+        with disk_full_raised(path), atomic_write(path) as temporary:
             temporary.write_bytes(STATUS_JSON.encode(status))
 
     def read_progress(self) -> Status | None:
-        """The status last written, None where there is none that can be read."""
+        """The status last written, None where it is missing or cannot be read."""
         try:
             with os.fdopen(open_private(self.path / PROGRESS_NAME, os.O_RDONLY), "rb") as file:
                 return msgspec.json.decode(file.read(), type=Status)

@@ -1,1 +1,1 @@
-"""Jobs of a Batch API, and the journal of what was done with them."""
+"""Jobs of a Batch API, and the journal of their events."""

@@ -1,6 +1,6 @@
-"""What happens to a job of a Batch API, as the journal keeps it: one frozen value an event.
+"""Events of a job of a Batch API, as the journal stores them: one frozen struct an event.
 
-The table job_events has an event's name, which is its tag here, and the whole as JSON.
+The table job_events has the event's name, which is its tag here, and the struct as JSON.
 """
 
 from __future__ import annotations
@@ -18,34 +18,36 @@ class CloseReason(StrEnum):
 
     DONE = "done"  # its batches were collected
     CUT = "cut"  # larger than the server takes: its requests go into smaller jobs
-    STALE = "stale"  # not sent: its requests are planned anew
+    STALE = "stale"  # not sent: its requests are planned again
     CANCELLED = "cancelled"  # not sent: the user cancelled it
-    FORGOTTEN = "forgotten"  # the user gave up what does not end, or was lost
-    GIVEN_UP = "given up"  # the server will never take it: its requests have failed
-    LOST = "lost"  # the user lets its requests be asked again
+    FORGOTTEN = "forgotten"  # given up by the user: it did not end, or was lost
+    GIVEN_UP = "given up"  # the server does not accept it: its requests have failed
+    LOST = "lost"  # lost, and the user allows its requests to be sent again
 
 
 class BatchCounts(msgspec.Struct):
-    """What a batch's files held: lines by what became of them."""
+    """Lines of a batch's files, by outcome."""
 
     results: int = 0  # answers stored
     failures: int = 0  # failed attempts
-    unattempted: int = 0  # expired, cancelled: no attempt
+    unattempted: int = 0  # expired or cancelled: not an attempt
     duplicates: int = 0  # a second answer to a request, not stored
     foreign: int = 0  # ids that are not the job's
-    broken: int = 0  # lines that are not whole JSON
-    nameless: int = 0  # of these those without an id
+    broken: int = 0  # lines that are not complete JSON
+    nameless: int = 0  # broken lines without an id
     missing: int = 0  # requests without any line
-    unmetered: int = 0  # answers without their usage, or with one that cannot be
-    undelivered: int | None = None  # that it says it completed and has not; None: it does not say
-    usage: Usage = Usage()  # billed for all lines that tell, kept or not
-    unsure: Usage = Usage()  # billed at most for lines that do not tell
+    unmetered: int = 0  # answers without usage, or with an implausible one
+    undelivered: int | None = None  # completed by its counts, but not in its files; None: no counts
+    usage: Usage = Usage()  # billed, by the lines that report it, stored or not
+    unsure: Usage = Usage()  # maximum billed for lines that do not report it
 
     @property
     def unaccounted(self) -> int:
-        """Answers that may have been billed, of which nobody knows to which request they are."""
+        """Answers that may have been billed and cannot be assigned to a request."""
         if self.undelivered is None:
-            return max(self.missing, self.nameless)  # the one may be what became of the other
+            return max(
+                self.missing, self.nameless
+            )  # a nameless line may belong to a missing request
         return self.undelivered + self.nameless
 
 
@@ -54,14 +56,14 @@ class _Event(msgspec.Struct, frozen=True, tag_field="event"):
 
     @property
     def name(self) -> str:
-        """As the table has it."""
+        """The event's name in the table."""
         return str(self.__struct_config__.tag)
 
 
 class Planned(_Event, frozen=True, tag="planned"):
-    """Its requests and its file's digest are decided; nothing was sent.
+    """Its requests and its file's digest are committed; nothing was sent.
 
-    tokens: prompt tokens, estimated. prompt_bytes, max_tokens: what its requests cost at most.
+    tokens: estimated prompt tokens. prompt_bytes, max_tokens: limits of the usage of its requests.
     rates: None where no price is known. round: the current one.
     """
 
@@ -88,9 +90,10 @@ class Creating(_Event, frozen=True, tag="creating"):
 
 
 class Refused(_Event, frozen=True, tag="refused"):
-    """The server said no: nothing was created, the same file may go again.
+    """The server refused: no batch was created, the same file may be sent again.
 
-    quota_refused: for the enqueued-token limit, with so many other jobs of ours enqueued.
+    quota_refused: for the enqueued-token limit; enqueued_when_refused: other jobs of this run that
+    were enqueued then.
     """
 
     message: str
@@ -99,19 +102,19 @@ class Refused(_Event, frozen=True, tag="refused"):
 
 
 class NotFound(_Event, frozen=True, tag="not_found"):
-    """Looked for through the grace time and not found: the same file may go again."""
+    """Not found within the grace time: the same file may be sent again."""
 
     attempt: int
 
 
 class Closed(_Event, frozen=True, tag="closed"):
-    """Nothing more is done with it; what has no result is pending again."""
+    """Nothing more is done with it; requests without a result are pending again."""
 
     reason: CloseReason
 
 
 class Created(_Event, frozen=True, tag="created"):
-    """A batch of it is known; adopted: it was found, its POST had no answer."""
+    """A batch of it is known. adopted: found in the server's list."""
 
     batch_id: str
     attempt: int
@@ -119,20 +122,20 @@ class Created(_Event, frozen=True, tag="created"):
 
 
 class Duplicate(_Event, frozen=True, tag="duplicate"):
-    """A second batch of the same file turned up; cancelled: which of the two is to be."""
+    """A second batch of the same file was found; cancelled: the id of the one to cancel."""
 
     batch_id: str
     cancelled: str
 
 
 class Cancelling(_Event, frozen=True, tag="cancelling"):
-    """The user wants the batch cancelled, which is asked until it takes."""
+    """The user cancels the batch; repeated until the server accepts it."""
 
     batch_id: str
 
 
 class QuotaRefused(_Event, frozen=True, tag="quota_refused"):
-    """The batch failed for the enqueued-token limit: nothing ran."""
+    """The batch failed for the enqueued-token limit: no request was executed."""
 
     batch_id: str
     message: str
@@ -140,7 +143,7 @@ class QuotaRefused(_Event, frozen=True, tag="quota_refused"):
 
 
 class Ended(_Event, frozen=True, tag="ended"):
-    """The batch came to a terminal status: its files are known. Counts are None: not reported."""
+    """The batch has a terminal status: its files are known. Counts: None where not reported."""
 
     batch_id: str
     status: str
@@ -152,10 +155,10 @@ class Ended(_Event, frozen=True, tag="ended"):
 
 
 class Awaited(_Event, frozen=True, tag="awaited"):
-    """It has ended, and what it says it completed is not all there: it was looked at again.
+    """It has ended, but its files lack answers that it counts as completed: it was polled again.
 
-    at: unix seconds. results: answers stored of its files. downloads: SHA-256 by file id of those
-    whose size is not what the server says.
+    at: Unix seconds. results: answers stored from its files. downloads: SHA-256 by file id of files
+    whose size differs from the one that the server reports.
     """
 
     batch_id: str
@@ -165,16 +168,16 @@ class Awaited(_Event, frozen=True, tag="awaited"):
 
 
 class Collected(_Event, frozen=True, tag="collected"):
-    """What the batch's files held is in the store."""
+    """The content of the batch's files is stored."""
 
     batch_id: str
     counts: BatchCounts
 
 
 class Lost(_Event, frozen=True, tag="lost"):
-    """The server no longer knows the batch, or does not deliver all of it.
+    """The server does not know the batch any more, or does not deliver all of its answers.
 
-    shown: what the server showed of it then. absent: files that it named and did not have.
+    shown: the server's object of the batch at that time. absent: its files that did not exist.
     """
 
     batch_id: str

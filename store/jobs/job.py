@@ -1,4 +1,4 @@
-"""A job of the Batch API: one JSONL file, and the batches made of it. Folded from its events."""
+"""A job of the Batch API: one JSONL file and its batches, with a state folded from events."""
 
 from __future__ import annotations
 
@@ -32,28 +32,28 @@ from store.jobs.events import (
 
 
 class JobState(StrEnum):
-    """What a job needs next."""
+    """The state of a job: what is done with it next."""
 
     PLANNED = "planned"  # to be uploaded
     UPLOADED = "uploaded"  # to be created
-    UNKNOWN = "unknown"  # to be looked for: a POST may or may not have worked
+    UNKNOWN = "unknown"  # to be looked up: the outcome of a POST is not known
     OPEN = "open"  # to be polled
     ENDED = "ended"  # to be collected
-    LOST = "lost"  # to be asked about again, or given up by the user
-    CLOSED = "closed"  # nothing
+    LOST = "lost"  # to be polled again, or given up by the user
+    CLOSED = "closed"  # nothing more is done
 
 
 class BatchState(StrEnum):
-    """What one batch of a job needs next."""
+    """The state of one batch of a job."""
 
     OPEN = "open"
     ENDED = "ended"
-    LOST = "lost"  # its answers, or some of them, cannot be had
-    OVER = "over"  # collected, or nothing ran
+    LOST = "lost"  # the server does not deliver all of its answers
+    CLOSED = "closed"  # collected, or no request was executed
 
 
 class Download(msgspec.Struct, frozen=True):
-    """A download of a file whose size is not what the server says, and how often it came alike."""
+    """A file whose size differs from the reported one, and how often it came with these bytes."""
 
     sha256: str
     times: int
@@ -64,7 +64,7 @@ VANISHED = "vanished"  # the status of a batch that the server does not know
 
 @dataclass(slots=True)
 class Batch:
-    """One batch at the server; completed and failed are its request counts, None: not told."""
+    """One batch at the server; completed, failed: its request counts, None: not reported."""
 
     batch_id: str
     state: BatchState = BatchState.OPEN
@@ -75,33 +75,33 @@ class Batch:
     failed: int | None = None
     cancelled_by_us: bool = False
     errors: list[dict[str, Any]] = field(default_factory=list)
-    looks: int = 0  # at a batch that has ended and does not deliver
-    awaited_since: float = 0.0  # unix seconds of the first of them
+    polls: int = 0  # since it ended without all of its answers
+    awaited_since: float = 0.0  # Unix seconds of the first of these polls
     downloads: dict[str, Download] = field(default_factory=dict)  # by file id
-    answers: int = 0  # stored of its files
-    failures: int = 0  # likewise: failed attempts
+    answers: int = 0  # stored from its files
+    failures: int = 0  # failed attempts in its files
     usage: Usage = field(default_factory=Usage)  # billed
-    unsure: Usage = field(default_factory=Usage)  # billed at most beside it: counts never came
-    shown: object = None  # where it is lost: what the server showed of it then
-    absent: list[str] = field(default_factory=list)  # and the files that it named and did not have
+    unsure: Usage = field(default_factory=Usage)  # maximum billed besides: no usage was reported
+    shown: object = None  # of a lost batch: the server's object of it
+    absent: list[str] = field(default_factory=list)  # of a lost batch: its files that did not exist
 
     @property
     def file_ids(self) -> list[str]:
-        """The files that it names."""
+        """The ids of its files."""
         return [file_id for file_id in (self.output_file_id, self.error_file_id) if file_id]
 
     @property
     def was_collected(self) -> bool:
-        """Whether it ran, and what it delivered is stored."""
-        return self.state is BatchState.OVER and bool(self.status)
+        """Whether it was executed and its answers are stored."""
+        return self.state is BatchState.CLOSED and bool(self.status)
 
     def times_downloaded(self, file_id: str, sha256: str) -> int:
-        """How often in a row a file came with these bytes and not the size the server says."""
+        """How often in a row a file of another size than reported came with these bytes."""
         last = self.downloads.get(file_id)
         return last.times if last is not None and last.sha256 == sha256 else 0
 
     def apply_counts(self, counts: BatchCounts) -> None:
-        """Take in what its files held and billed."""
+        """Add the counts of its files."""
         self.answers = counts.results
         self.failures += counts.failures + counts.missing
         self.usage, self.unsure = counts.usage, counts.unsure
@@ -109,41 +109,43 @@ class Batch:
 
 @dataclass(slots=True)
 class Job:
-    """A job as its events tell it; tokens are estimated prompt tokens, bytes the file's."""
+    """A job, folded from its events; tokens: estimated prompt tokens."""
 
     job_id: str
     base_url: str
     requests: int
     tokens: int
     sha256: str
-    prompt_bytes: int  # with max_tokens: what its requests cost at most
+    prompt_bytes: int  # with max_tokens: limits of the usage of its requests
     max_tokens: int
-    rates: Rates | None  # when it was planned, null where no price was known
+    rates: Rates | None  # when it was planned; None: no price was known
     round: int  # when it was planned
     state: JobState = JobState.PLANNED
     file_id: str | None = None
     attempt: int = 0  # POSTs of the batch so far
-    maybe_duplicated: bool = False  # a POST of unknown fate was given up: a twin may turn up
-    quota_refused: bool = False  # refused for the enqueued-token limit: waits for room
-    enqueued_when_refused: int = 0  # jobs of ours that were enqueued when it was refused
-    refusal: str = ""  # the server's words of the limit
+    maybe_duplicated: bool = (
+        False  # a POST of unknown outcome was given up: there may be a duplicate
+    )
+    quota_refused: bool = False  # refused for the enqueued-token limit: waits for quota
+    enqueued_when_refused: int = 0  # other jobs of this run that were enqueued then
+    refusal: str = ""  # the server's message about the limit
     closed_as: CloseReason | None = None
-    lost_for: str = ""  # the reason, where it is lost
+    lost_reason: str = ""
     batches: dict[str, Batch] = field(default_factory=dict)
 
     @property
     def usage(self) -> Usage:
-        """What all its batches billed."""
+        """What its batches were billed."""
         return sum((batch.usage for batch in self.batches.values()), Usage())
 
     @property
     def unsure(self) -> Usage:
-        """What all its batches billed at most for answers that are not there, or without usage."""
+        """Maximum billed for its batches' answers that are missing or without usage."""
         return sum((batch.unsure for batch in self.batches.values()), Usage())
 
     @property
     def answers(self) -> int:
-        """Answers that came with its batches."""
+        """Answers stored from its batches."""
         return sum(batch.answers for batch in self.batches.values())
 
     @property
@@ -153,38 +155,38 @@ class Job:
 
     @property
     def undelivered(self) -> bool:
-        """Whether a batch of it has ended without what it says it completed."""
+        """Whether a batch of it has ended without answers that it counts as completed."""
         return self.state is JobState.LOST or any(
-            batch.looks for batch in self.batches.values() if batch.state is not BatchState.OVER
+            batch.polls for batch in self.batches.values() if batch.state is not BatchState.CLOSED
         )
 
     def at_risk(self, rates: Rates) -> int:
-        """Picodollars at most of what is about to be sent or at the server."""
-        going = sum(
+        """Maximum picodollars of what is about to be sent or at the server."""
+        unfinished = sum(
             batch.state in (BatchState.OPEN, BatchState.ENDED) for batch in self.batches.values()
         )
         unsent = self.state in (JobState.PLANNED, JobState.UPLOADED, JobState.UNKNOWN)
         if unsent or (self.closed_as is CloseReason.FORGOTTEN and not self.batches):
-            going += 1  # it is about to be sent, or may have been
-        return rates.cost(self.bounds.most) * going
+            unfinished += 1  # about to be sent, or possibly sent
+        return rates.cost(self.bounds.most) * unfinished
 
     @property
     def bounds(self) -> Bounds:
-        """What bounds the usage of all its requests."""
+        """Limits of the usage of all its requests."""
         return Bounds(self.prompt_bytes, self.max_tokens, self.requests)
 
     @property
     def is_unsent(self) -> bool:
-        """Whether nothing of it runs at the server, or may."""
+        """Whether no batch of it is, or may be, at the server."""
         return self.state in (JobState.PLANNED, JobState.UPLOADED) and not self.maybe_duplicated
 
     @property
     def is_enqueued(self) -> bool:
-        """Whether its tokens count against the server's limit, as far as we know."""
+        """Whether its tokens count against the server's enqueued-token limit."""
         return self.state in (JobState.UNKNOWN, JobState.OPEN)
 
     def apply(self, event: JobEvent) -> None:
-        """Take in one event."""
+        """Apply one event."""
         match event:
             case Uploaded(file_id):
                 self.state, self.file_id = JobState.UPLOADED, file_id
@@ -214,9 +216,9 @@ class Job:
         match event:
             case Created():
                 self.state, self.quota_refused = JobState.OPEN, False
-                batch.state, batch.status = BatchState.OPEN, ""  # lost ones are looked at again
-                batch.looks, batch.usage, batch.unsure = 0, Usage(), Usage()
-                # Whoever lost the answer of one POST may have repeated it.
+                batch.state, batch.status = BatchState.OPEN, ""  # a lost batch is polled again
+                batch.polls, batch.usage, batch.unsure = 0, Usage(), Usage()
+                # A gateway that lost the answer of a POST may have repeated it.
                 self.maybe_duplicated = self.maybe_duplicated or event.adopted
             case Duplicate():
                 self.batches[event.cancelled].cancelled_by_us = True
@@ -225,8 +227,8 @@ class Job:
             case Cancelling():
                 batch.cancelled_by_us = True
             case QuotaRefused():
-                batch.state = BatchState.OVER
-                if all(known.state is BatchState.OVER for known in self.batches.values()):
+                batch.state = BatchState.CLOSED
+                if all(known.state is BatchState.CLOSED for known in self.batches.values()):
                     self._refused(event.message, event.enqueued_when_refused, quota_refused=True)
             case Ended():
                 batch.state, batch.status = BatchState.ENDED, event.status
@@ -236,18 +238,18 @@ class Job:
                 batch.errors = event.errors
             case Awaited():
                 batch.state = BatchState.OPEN
-                batch.awaited_since = batch.awaited_since if batch.looks else event.at
-                batch.looks += 1
+                batch.awaited_since = batch.awaited_since if batch.polls else event.at
+                batch.polls += 1
                 batch.answers = event.results
                 batch.downloads = {
                     file_id: Download(sha256, 1 + batch.times_downloaded(file_id, sha256))
                     for file_id, sha256 in event.downloads.items()
                 }
             case Collected():
-                batch.state = BatchState.OVER
+                batch.state = BatchState.CLOSED
                 batch.apply_counts(event.counts)
             case Lost():
-                self.state, self.lost_for = JobState.LOST, event.reason
+                self.state, self.lost_reason = JobState.LOST, event.reason
                 batch.state = BatchState.LOST
                 batch.shown, batch.absent = event.shown, event.absent
                 batch.apply_counts(event.counts)
@@ -257,7 +259,7 @@ class Job:
 
 
 def new_job(job_id: str, planned: Planned) -> Job:
-    """A job as it was planned."""
+    """A job with the event planned applied."""
     return Job(
         job_id,
         planned.base_url,

@@ -1,4 +1,4 @@
-"""The journal of the Batch API: intents before deeds, and collecting in one transaction."""
+"""The journal of the Batch API: intents are committed before calls, outcomes after them."""
 
 from __future__ import annotations
 
@@ -46,34 +46,34 @@ if TYPE_CHECKING:
 PLAIN_BYTES = 128 << 20  # of a file that is stored in one transaction, whose memory it takes
 
 
-# U+007F to U+009F, U+2028 and U+2029 in UTF-8: some servers take them for ends of lines, or refuse
-# them. JSON has them in its strings only. What they begin with tells fast that there is none.
-_FRAGILE = re.compile(rb"\x7f|\xc2[\x80-\x9f]|\xe2\x80[\xa8\xa9]")
-_FRAGILE_BYTES = (b"\x7f", b"\xc2", b"\xe2\x80\xa8", b"\xe2\x80\xa9")
+# U+007F to U+009F, U+2028 and U+2029 in UTF-8: some servers take them for line ends, or refuse
+# them. In JSON they only occur in strings. Their first bytes are a fast check for their absence.
+_MISREAD = re.compile(rb"\x7f|\xc2[\x80-\x9f]|\xe2\x80[\xa8\xa9]")
+_MISREAD_BYTES = (b"\x7f", b"\xc2", b"\xe2\x80\xa8", b"\xe2\x80\xa9")
 
 
 @dataclass(frozen=True, slots=True)
 class Caps:
-    """The most a job file may hold."""
+    """Limits of a job file; tokens: estimated prompt tokens."""
 
     max_requests: int
     max_bytes: int
     max_tokens: int
-    max_cost: int = UNLIMITED  # picodollars, should each request cost what it can at most
+    max_cost: int = UNLIMITED  # picodollars, the sum of each request's maximum
     rates: Rates | None = None
 
 
 class LineCounts(NamedTuple):
-    """Requests of a job by what the lines of a batch have of them."""
+    """Requests of a job by their lines in the files of a batch."""
 
     answers: int
     errors: int  # of attempts
-    silent: int  # no line
-    open: int  # of the silent ones those without a result, or a failure of the job
+    missing: int  # no line
+    open: int  # missing ones without a result or a failure of the job
 
 
 class _NotPlainError(Exception):
-    """A file has lines that want a closer look."""
+    """A file has lines that have to be read one by one."""
 
 
 class Journal:
@@ -82,7 +82,7 @@ class Journal:
     def __init__(self, database: Database) -> None:
         self._db = database
         self._jobs: dict[str, Job] | None = None  # None: not folded yet
-        self._next: int | None = None  # place in the queue; None: it has to be built
+        self._next: int | None = None  # next place in the queue; None: the queue has to be built
 
     def jobs(self) -> dict[str, Job]:
         """All jobs by id, in the order they were planned; folded from their events once."""
@@ -96,7 +96,7 @@ class Journal:
         return dict(self._jobs)
 
     def unclosed(self) -> list[Job]:
-        """Jobs that want something more."""
+        """Jobs that are not closed."""
         return [job for job in self.jobs().values() if job.state is not JobState.CLOSED]
 
     def append(self, job: Job, event: JobEvent) -> None:
@@ -104,17 +104,17 @@ class Journal:
         self._insert(job.job_id, event)
         job.apply(event)
         if isinstance(event, Closed):
-            self.invalidate_queue()  # what it leaves unanswered is pending again
+            self.invalidate_queue()  # its requests without a result are pending again
 
     @property
     def has_queue(self) -> bool:
-        """Whether the queue still tells what is pending."""
+        """Whether the queue is up to date with what is pending."""
         return self._next is not None
 
     def build_queue(self, positions: Sequence[int]) -> None:
-        """Make the queue that plan takes from: pending requests by their row numbers, in order.
+        """Build the queue of pending requests that plan reads; positions: rowids, in order.
 
-        It holds until something may have become pending or answered otherwise, or invalidate_queue.
+        It is invalidated by whatever may change what is pending.
         """
         rows = pa.table(
             {
@@ -127,7 +127,7 @@ class Journal:
         self._next = 0
 
     def invalidate_queue(self) -> None:
-        """Let the queue be made again; it does not survive the connection either."""
+        """Have the queue built again; it does not survive a new connection either."""
         self._next = None
 
     def plan(
@@ -138,10 +138,10 @@ class Journal:
         endpoint: str,
         body: Callable[[dict[str, Any]], dict[str, Any]],
     ) -> Job | None:
-        """Decide the next job and write its file; None where the queue is empty.
+        """Plan the next job and write its file; None where the queue is empty.
 
-        The requests, the file's digest and the intent become the store's in one transaction, after
-        the file stands: a death before that leaves a file that the next plan overwrites.
+        The requests, the file's digest and the event are committed in one transaction after the
+        file is written: a crash before that leaves a file that the next plan overwrites.
         """
         assert self._next is not None, "build_queue comes first"
         job_id = f"{len(self.jobs()) + 1:05d}"
@@ -183,7 +183,7 @@ class Journal:
         endpoint: str,
         body: Callable[[dict[str, Any]], dict[str, Any]],
     ) -> str:
-        """Write a job's JSONL file, a few megabytes in memory at a time; gives its SHA-256."""
+        """Write a job's JSONL file, a few megabytes in memory at a time; returns its SHA-256."""
         first, last, different = self._db.row("job_span", job_id=job_id)
         openings = [
             (params, msgspec.json.encode(body(msgspec.json.decode(params))).decode()[:-1])
@@ -202,12 +202,12 @@ class Journal:
         return digest.hexdigest()
 
     def request_of_line(self, job: Job, line: int) -> str:
-        """The id of the request on a 1-based line of the job's file."""
+        """The id of the request on a line (from 1) of the job's file."""
         (request_id,) = self._db.row("request_of_line", job_id=job.job_id, line=line)
         return str(request_id)
 
     def current_round(self) -> int:
-        """Which round it is: failures of jobs that were planned in an earlier one do not count."""
+        """The current round: failures of jobs that were planned in an earlier one do not count."""
         return int(self._db.row("current_round")[0])
 
     def any_result(self) -> bool:
@@ -215,24 +215,24 @@ class Journal:
         return bool(self._db.row("any_result")[0])
 
     def bounds(self, job: Job) -> dict[str, Bounds]:
-        """What bounds the usage of each of a job's requests, by its id."""
+        """Limits of the usage of each of a job's requests, by request id."""
         rows = self._db.rows("job_bounds", job_id=job.job_id)
         return {request_id: Bounds(*bounds) for request_id, *bounds in rows}
 
     def add_answers(
         self, job: Job, backend: str, results: Sequence[Result], counts: BatchCounts
     ) -> None:
-        """Store some of a batch's answers; the first one of a request wins.
+        """Store a page of a batch's answers; the first answer of a request wins.
 
-        Called page by page, since a batch of long answers does not fit the memory of one
-        transaction; a death in between only leaves answers that a second reading finds stored.
+        In pages, since the answers of one batch may not fit the memory of one transaction; after a
+        crash in between the answers that are stored are not stored again.
         """
         self.invalidate_queue()
         with self._db.transaction():
             self._insert_results(job, backend, results, counts)
 
     def line_counts(self, job: Job, lines: Mapping[str, str]) -> LineCounts:
-        """What the lines of a batch have of a job's requests; lines: by id 'answer', 'error', …."""
+        """Count a job's requests by their lines; lines: 'answer' or 'error' by request id."""
         rows: list[tuple[str | None, str | None]] = [*lines.items()] or [(None, None)]
         with self._db.incoming(table(rows, LINE_SCHEMA)):
             return LineCounts(*self._db.row("job_line_counts", job_id=job.job_id))
@@ -242,48 +242,48 @@ class Journal:
         job: Job,
         event: Collected | Lost,
         failures: Sequence[Failure],
-        untried: Sequence[str] | None = None,
+        unattempted: Sequence[str] | None = None,
     ) -> None:
-        """Store a batch's failed attempts, which must count once, with the event that ends it.
+        """Store a batch's failed attempts and the event that ends it in one transaction.
 
-        untried: where not None, requests without any line, but for those, are failed attempts. What
-        was stored is added to the event's counts. What the server may have billed and is not there
-        is taken for the job's dearest requests.
+        unattempted: if not None, requests without a line, except these, are failed attempts. The
+        event's counts are updated. Answers that may have been billed and are missing count as the
+        job's largest requests.
         """
         self.invalidate_queue()
         counts = event.counts
         with self._db.transaction():
             self._insert_failures(job, failures, counts)
-            if untried is not None:
+            if unattempted is not None:
                 counts.missing = self._fail_missing(
                     job,
-                    untried,
+                    unattempted,
                     "the batch has ended and has no usable line for this request",
-                    # a broken line may be its answer, paid for: not bought again by itself
+                    # a broken line may be its answer, which was billed: do not send again
                     retryable=counts.broken == 0,
                 )
             if number := min(counts.unaccounted, job.requests):
-                texts, limits = self._db.row("job_dearest", job_id=job.job_id, number=number)
+                texts, limits = self._db.row("job_largest", job_id=job.job_id, number=number)
                 counts.unsure += Bounds(int(texts), int(limits), number).most
             self._insert(job.job_id, event)
         job.apply(event)
 
     def lost(self) -> tuple[LostJob, ...]:
-        """Jobs whose answers, or some of them, the server does not deliver."""
+        """Jobs of which the server does not deliver all answers."""
         return tuple(
             LostJob(
                 job.job_id,
                 job.requests - self._db.row("count_answered", job_id=job.job_id)[0],
-                job.lost_for,
+                job.lost_reason,
             )
             for job in self.unclosed()
             if job.state is JobState.LOST
         )
 
     def committed(self, rates: Rates) -> int:
-        """Picodollars that jobs have cost, and at most will have once all of them are over.
+        """Maximum picodollars that the jobs will have cost when all of them are closed.
 
-        rates: of jobs that were planned when no price was known.
+        rates: for jobs that were planned when no price was known.
         """
         total = 0
         for job in self.jobs().values():
@@ -292,7 +292,7 @@ class Journal:
         return total
 
     def check_address(self, base_url: str) -> None:
-        """Raise UserError where a job that was sent is going on at another server."""
+        """Raise UserError where a job that was sent, and is not closed, is at another server."""
         for job in self.unclosed():
             if job.attempt and job.base_url != base_url:
                 raise UserError(
@@ -301,7 +301,7 @@ class Journal:
                 )
 
     def close_unsent(self, job_ids: Collection[str], folder: Path) -> None:
-        """Close those of some jobs of which nothing is at the server: they are planned anew."""
+        """Close those of the jobs that have no batch at the server: they are planned again."""
         for job in self.unclosed():
             if job.job_id in job_ids and job.is_unsent:
                 self.append(job, Closed(CloseReason.STALE))
@@ -315,9 +315,9 @@ class Journal:
         reason: CloseReason = CloseReason.GIVEN_UP,
         retryable: bool = False,
     ) -> None:
-        """Close a job with a failed attempt of each request that has neither answer nor failure.
+        """Close a job; each of its requests without a result or failure gets a failed attempt.
 
-        Not retryable: for good, as the server will never take them.
+        Not retryable: the server does not accept them.
         """
         self.invalidate_queue()
         closed = Closed(reason)
@@ -327,10 +327,10 @@ class Journal:
         job.apply(closed)
 
     def _fail_missing(
-        self, job: Job, untried: Sequence[str], message: str, *, retryable: bool
+        self, job: Job, unattempted: Sequence[str], message: str, *, retryable: bool
     ) -> int:
-        """Let requests without result or failure fail, but for untried ones; gives how many."""
-        rows: list[tuple[str | None]] = [(one,) for one in untried] or [(None,)]
+        """Store failures of requests without any, except unattempted; returns how many."""
+        rows: list[tuple[str | None]] = [(one,) for one in unattempted] or [(None,)]
         with self._db.incoming(table(rows, ID_SCHEMA)):
             (failed,) = self._db.row(
                 "insert_missing",
@@ -342,10 +342,10 @@ class Journal:
         return int(failed)
 
     def collect_plain(self, job: Job, backend: str, path: Path, counts: BatchCounts) -> bool:
-        """Store an output file whose lines are all plain, in one statement; else do nothing.
+        """Store an output file whose lines are all plain, in one statement; returns whether it did.
 
-        Plain: a whole answer in its usual form to a request of this job that has none yet. That is
-        what nearly all files hold, and a fifth of the time of reading line by line in Python.
+        Plain: a complete answer in the usual form, to a request of this job without a result. True
+        of nearly all files, and five times as fast as reading line by line in Python.
         """
         if path.stat().st_size > PLAIN_BYTES:
             return False
@@ -366,7 +366,7 @@ class Journal:
                 if stored != different:
                     raise _NotPlainError
         except (_NotPlainError, SqlError):
-            return False  # whatever it is, the one that reads line by line tells
+            return False  # reading line by line reports the reason
         counts.results += stored
         counts.usage += Usage(*usage)
         return True
@@ -399,14 +399,14 @@ class Journal:
 
 
 def _escaped(lines: bytes) -> bytes:
-    """Lines of JSON with escapes for characters that some servers misread when they stand raw."""
-    if not any(part in lines for part in _FRAGILE_BYTES):
+    """Lines of JSON with escapes for characters that some servers misread."""
+    if not any(part in lines for part in _MISREAD_BYTES):
         return lines
-    return _FRAGILE.sub(lambda found: b"\\u%04x" % ord(found[0].decode()), lines)
+    return _MISREAD.sub(lambda match: b"\\u%04x" % ord(match[0].decode()), lines)
 
 
 def job_file(folder: Path, job_id: str) -> Path:
-    """Where a job's JSONL file stands in the run's folder, until it is at the server."""
+    """The path of a job's JSONL file in the run's folder, until it is uploaded."""
     jobs = folder / "jobs"
     jobs.mkdir(exist_ok=True)
     return jobs / f"{job_id}.jsonl"

@@ -1,8 +1,9 @@
--- Pages of answered rows. Statements by name, with named parameters; 'incoming' is what a caller registers.
+-- Pages of answered rows. Statements by name, with named
+-- parameters; 'incoming': rows that the caller registers.
 
 -- name: export_volume
--- Of the files an export writes: records, bytes of their own texts, and tokens of an answer, as those so far tell, else
--- by the bytes of an old output; null where neither is known.
+-- Records, bytes of their texts, and tokens of an answer: the mean of the results, else by the bytes of the old
+-- outputs; null where there are neither.
 SELECT count(*), coalesce(sum(strlen(instruction) + strlen(input)), 0)::BIGINT,
        coalesce((SELECT avg(completion_tokens) FROM results
                  SEMI JOIN (SELECT request_id FROM row_requests WHERE stage = 'answer') USING (request_id)),
@@ -10,9 +11,8 @@ SELECT count(*), coalesce(sum(strlen(instruction) + strlen(input)), 0)::BIGINT,
 FROM records
 
 -- name: export_keys_answered
--- What exports are made of, as narrow keys in sample order: one row an answered record or variant, in
--- pages of so many bytes of text. The texts are read page by page: joined and sorted as a whole they
--- would not fit any memory limit.
+-- Keys of the exported rows in sample order, one for each answered record or variant, in pages of $page_bytes bytes
+-- of text. The texts are read page by page: joined and sorted as a whole they would not fit into memory.
 CREATE OR REPLACE TEMP TABLE export_keys AS
 SELECT *, sum(bytes) OVER (ORDER BY record, ordinal) // $page_bytes AS page
 FROM (
@@ -42,14 +42,14 @@ LEFT JOIN (SELECT *, rowid AS variant_row FROM variants
     USING (variant_row)
 
 -- name: export_results_in_order
--- The results of a page, and others between them.
+-- All results between the first and the last of a page.
 CREATE OR REPLACE TEMP VIEW export_results AS
 SELECT rowid AS result_row, text, reasoning, finish_reason
 FROM results
 WHERE rowid BETWEEN getvariable('first_result') AND getvariable('last_result')
 
 -- name: write_export_results
--- Results that came in another order than their rows', as files by page.
+-- Results that were stored in another order than their rows, as one file a page.
 COPY (
     SELECT page, result_row, text, reasoning, finish_reason
     FROM (SELECT DISTINCT page, result_row FROM export_keys)
@@ -80,15 +80,15 @@ JOIN (SELECT record FROM export_keys WHERE page = getvariable('page')) USING (re
 WHERE rowid BETWEEN getvariable('first_record') AND getvariable('last_record')
 
 -- name: export_counts
--- What decides what is exported.
+-- The row counts that an export depends on.
 SELECT (SELECT count(*) FROM row_requests), (SELECT count(*) FROM results), (SELECT count(*) FROM variants)
 
 -- name: exported
--- What was said of each export, in the order in which they were written.
+-- The events of exports, in order.
 SELECT detail FROM events WHERE event = 'exported' ORDER BY rowid
 
 -- name: count_rows
--- Rows that an export has once all of them are answered, as far as they are known.
+-- Rows of an export when all known rows are answered.
 SELECT (SELECT count(*) FROM records) + (SELECT count(*) FROM variants)
 
 -- name: export_pages
@@ -97,6 +97,6 @@ SELECT page, min(record_row), max(record_row), coalesce(min(result_row), 0), coa
 FROM export_keys GROUP BY page ORDER BY page
 
 -- name: export_scans
--- How many results are read where each page reads all between its first and its last; how many there are.
+-- How many results the pages read, each all between its first and its last; how many results there are.
 SELECT coalesce(sum(results), 0)::BIGINT, (SELECT count(*) FROM results)
 FROM (SELECT max(result_row) - min(result_row) + 1 AS results FROM export_keys GROUP BY page)

@@ -1,4 +1,5 @@
--- The journal of the Batch API: jobs, their requests, and their answers. Statements by name, with named parameters; 'incoming' is what a caller registers.
+-- The journal of the Batch API: jobs, their requests, and their answers. Statements by name, with named
+-- parameters; 'incoming': rows that the caller registers.
 
 -- name: insert_job_event
 INSERT INTO job_events VALUES ($job_id, $event, (now() AT TIME ZONE 'UTC'), $detail)
@@ -7,8 +8,8 @@ INSERT INTO job_events VALUES ($job_id, $event, (now() AT TIME ZONE 'UTC'), $det
 SELECT job_id, detail FROM job_events ORDER BY rowid
 
 -- name: build_queue
--- What is pending, in the order in which it goes into job files; incoming: its rows in that order. bytes:
--- 200 is what a line has around its messages and parameters.
+-- Pending requests, in the order in which they go into job files; incoming: their rowids in that order. bytes:
+-- a line has 200 beside its messages and parameters.
 CREATE OR REPLACE TEMP TABLE queue AS
 SELECT place, request_id, strlen(params) + strlen(messages) + 200 AS bytes, estimated_prompt_tokens(strlen(messages)) AS tokens,
        strlen(messages) AS prompt_bytes, limit_of(params) AS max_tokens
@@ -16,8 +17,8 @@ FROM incoming JOIN (SELECT *, rowid AS position FROM requests) USING (position)
 ORDER BY place
 
 -- name: next_job
--- The next in the queue that fit into one job file, at least one if the money allows: the last's place, how
--- many, their tokens, and what bounds their cost.
+-- The next requests of the queue that fit into one job file, at least one if the budget allows: the last one's place,
+-- their number, their tokens, and the limits of their usage.
 SELECT max(place), count(*), coalesce(sum(tokens), 0)::BIGINT, coalesce(sum(prompt_bytes), 0)::BIGINT,
        coalesce(sum(max_tokens), 0)::BIGINT
 FROM (
@@ -31,18 +32,18 @@ WHERE (requests = 1 OR (running_bytes <= $max_bytes AND running_tokens <= $max_t
   AND running_cost <= $max_cost
 
 -- name: insert_job_requests
--- In the order of the job's lines.
+-- In the order of the lines of the job's file.
 INSERT INTO job_requests
 SELECT $job_id, request_id, prompt_bytes, max_tokens FROM queue WHERE place BETWEEN $first AND $last ORDER BY place
 
 -- name: job_span
--- Between which rows of requests a job's are, and the different parameters they have.
+-- The first and last rowid of a job's requests, and their distinct parameters.
 SELECT min(position), max(position), list(DISTINCT params)
 FROM (SELECT request_id, params, rowid AS position FROM requests)
 SEMI JOIN (SELECT request_id FROM job_requests WHERE job_id = $job_id) USING (request_id)
 
 -- name: job_lines
--- A job's lines in order, each with its newline. incoming: for each params the opening of a request's body,
+-- The lines of a job's file in order, each with its newline. incoming: by params, the opening of a request's body,
 -- '{"model":…' without its closing brace.
 SELECT '{"custom_id":"' || request_id::VARCHAR || '","method":"POST","url":"' || $endpoint
        || '","body":' || incoming.opening || ',"messages":' || messages || '}}' || chr(10)
@@ -52,7 +53,7 @@ JOIN incoming USING (params)
 ORDER BY line
 
 -- name: insert_job_results
--- The first success of a request wins; others' requests stay out.
+-- The first answer of a request wins; requests of other jobs are left out.
 INSERT INTO results
 SELECT request_id, text, reasoning, finish_reason, prompt_tokens, completion_tokens, cached_tokens,
        $backend, cost_of(prompt_tokens, cached_tokens, completion_tokens, $input, $cached, $output), $job_id,
@@ -62,8 +63,8 @@ SEMI JOIN (SELECT request_id FROM job_requests WHERE job_id = $job_id) USING (re
 ANTI JOIN results USING (request_id)
 
 -- name: insert_plain_results
--- An output file all of whose lines are answers as they usually are. Fails at the first that is otherwise:
--- a text, its end and a usage that can be, nothing refused, nothing reasoned, our request.
+-- An output file whose lines are all plain answers: a text, a finish_reason and a plausible usage, no refusal, no
+-- reasoning, a request of the job. Fails at the first other line.
 INSERT INTO results
 SELECT request_id,
        CASE WHEN status_code = 200 AND starts_with(content, '"') AND NOT regexp_matches(content, 'think(>|\\u003[eE])')
@@ -95,11 +96,11 @@ FROM (
 LEFT JOIN (SELECT request_id, prompt_bytes, max_tokens FROM job_requests WHERE job_id = $job_id) USING (request_id)
 
 -- name: job_bounds
--- What bounds the usage of each of a job's requests.
+-- The limits of the usage of each of a job's requests.
 SELECT request_id::VARCHAR, prompt_bytes, max_tokens FROM job_requests WHERE job_id = $job_id
 
--- name: job_dearest
--- What bounds the usage of so many of a job's requests, whichever they are.
+-- name: job_largest
+-- The limits of the usage of any $number of a job's requests.
 SELECT (SELECT sum(prompt_bytes) FROM (SELECT prompt_bytes FROM job_requests WHERE job_id = $job_id
                                        ORDER BY prompt_bytes DESC LIMIT $number)),
        (SELECT sum(max_tokens) FROM (SELECT max_tokens FROM job_requests WHERE job_id = $job_id
@@ -124,9 +125,8 @@ SEMI JOIN (SELECT request_id FROM job_requests WHERE job_id = $job_id) USING (re
 ANTI JOIN (SELECT request_id FROM failures WHERE job_id = $job_id) USING (request_id)
 
 -- name: job_line_counts
--- Of a job's requests: those of which the lines of a batch have an answer, those of which they have an
--- error, those without a line, and of these those that the job has neither a result nor a failure of.
--- incoming: ids, and what the lines have.
+-- A job's requests with an answer in the lines of a batch, with an error, without a line, and without a line, result
+-- or failure of the job. incoming: ids and kinds of the lines.
 SELECT count(*) FILTER (kind = 'answer'), count(*) FILTER (kind = 'error'), count(*) FILTER (kind IS NULL),
        count(*) FILTER (kind IS NULL AND answered IS NULL)
 FROM (SELECT request_id FROM job_requests WHERE job_id = $job_id)
@@ -135,7 +135,7 @@ LEFT JOIN (SELECT request_id, true AS answered FROM results
            UNION SELECT request_id, true FROM failures WHERE job_id = $job_id) USING (request_id)
 
 -- name: insert_missing
--- Requests of a job of which its files say nothing; incoming: those of which they say 'untried'.
+-- Requests of a job without a line; incoming: those that were not attempted.
 INSERT INTO failures
 SELECT request_id, 'server', NULL, $message, $retryable, NULL,
        $round, $job_id, (now() AT TIME ZONE 'UTC')
@@ -145,5 +145,5 @@ ANTI JOIN (SELECT request_id FROM failures WHERE job_id = $job_id) USING (reques
 ANTI JOIN (SELECT request_id::UUID AS request_id FROM incoming) USING (request_id)
 
 -- name: request_of_line
--- The request on a 1-based line of a job's file.
+-- The request on a line (from 1) of a job's file.
 SELECT request_id::VARCHAR FROM job_requests WHERE job_id = $job_id ORDER BY rowid LIMIT 1 OFFSET $line - 1

@@ -1,7 +1,8 @@
--- Rows of a stage, the requests they make, and rows made of answers. Statements by name, with named parameters; 'incoming' is what a caller registers.
+-- Rows of a stage, their requests, and variants ingested from answers. Statements by name, with named
+-- parameters; 'incoming': rows that the caller registers.
 
 -- name: rows_to_answer
--- Of a range of records, those and their variants that have not been asked yet, in sample order.
+-- Of a range of records, those and their variants without a request of the stage answer, in sample order.
 SELECT record, ordinal, instruction, input, original_output, reasoning, system
 FROM (
     SELECT record, 0 AS ordinal, instruction, input, original_output, reasoning, system
@@ -17,12 +18,12 @@ ANTI JOIN (SELECT record, ordinal FROM row_requests
 ORDER BY record, ordinal
 
 -- name: rows_to_vary
--- Records that were not asked for variants yet, or whose latest answer was rejected; with the variants there
--- are and the number of generations so far.
+-- Records without a request for variants, or whose latest answer was rejected; with their variants and the number of
+-- generations so far.
 SELECT record, instruction, input, original_output, reasoning, system,
-       coalesce(found, []), coalesce(generations, 0)
+       coalesce(known, []), coalesce(generations, 0)
 FROM records
-LEFT JOIN (SELECT record, list(instruction ORDER BY ordinal) AS found
+LEFT JOIN (SELECT record, list(instruction ORDER BY ordinal) AS known
            FROM variants GROUP BY record) USING (record)
 LEFT JOIN (SELECT record, 1 + max(generation) AS generations
            FROM row_requests WHERE stage = 'vary' GROUP BY record) USING (record)
@@ -33,13 +34,13 @@ WHERE coalesce(generations, 0) < $max_generations
 ORDER BY record
 
 -- name: answers_to_ingest
--- Answers of the stage vary that were not turned into variants yet; with the variants there are.
-SELECT record, generation, request_id::VARCHAR, records.instruction, results.text, coalesce(found, [])
+-- Answers of the stage vary that were not ingested yet; with the variants of their records.
+SELECT record, generation, request_id::VARCHAR, records.instruction, results.text, coalesce(known, [])
 FROM current_row_requests
 JOIN results USING (request_id)
 JOIN records USING (record)
 ANTI JOIN (SELECT record, generation FROM ingestions WHERE stage = 'vary') USING (record, generation)
-LEFT JOIN (SELECT record, list(instruction ORDER BY ordinal) AS found
+LEFT JOIN (SELECT record, list(instruction ORDER BY ordinal) AS known
            FROM variants GROUP BY record) USING (record)
 WHERE stage = 'vary'
 ORDER BY record, generation
@@ -56,7 +57,7 @@ SELECT record, stage, ordinal, generation, request_id::UUID, check_name, reason,
 FROM incoming
 
 -- name: reject_truncated
--- Answers that were cut off at their limit, of the latest request of each row; each is rejected once.
+-- Truncated answers, of the latest request of each row; each is rejected once.
 INSERT INTO verdicts
 SELECT record, stage, ordinal, generation, request_id, $check_name, 'cut off at the token limit',
        (now() AT TIME ZONE 'UTC')
@@ -67,10 +68,10 @@ ANTI JOIN (FROM verdicts WHERE check_name = $check_name)
 WHERE stage = 'answer'
 
 -- name: short_of_variants
-SELECT count(*), coalesce(sum($num_aug - found), 0)::BIGINT
-FROM (SELECT record, count(variants.ordinal) AS found
+SELECT count(*), coalesce(sum($num_aug - known), 0)::BIGINT
+FROM (SELECT record, count(variants.ordinal) AS known
       FROM records LEFT JOIN variants USING (record) GROUP BY record)
-WHERE found < $num_aug
+WHERE known < $num_aug
 
 -- name: insert_requests
 INSERT INTO requests
@@ -84,6 +85,6 @@ INSERT INTO row_requests
 SELECT record, $stage, ordinal, generation, version, request_id::UUID FROM incoming
 
 -- name: unplanned
--- Records and variants without a question for their answer.
+-- Records and variants without a request of the stage answer.
 SELECT (SELECT count(*) FROM records) + (SELECT count(*) FROM variants)
        - (SELECT count(*) FROM row_requests WHERE stage = 'answer' AND version = 0)

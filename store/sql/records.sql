@@ -1,4 +1,5 @@
--- Records, sampled from source_rows: a relation that a reader of datasets registers. Statements by name, with named parameters; 'incoming' is what a caller registers.
+-- Records, sampled from the relation source_rows that a reader of datasets registers. Statements by name, with named
+-- parameters; 'incoming': rows that the caller registers.
 
 -- name: sampled
 SELECT detail FROM events WHERE event = 'sampled'
@@ -15,9 +16,9 @@ FROM (SELECT *, row_number() OVER () - 1 AS source_row FROM source_rows)
 WHERE regexp_matches(instruction || input, '[^\s\p{Z}]')
 
 -- name: sample_some
--- md5 of seed and row: the same choice in every version of DuckDB and with any number of threads, and
--- a larger sample only adds to a smaller one. Rows are numbered as they come, which is in order: sorting
--- them once more takes as long as all the rest.
+-- md5 of seed and row: the same choice in every version of DuckDB and with any number of threads, and a larger
+-- sample contains a smaller one. Rows are numbered as they are read, which is in order: sorting them again would
+-- double the time.
 INSERT INTO records
 SELECT row_number() OVER () - 1, source_row, instruction, input, output, reasoning, system
 FROM (

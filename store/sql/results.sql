@@ -1,7 +1,8 @@
--- Answers and failed attempts. Statements by name, with named parameters; 'incoming' is what a caller registers.
+-- Answers and failed attempts. Statements by name, with named
+-- parameters; 'incoming': rows that the caller registers.
 
 -- name: insert_results
--- The first success of a request wins.
+-- The first answer of a request wins.
 INSERT INTO results
 SELECT request_id, text, reasoning, finish_reason, prompt_tokens, completion_tokens,
        cached_tokens, $backend, cost_of(prompt_tokens, cached_tokens, completion_tokens, $input, $cached, $output), NULL,
@@ -22,8 +23,8 @@ ATTACH $path AS earlier (READ_ONLY)
 DETACH earlier
 
 -- name: reuse_results
--- What an earlier run answered of the requests that are wanted, have no result here and are in no job, given up
--- or not. By its id a request is the same body to the same model.
+-- Results of an earlier run for requests that have none here, are in no job, and are not superseded. Equal ids mean
+-- the same body for the same model.
 INSERT INTO results
 SELECT request_id, text, reasoning, finish_reason, prompt_tokens, completion_tokens, cached_tokens,
        backend, 0, NULL, happened_at, true
@@ -40,14 +41,14 @@ SELECT count(*) FROM results
 SELECT count(*) > 0 FROM (SELECT 1 FROM results LIMIT 1)
 
 -- name: answer_speed
--- Completion tokens a second. Those of the first commit came before the time that is known.
+-- Completion tokens a second, without those of the first commit: when they began is not known.
 SELECT sum(completion_tokens) FILTER (WHERE happened_at > first)
        / nullif(epoch(max(happened_at) - any_value(first)), 0)
 FROM results, (SELECT min(happened_at) AS first FROM results)
 
 -- name: failed_alike
--- Of the current round: how many requests failed for good, in how many ways, the way and words of one of
--- them; and how many answers and requests the run has.
+-- Of the current round: how many requests failed for good, for how many reasons (kind, code), the reason and message
+-- of one of them; and how many answers and requests the run has.
 SELECT count(*), count(DISTINCT (kind, code)), any_value(kind), any_value(code), any_value(message),
        (SELECT count(*) FROM results),
        (SELECT count(*) FROM requests ANTI JOIN superseded_requests USING (request_id))
@@ -74,7 +75,7 @@ ORDER BY requests DESC, message
 LIMIT 5
 
 -- name: refused_retries
--- Why retries of answers that were cut off failed for good, most frequent first.
+-- Why retries of truncated answers failed for good, most frequent first.
 SELECT kind, message, count(*) AS requests
 FROM (SELECT request_id, arg_max(kind, rowid) AS kind, arg_max(message, rowid) AS message
       FROM failures

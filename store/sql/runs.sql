@@ -1,4 +1,5 @@
--- The run, events of it as a whole, and its status. Statements by name, with named parameters; 'incoming' is what a caller registers.
+-- The run, its events, and its status. Statements by name, with named
+-- parameters; 'incoming': rows that the caller registers.
 
 -- name: checkpoint
 CHECKPOINT
@@ -23,11 +24,11 @@ FROM run
 INSERT INTO events VALUES ($event, (now() AT TIME ZONE 'UTC'), $detail)
 
 -- name: limit_changed
--- The most tokens of an answer, where that was changed.
+-- The last changed limit of an answer, in tokens.
 SELECT (detail ->> 'max_tokens')::BIGINT FROM events WHERE event = 'limit_changed' ORDER BY rowid DESC LIMIT 1
 
 -- name: servers
--- Where the run went on elsewhere, and whose answers it took over, in the order in which that happened.
+-- Changes of the run's server, and servers of reused answers, in order.
 SELECT event, detail FROM events WHERE event IN ('moved', 'other_servers') ORDER BY rowid
 
 -- name: status

@@ -1,20 +1,19 @@
--- The work store of one run. Every table is append-only: what is done, pending or failed is a query
--- over them, never a column to keep in step. No PRIMARY KEY or UNIQUE: measured at two million rows
--- they cost 7 times the insert time and 5 times the size, so inserts use anti-joins instead.
--- Rows are never deleted, so rowid is the order of insertion. Texts are compressed with zstd, named since
--- DuckDB would try all it knows on each: measured, half the time to write them and a third of the size.
+-- The work store of one run. Every table is append-only: what is done, pending or failed is a query over them, never
+-- a column to update. No PRIMARY KEY or UNIQUE: at two million rows they cost 7 times the insert time and 5 times the
+-- size, so inserts use anti-joins. Rows are never deleted, so rowid is the order of insertion. Texts are compressed
+-- with zstd: the default, which tries all methods, takes twice the time and three times the size.
 
 CREATE TABLE meta (
     schema_version INTEGER NOT NULL
 );
 
--- One row: what this run is. All that enters a request is here, frozen.
+-- One row: the run. All that enters a request is here, frozen.
 CREATE TABLE run (
     run_id          UUID NOT NULL,
     created_at      TIMESTAMP NOT NULL,   -- UTC
     mode            VARCHAR NOT NULL CHECK (mode IN ('distill', 'augment')),
     backend         VARCHAR NOT NULL,
-    base_url        VARCHAR,              -- the server's address in its normal form; null: no server is asked
+    base_url        VARCHAR,              -- the server's address in its normal form; null: a local backend
     model           VARCHAR NOT NULL,
     source          VARCHAR NOT NULL,     -- a local path, absolute, or a Hub name
     config          VARCHAR,
@@ -31,7 +30,7 @@ CREATE TABLE run (
     export          JSON NOT NULL         -- formats, include_reasoning, output_file
 );
 
--- What was sampled, in sample order (record = 0, 1, 2, …).
+-- Rows sampled from the source, in sample order (record = 0, 1, 2, …).
 CREATE TABLE records (
     record          BIGINT NOT NULL,
     source_row      BIGINT NOT NULL,      -- 0-based position in the source
@@ -42,15 +41,15 @@ CREATE TABLE records (
     system          VARCHAR               -- a chat's own system turn
 );
 
--- What the stage vary made of its answers: new instructions, with the record's input. ordinal: 1, 2, …
+-- New instructions from answers of the stage vary, used with the record's input. ordinal: 1, 2, …
 CREATE TABLE variants (
     record      BIGINT NOT NULL,
     ordinal     INTEGER NOT NULL,
     instruction VARCHAR NOT NULL USING COMPRESSION zstd
 );
 
--- An answer that was turned into rows, which happens once: how many were kept and how many dropped as
--- near-duplicates; neither, where the answer could not be parsed.
+-- Answers that were ingested, each once: how many variants were kept, and how many dropped as near-duplicates; both 0
+-- where the answer could not be parsed.
 CREATE TABLE ingestions (
     record  BIGINT NOT NULL,
     stage   VARCHAR NOT NULL,
@@ -59,8 +58,8 @@ CREATE TABLE ingestions (
     dropped INTEGER NOT NULL
 );
 
--- Answers that a check rejected, and why. Each is one row's answer: request_id tells which of the requests
--- that were made for the row. A rejected answer can be asked for again, as the next generation or version.
+-- Answers that a check rejected, and why: an answer to a row, by the request_id of one of the row's requests. A row
+-- with a rejected answer can get a further request, as the next generation or version.
 CREATE TABLE verdicts (
     record      BIGINT NOT NULL,
     stage       VARCHAR NOT NULL,
@@ -72,18 +71,17 @@ CREATE TABLE verdicts (
     happened_at TIMESTAMP NOT NULL
 );
 
--- One question to the teacher. request_id: the first 128 bits of the SHA-256 of the canonical logical
--- request (and of the generation, where the same question is asked again on purpose), so that equal
--- questions are one request, in this store and in others.
+-- Chat completion requests. request_id: the first 128 bits of the SHA-256 of the canonical request (and of the
+-- generation, where an equal request is sent again on purpose): equal requests have one id, in all stores.
 CREATE TABLE requests (
     request_id UUID NOT NULL,
     params     VARCHAR NOT NULL,          -- canonical JSON: the model and its generation parameters
     messages   VARCHAR NOT NULL USING COMPRESSION zstd           -- canonical JSON: [{"content", "role"}, …]
 );
 
--- Which row of which stage asks which question. generation > 0: the same once more, on purpose, by the stage vary.
+-- The requests of the rows of a stage. generation > 0: an equal request again, on purpose, by the stage vary.
 -- version > 0: again with another limit; it supersedes the lower versions of the same record, stage, ordinal and
--- generation, which are not sent any more. The answer that counts is that of the latest version that has one.
+-- generation, which are not sent any more. The answer of the latest version that has one counts.
 CREATE TABLE row_requests (
     record     BIGINT NOT NULL,
     stage      VARCHAR NOT NULL,
@@ -102,46 +100,46 @@ CREATE TABLE results (
     completion_tokens BIGINT,
     cached_tokens     BIGINT,
     backend           VARCHAR NOT NULL,
-    cost              HUGEINT,            -- picodollars, at the price when it was bought; null: not known
+    cost              HUGEINT,            -- picodollars, at the price at that time; null: not known
     job_id            VARCHAR,
     happened_at       TIMESTAMP NOT NULL,
-    reused            BOOLEAN NOT NULL    -- taken from an earlier run: it cost nothing in this one
+    reused            BOOLEAN NOT NULL    -- copied from an earlier run: free in this one
 );
 
--- A row an attempt. round: the current one when the request was sent; only failures of the current
--- round count as attempts.
+-- Failed attempts. round: the current one when the request was sent; only failures of the current round count as
+-- attempts.
 CREATE TABLE failures (
     request_id UUID NOT NULL,
     kind       VARCHAR NOT NULL CHECK (kind IN ('refused', 'server', 'filtered', 'unusable')),
     code       VARCHAR,
     message    VARCHAR NOT NULL,
     retryable  BOOLEAN NOT NULL,
-    text       VARCHAR,                   -- what came, where it could not be used
+    text       VARCHAR,                   -- the answer, where it could not be used
     round      INTEGER NOT NULL,
     job_id     VARCHAR,
     happened_at TIMESTAMP NOT NULL
 );
 
--- What live requests cost, or may have cost, beside the results: failed ones that were billed, and at most
--- those of which no answer came. 'in flight' is what may be lost at any moment, taken back at an orderly end.
+-- What live requests cost, or may have cost, without a result: billed failures, and the maximum of requests without
+-- an answer. 'in flight': the maximum of what a crash would lose, taken back when the command ends in order.
 CREATE TABLE charges (
-    cost        HUGEINT,                  -- picodollars, at the price when it was noted; null: not known
-    prompt_tokens     BIGINT NOT NULL,    -- 0 all three where it is 'in flight'
+    cost        HUGEINT,                  -- picodollars, at the price at that time; null: not known
+    prompt_tokens     BIGINT NOT NULL,    -- all three are 0 for 'in flight'
     cached_tokens     BIGINT NOT NULL,
     completion_tokens BIGINT NOT NULL,
     reason      VARCHAR NOT NULL CHECK (reason IN ('failed', 'unanswered', 'in flight')),
     happened_at TIMESTAMP NOT NULL
 );
 
--- What befell the run as a whole.
+-- What happened to the run as a whole.
 CREATE TABLE events (
     event  VARCHAR NOT NULL CHECK (event IN ('sampled', 'retry_failed', 'stopped', 'priced', 'limit_changed', 'moved', 'other_servers', 'estimated', 'exported', 'cost_options')),
     happened_at TIMESTAMP NOT NULL,
     detail JSON NOT NULL
 );
 
--- The journal of the Batch API: what was about to be done, committed before it was done, and what came
--- of it. A job is one JSONL file; which state it is in is folded from its events (store/jobs/).
+-- The journal of the Batch API: intents, committed before a call, and outcomes, committed after it. A job is one JSONL
+-- file; its state is folded from its events (store/jobs/).
 CREATE TABLE job_events (
     job_id      VARCHAR NOT NULL,
     event       VARCHAR NOT NULL CHECK (event IN ('planned', 'uploaded', 'creating', 'refused', 'not_found', 'closed', 'created', 'duplicate', 'cancelling', 'quota_refused', 'ended', 'awaited', 'collected', 'lost')),
@@ -152,32 +150,32 @@ CREATE TABLE job_events (
 CREATE TABLE job_requests (
     job_id       VARCHAR NOT NULL,
     request_id   UUID NOT NULL,
-    prompt_bytes BIGINT NOT NULL,         -- of its messages; with max_tokens: what bounds its usage
+    prompt_bytes BIGINT NOT NULL,         -- of its messages; with max_tokens: the limits of its usage
     max_tokens   BIGINT NOT NULL
 );
 
--- Requests that went with a job that is not closed: not to be sent again. A twin opens it again.
+-- Requests of jobs that are not closed: not to be sent again. A duplicate batch opens a job again.
 CREATE VIEW requests_in_jobs AS
 SELECT request_id
 FROM job_requests
 WHERE job_id NOT IN (SELECT job_id FROM job_events WHERE event IN ('closed', 'duplicate')
                      GROUP BY job_id HAVING arg_max(event, rowid) = 'closed');
 
--- The latest version of what was asked in more than one.
+-- The latest version of row requests with more than one.
 CREATE VIEW latest_versions AS
 SELECT record, stage, ordinal, generation, max(version) AS latest
 FROM row_requests
 WHERE version > 0
 GROUP BY record, stage, ordinal, generation;
 
--- The asks that were not superseded: of each question the latest version.
+-- Row requests that were not superseded: the latest version of each.
 CREATE VIEW latest_row_requests AS
 SELECT record, stage, ordinal, generation, version, request_id
 FROM row_requests
 LEFT JOIN latest_versions USING (record, stage, ordinal, generation)
 WHERE version = coalesce(latest, 0);
 
--- The asks whose answers count: the latest version that has a result; while none has one, the first.
+-- Row requests whose answers count: the latest version with a result; without any result, the first.
 CREATE VIEW current_row_requests AS
 SELECT record, stage, ordinal, generation, request_id
 FROM row_requests
@@ -187,8 +185,8 @@ LEFT JOIN (SELECT record, stage, ordinal, generation, max(version) AS latest
            GROUP BY record, stage, ordinal, generation) USING (record, stage, ordinal, generation)
 WHERE version = coalesce(latest, 0);
 
--- Of what was asked in more than one version, the lowest that has a result. The higher ones are retries: they
--- were asked since that answer was cut off.
+-- Of row requests with more than one version, the lowest with a result. Higher ones are retries of that answer, which
+-- was truncated.
 CREATE VIEW answered_versions AS
 SELECT record, stage, ordinal, generation, min(version) AS answered
 FROM row_requests
@@ -196,8 +194,8 @@ SEMI JOIN latest_versions USING (record, stage, ordinal, generation)
 SEMI JOIN results USING (request_id)
 GROUP BY record, stage, ordinal, generation;
 
--- Requests that no row waits for: each ask of them was superseded, or (retry) is one for a row that keeps an
--- answer that was cut off.
+-- Requests that no row needs: all their row requests were superseded, or (retry) belong to rows that have a truncated
+-- answer.
 CREATE VIEW unneeded_requests AS
 SELECT request_id, bool_or(version = latest) AS retry
 FROM row_requests
@@ -208,7 +206,7 @@ LEFT JOIN answered_versions USING (record, stage, ordinal, generation)
 GROUP BY request_id
 HAVING bool_and(coalesce(version < latest OR version > answered, false));
 
--- Of those the superseded ones, by a shorter way.
+-- The superseded ones of unneeded_requests, by a faster query.
 CREATE VIEW superseded_requests AS
 SELECT request_id
 FROM row_requests
@@ -231,22 +229,23 @@ CREATE MACRO output_tokens(bytes) AS bytes / 3;
 -- Expected completion tokens where there are no results to learn from: those of the old output, else (old_bytes is
 -- 0) half of the limit.
 CREATE MACRO default_expected_tokens(old_bytes, max_tokens) AS
-    greatest(1, least(max_tokens, CASE WHEN old_bytes > 0 THEN output_tokens(old_bytes) ELSE max_tokens / 2 END))::BIGINT;
+    greatest(1, least(max_tokens,
+                      CASE WHEN old_bytes > 0 THEN output_tokens(old_bytes) ELSE max_tokens / 2 END))::BIGINT;
 
 -- What predicts an answer's length before there is one. old_bytes: of the old output of the records (0: none);
 -- hint_bytes: these, else the prompt's. A retry of a truncated answer has no old_bytes: the old output predicted
 -- less than half of the limit, and the answer was longer.
 CREATE VIEW request_hints AS
 SELECT request_id, params, limit_of(params) AS max_tokens, strlen(messages) AS prompt_bytes,
-       coalesce(old.old_bytes, 0) AS old_bytes, old_bytes > 0 AS has_old,
+       coalesce(output_bytes, 0) AS old_bytes, old_bytes > 0 AS has_old,
        CASE WHEN has_old THEN old_bytes ELSE prompt_bytes END AS hint_bytes
 FROM requests
-LEFT JOIN (SELECT request_id, max(strlen(original_output)) AS old_bytes
+LEFT JOIN (SELECT request_id, max(strlen(original_output)) AS output_bytes
            FROM row_requests
            JOIN records USING (record)
            LEFT JOIN answered_versions USING (record, stage, ordinal, generation)
            WHERE stage = 'answer' AND ordinal = 0 AND version <= coalesce(answered, version)
-           GROUP BY request_id) AS old USING (request_id);
+           GROUP BY request_id) USING (request_id);
 
 -- Expected completion tokens of each request. From 20 results on (is_learnt) a linear regression on hint_bytes where
 -- it explains a tenth of the variance (r²), else the mean; before that default_expected_tokens.
@@ -263,8 +262,8 @@ LEFT JOIN (SELECT params, has_old, count(completion_tokens) AS results, avg(comp
            FROM request_hints JOIN results USING (request_id)
            GROUP BY params, has_old) USING (params, has_old);
 
--- A new round begins where earlier failures are to count no more: --retry-failed was said, or the run
--- was stopped because all requests failed alike.
+-- A new round begins where earlier failures do not count any more: with --retry-failed, or where the run was stopped
+-- because all requests failed for the same reason.
 CREATE MACRO current_round() AS
     (SELECT count(*) FROM events WHERE event IN ('retry_failed', 'stopped'));
 
@@ -279,30 +278,30 @@ FROM (
     GROUP BY request_id)
 WHERE refused OR attempts >= max_attempts;
 
--- Picodollars of tokens at rates, null where those or the tokens are not known.
+-- Picodollars of a usage; null where the rates or the tokens are not known.
 CREATE MACRO cost_of(prompt_tokens, cached_tokens, completion_tokens, input, cached, output) AS
     (prompt_tokens - coalesce(cached_tokens, 0))::HUGEINT * input + coalesce(cached_tokens, 0)::HUGEINT * cached
     + completion_tokens::HUGEINT * output;
 
--- The most tokens that a prompt of so many bytes can be billed; Bounds in store/money.py says why.
-CREATE MACRO most_prompt_tokens(prompt_bytes) AS prompt_bytes + 512;
+-- The maximum tokens that can be billed for a prompt, by its bytes; see Bounds in store/costs/money.py.
+CREATE MACRO max_prompt_tokens(prompt_bytes) AS prompt_bytes + 512;
 
--- Picodollars that a request can cost at most.
+-- The maximum picodollars of a request.
 CREATE MACRO worst_cost(prompt_bytes, max_tokens, input, output) AS
-    cost_of(most_prompt_tokens(prompt_bytes), 0, max_tokens, input, 0, output);
+    cost_of(max_prompt_tokens(prompt_bytes), 0, max_tokens, input, 0, output);
 
--- A count as it usually is in JSON; -1 where it is written otherwise.
+-- A count in its usual JSON form; -1 for any other form.
 CREATE MACRO plain_count(value) AS CASE
     WHEN value IS NULL THEN NULL WHEN regexp_full_match(value, '[0-9]{1,9}') THEN value::BIGINT ELSE -1 END;
 
 -- Whether a request can have had this usage; null where it has none, or no bounds.
 CREATE MACRO plausible_usage(prompt_tokens, cached_tokens, completion_tokens, has_text, prompt_bytes, max_tokens) AS
-    prompt_tokens BETWEEN 1 AND most_prompt_tokens(prompt_bytes)
+    prompt_tokens BETWEEN 1 AND max_prompt_tokens(prompt_bytes)
     AND coalesce(cached_tokens, 0) BETWEEN 0 AND prompt_tokens
     AND completion_tokens BETWEEN has_text::INTEGER AND max_tokens;
 
--- Requests that are wanted, without a result, with attempts left and in no job that is still going. position: the
--- rowid, which is the order in which they were first asked.
+-- Requests without a result, not superseded, with attempts left and in no open job. position: the rowid, in the order
+-- in which they were planned.
 CREATE MACRO pending_requests(max_attempts) AS TABLE
 SELECT request_id, requests.rowid AS position
 FROM requests
@@ -311,7 +310,7 @@ ANTI JOIN failed_for_good(max_attempts) USING (request_id)
 ANTI JOIN requests_in_jobs USING (request_id)
 ANTI JOIN superseded_requests USING (request_id);
 
--- Asks of questions without an answer whose limit is another.
+-- Row requests without an answer whose limit is another.
 CREATE MACRO row_requests_of_other_limits(max_tokens) AS TABLE
 SELECT record, stage, ordinal, generation, version, request_id
 FROM latest_row_requests

@@ -26,7 +26,7 @@ from fastdatasets.config.settings import load_settings
 from fastdatasets.run_result import RunResult
 from fastdatasets.run_status import read_status
 from store import Unfinished, UserError, WorkStore
-from store.costs.money import PROMPT_MARGIN, Bought, PriceSnapshot, Rates
+from store.costs.money import PROMPT_MARGIN, CostItem, PriceSnapshot, Rates
 from store.status import Tokens
 from tests.batch_runs import prompt_of
 from tests.conftest import Command, write_jsonl
@@ -97,7 +97,7 @@ def test_bill_is_the_servers(server: LLMServer, backend: str) -> None:
     """Every token that the server billed is on the bill, and nothing else."""
     status = distill(backend, **PRICE).status
     tokens = server.bill.tokens
-    answers = Bought(
+    answers = CostItem(
         "answer",
         len(QUESTIONS),
         tokens.prompt_tokens,

@@ -16,7 +16,7 @@ from fastdatasets.config.settings import load_settings
 from fastdatasets.pipeline import advance_run
 from fastdatasets.runs import open_run
 from store import RunFolder, UserError
-from store.requests import AskOrder
+from store.requests import RequestOrder
 from store.runs import Run
 from store.status import Status
 from tests.conftest import write_jsonl
@@ -232,7 +232,7 @@ def test_system_prompts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     run(tmp_path / "run", ScriptedBackend(fails={"a": -1, "b": -1}), spec_for(source))
     with open_run(RunFolder(tmp_path / "run")) as store:
         store.results.retry_failed()
-        assert [request.messages for request in store.requests.pending(3, AskOrder.PREFIX)] == [
+        assert [request.messages for request in store.requests.pending(3, RequestOrder.PREFIX)] == [
             [{"role": "system", "content": system}, {"role": "user", "content": user}]
             for system, user in [("Own.", "a"), ("General.", "b")]
         ]

@@ -75,9 +75,7 @@ def test_what_has_no_answer_is_asked_with_the_new_limit(
     outcome = advance_run(20)
     assert (outcome.status.state, outcome.status.requests) == ("done", Counts(7, 7, 0, 0, 0))
     assert (outcome.reasons, limits(server)) == ((), {50: 1, 20: 6})
-    reported = (
-        "a changed limit makes other requests: 6 questions are asked with at most 20 tokens\n"
-    )
+    reported = "with the changed limit 6 requests are planned again, with at most 20 tokens\n"
     assert reported in capfd.readouterr().err
     advance_run(20)
     assert (server.bill.total, "changed limit" in capfd.readouterr().err) == (7, False)
@@ -125,7 +123,7 @@ def test_what_is_in_flight_keeps_its_limit(
     assert outcome.status.requests == Counts(103, 0, 3, 0, 100)
     outcome = advance_run(20, wait=False)
     assert outcome.status.requests == Counts(103, 0, 3, 0, 100)
-    reported = "3 questions are asked with at most 20 tokens; 100 in flight keep theirs\n"
+    reported = "3 requests are planned again, with at most 20 tokens; 100 in flight keep theirs\n"
     assert reported in capfd.readouterr().err
     server.looks = 1
     assert advance_run().status.requests == Counts(103, 103, 0, 0, 0)
@@ -183,7 +181,7 @@ def test_new_limit_of_a_local_run() -> None:
         store.requests.change_limit(30)
         applied = store.requests.apply_limit(Path("a"))
     assert applied is not None
-    assert (applied.asked, applied.in_flight) == (3, 0)
+    assert (applied.replanned, applied.in_flight) == (3, 0)
     status, _ = run("a", Limited(highest=30))
     assert (outputs("a"), status.state, status.truncated) == ([5, 15, 30], "done", 1)
     other = Limited()
@@ -205,7 +203,12 @@ def test_old_output_tells_the_length_under_another_limit() -> None:
         store.requests.change_limit(20)
         store.requests.apply_limit(Path("output/r"))
         left = store.requests.backlog(3)
-    assert (left.requests, left.asks, left.with_old, left.completion_tokens) == (3, 3, 3, 30)
+    assert (left.requests, left.row_requests, left.with_old, left.completion_tokens) == (
+        3,
+        3,
+        3,
+        30,
+    )
 
 
 @pytest.mark.usefixtures("server")

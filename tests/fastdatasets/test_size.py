@@ -16,7 +16,7 @@ from store import RunFolder
 from tests.conftest import Command, start
 from tests.llmserver import LLMServer
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("memory")]
 
 RECORDS = 100_000
 MOST_MB = 700
@@ -113,7 +113,9 @@ def test_batch_of_a_hundred_thousand(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize("moment", ["sampling", "sampled"])
-def test_a_large_run_is_cut_and_resumed(command: Command, tmp_path: Path, moment: str) -> None:
+def test_a_large_run_is_cut_and_resumed(
+    command_process: Command, tmp_path: Path, moment: str
+) -> None:
     """Ctrl-C while it samples or plans leaves a run that resume brings to the same end."""
     source = a_source(tmp_path / "d.parquet", 96, 3 * RECORDS)
     options = ("distill", "--dataset-name", source, "--sample-size", 0, "--model", "m")
@@ -126,7 +128,7 @@ def test_a_large_run_is_cut_and_resumed(command: Command, tmp_path: Path, moment
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=60)
         cut = (count("records"), count("asks") < 3 * RECORDS)
-        resumed = command("resume", "r", "--no-wait", env=env)
+        resumed = command_process("resume", "r", "--no-wait", env=env)
     assert (process.returncode, resumed.returncode) == (130, 3)
     assert cut == (0 if moment == "sampling" else 3 * RECORDS, True)
     assert (count("records"), count("asks"), count("requests")) == (3 * RECORDS,) * 3

@@ -22,7 +22,7 @@ from store.database.statements import QUERIES, SCHEMA
 from store.errors import SqlError, StoreHeld
 from store.jobs.events import EVENT_NAMES
 from store.planning import PlannedRequest
-from store.requests import AskOrder
+from store.requests import RequestOrder
 from store.results import FailureKind, Result
 from store.runs import Event, Language, Mode, Run
 
@@ -51,13 +51,13 @@ def test_first_success_wins(store: WorkStore) -> None:
     store.planning.add(
         "answer", [PlannedRequest(0, 0, 0, '{"model":"m"}', '[{"content":"a","role":"user"}]')]
     )
-    (request,) = store.requests.pending(3, AskOrder.PREFIX)
+    (request,) = store.requests.pending(3, RequestOrder.PREFIX)
     digest = hashlib.sha256(b'{"model":"m"}\n[{"content":"a","role":"user"}]').hexdigest()
     assert request.request_id == str(UUID(digest[:32]))
     for text in ("first", "second"):
         store.results.add("b", [Result(request.request_id, text, None, "stop")], [])
     rows = store.connection.execute("SELECT text FROM results").fetchall()
-    assert (rows, list(store.requests.pending(3, AskOrder.PREFIX))) == ([("first",)], [])
+    assert (rows, list(store.requests.pending(3, RequestOrder.PREFIX))) == ([("first",)], [])
 
 
 def test_failed_transaction_leaves_nothing(store: WorkStore) -> None:

@@ -15,12 +15,12 @@ from fastdatasets.config.new_run import new_run
 from fastdatasets.config.run import RunConfig
 from fastdatasets.config.settings import load_settings
 from store import WorkStore
-from store.costs.money import MOST_TOKENS, PROMPT_MARGIN, Bounds, Usage
+from store.costs.money import MAX_COMPLETION_TOKENS, PROMPT_MARGIN, Bounds, Usage
 from store.jobs.events import BatchCounts, Collected
 from store.jobs.job import Job
 from store.jobs.journal import Caps
 from store.planning import PlannedRequest
-from store.requests import AskOrder, Request
+from store.requests import Request, RequestOrder
 
 TEXTS = (
     "plain",
@@ -47,7 +47,7 @@ def a_job(folder: Path) -> tuple[WorkStore, Job]:
     store.planning.add(
         "answer", [PlannedRequest(n, 0, 0, PARAMS, f"[{n}]") for n in range(len(TEXTS))]
     )
-    store.journal.build_queue(store.requests.pending_positions(3, AskOrder.PREFIX))
+    store.journal.build_queue(store.requests.pending_positions(3, RequestOrder.PREFIX))
     job = store.journal.plan(folder, Caps(100, 1 << 20, 1 << 20), "http://127.0.0.1", "/v1", dict)
     assert job is not None
     return store, job
@@ -201,9 +201,9 @@ def test_both_ways_allow_the_same_usage(tmp_path: Path) -> None:
 def test_limit_of_a_request_without_one(tmp_path: Path) -> None:
     """It is the same in the store and outside."""
     store, _ = a_job(tmp_path / "a")
-    found = store.connection.execute("SELECT limit_of('{}'), most_prompt_tokens(0)").fetchall()
-    assert found == [(MOST_TOKENS, PROMPT_MARGIN)]
-    assert Request("", {}, []).bounds == Bounds(len("[]"), MOST_TOKENS)
+    found = store.connection.execute("SELECT limit_of('{}'), max_prompt_tokens(0)").fetchall()
+    assert found == [(MAX_COMPLETION_TOKENS, PROMPT_MARGIN)]
+    assert Request("", {}, []).bounds == Bounds(len("[]"), MAX_COMPLETION_TOKENS)
 
 
 def test_usage_that_cannot_be_is_unsure(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from backends.vllm.backend import EngineOptions, VllmBackend
 from backends.vllm.process import COMMAND
 from store import Unfinished, WorkStore
 from store.planning import PlannedRequest
-from store.requests import AskOrder
+from store.requests import RequestOrder
 from store.results import FailureKind
 from tests.doubles import SilentProgress
 from tests.store.test_store import store  # noqa: F401 - a fixture
@@ -79,7 +79,7 @@ def test_requests_that_are_refused_alike(store: WorkStore, tmp_path: Path) -> No
     with pytest.raises(Unfinished, match=r"the first \d+ requests all failed alike: No"):
         engine.work(store, SilentProgress())
     engine.close()
-    assert len(store.requests.pending_positions(1, AskOrder.PREFIX)) == 30
+    assert len(store.requests.pending_positions(1, RequestOrder.PREFIX)) == 30
 
 
 def test_prompts_that_are_too_long_fail_alone(store: WorkStore, tmp_path: Path) -> None:  # noqa: F811
@@ -182,13 +182,13 @@ def test_longest_first(store: WorkStore) -> None:  # noqa: F811
             "answer", [PlannedRequest(record, 0, 0, params, f'[{{"content":"{limit}"}}]')]
         )
     assert [
-        request.params["max_tokens"] for request in store.requests.pending(3, AskOrder.PREFIX)
+        request.params["max_tokens"] for request in store.requests.pending(3, RequestOrder.PREFIX)
     ] == [
         40,
         400,
         200,
     ]
-    longest = store.requests.pending(3, AskOrder.LONGEST_FIRST)
+    longest = store.requests.pending(3, RequestOrder.LONGEST_FIRST)
     assert [request.params["max_tokens"] for request in longest] == [400, 200, 40]
     assert store.requests.expected_tokens() == 320
 
@@ -196,7 +196,7 @@ def test_longest_first(store: WorkStore) -> None:  # noqa: F811
 def test_request_without_a_limit(store: WorkStore) -> None:  # noqa: F811
     """What is expected of it, and at most, follows from the one limit that its bill assumes."""
     store.planning.add("answer", [PlannedRequest(0, 0, 0, '{"model":"m"}', '[{"content":"q"}]')])
-    (request,) = store.requests.pending(3, AskOrder.PREFIX)
+    (request,) = store.requests.pending(3, RequestOrder.PREFIX)
     limit = request.bounds.max_tokens
     backlog = store.requests.backlog(3)
     assert (backlog.completion_tokens, backlog.max_completion_tokens) == (limit // 2, limit)
@@ -214,7 +214,7 @@ def test_old_outputs_tell_lengths(store: WorkStore) -> None:  # noqa: F811
     store.planning.add(
         "answer", [PlannedRequest(n, 0, 0, params, f'[{{"content":"{n}"}}]') for n in range(3)]
     )
-    longest = store.requests.pending(3, AskOrder.LONGEST_FIRST)
+    longest = store.requests.pending(3, RequestOrder.LONGEST_FIRST)
     assert [request.messages[0]["content"] for request in longest] == ["1", "2", "0"]
     assert store.requests.expected_tokens() == 10 + 300 + 100
 
@@ -229,6 +229,6 @@ def test_shared_beginnings_stand_together(store: WorkStore) -> None:  # noqa: F8
     ]
     store.planning.add("answer", asks)
     found = [
-        request.messages[1]["content"] for request in store.requests.pending(3, AskOrder.PREFIX)
+        request.messages[1]["content"] for request in store.requests.pending(3, RequestOrder.PREFIX)
     ]
     assert found == ["a0", "a1", "a2", "b0", "b1", "b2"]

@@ -16,7 +16,7 @@ import pytest
 from fastdatasets.demo import demo_dataset
 from tests.conftest import Command, start, write_jsonl
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("engine")]
 
 
 def distilled(run: str) -> list[dict[str, Any]]:
@@ -53,7 +53,7 @@ def wait_for_answers(process: subprocess.Popen[str], run: str) -> None:
 LONG_RUN = ("--sample-size", 80, "--max-output-tokens", 40, "--engine-arg", "max_num_seqs=4")
 
 
-def test_killed_run_is_resumed(command: Command) -> None:
+def test_killed_run_is_resumed(command_process: Command) -> None:
     """Kill -9 loses no stored answer; resume asks only for the rest and gives the full export."""
     process = start("distill", "--dataset-name", demo_dataset(), "--run", "killed", *LONG_RUN)
     wait_for_answers(process, "killed")
@@ -61,7 +61,7 @@ def test_killed_run_is_resumed(command: Command) -> None:
     process.communicate()
     before = stored("killed")
     assert 0 < len(before) < 80
-    looked = command("status", "killed", "--json")
+    looked = command_process("status", "killed", "--json")
     counts = json.loads(looked.stdout)["requests"]
     assert counts == {
         "total": counts["total"],
@@ -71,7 +71,7 @@ def test_killed_run_is_resumed(command: Command) -> None:
         "in_flight": 0,
     }
 
-    resumed = command("resume", "--engine-arg", "max_num_seqs=16")
+    resumed = command_process("resume", "--engine-arg", "max_num_seqs=16")
     assert (resumed.returncode, resumed.stdout) == (
         0,
         "output/killed/distilled.json  (80 rows)\n"
@@ -142,7 +142,7 @@ def test_engine_that_is_killed(
     assert all(row["output"] for row in distilled("hit"))
 
 
-def test_nothing_outlives_the_command(command: Command) -> None:
+def test_nothing_outlives_the_command(command_process: Command) -> None:
     """After a kill -9 of the command its engine and worker are gone, and the next one goes on."""
     options = (*LONG_RUN, *WORKER)
     process = start("distill", "--dataset-name", demo_dataset(), "--run", "orphan", *options)
@@ -152,10 +152,10 @@ def test_nothing_outlives_the_command(command: Command) -> None:
     process.kill()
     process.communicate()
     wait_until_gone(family)
-    assert command("resume").returncode == 0
+    assert command_process("resume").returncode == 0
 
 
-def test_two_thousand_requests(command: Command, tmp_path: Path) -> None:
+def test_two_thousand_requests(command_process: Command, tmp_path: Path) -> None:
     """A run of 2,000 short requests asks after a kill -9 only what had not been stored."""
     source = write_jsonl(
         tmp_path / "d.jsonl", [{"prompt": f"Name the number {n}."} for n in range(2000)]
@@ -167,14 +167,14 @@ def test_two_thousand_requests(command: Command, tmp_path: Path) -> None:
     process.communicate()
     before = stored("many")
     assert 0 < len(before) < 2000
-    resumed = command("resume", "--engine-arg", "max_num_seqs=64")
+    resumed = command_process("resume", "--engine-arg", "max_num_seqs=64")
     assert resumed.returncode == 0
     assert f"the engine answered {2000 - len(before)} requests in " in resumed.stderr
     assert stored("many").items() >= before.items()
     assert len(distilled("many")) == 2000
 
 
-def test_lora(command: Command, tmp_path: Path) -> None:
+def test_lora(command_process: Command, tmp_path: Path) -> None:
     """An adapter changes the answers, and is part of what the run is."""
     import torch
     from safetensors.torch import save_file
@@ -198,17 +198,17 @@ def test_lora(command: Command, tmp_path: Path) -> None:
     save_file(weights, adapter / "adapter_model.safetensors")
     source = write_jsonl(tmp_path / "d.jsonl", [{"prompt": "Name three colours."}])
     options = ("--dataset-name", source, "--max-output-tokens", 12)
-    assert command("distill", *options, "--run", "plain").returncode == 0
-    done = command("distill", *options, "--run", "adapted", "--lora", adapter)
+    assert command_process("distill", *options, "--run", "plain").returncode == 0
+    done = command_process("distill", *options, "--run", "adapted", "--lora", adapter)
     assert done.returncode == 0, done.stderr
     assert distilled("plain")[0]["output"] != distilled("adapted")[0]["output"]
-    refused = command("distill", *options, "--run", "adapted")
+    refused = command_process("distill", *options, "--run", "adapted")
     assert refused.returncode == 1
     assert "stands already with another params" in refused.stderr
 
 
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
-def test_ctrl_c_flushes(command: Command, stop: signal.Signals) -> None:
+def test_ctrl_c_flushes(command_process: Command, stop: signal.Signals) -> None:
     """Ctrl-C, or TERM, ends with 130 within 5 s, says how to go on and keeps what was answered."""
     process = start("distill", "--dataset-name", demo_dataset(), "--run", "stopped", *LONG_RUN)
     wait_for_answers(process, "stopped")
@@ -216,19 +216,19 @@ def test_ctrl_c_flushes(command: Command, stop: signal.Signals) -> None:
     _, err = process.communicate(timeout=5)
     assert process.returncode == 130
     assert err.splitlines()[-1] == "stopped; go on with: fastdatasets resume output/stopped"
-    assert json.loads(command("status", "--json").stdout)["requests"]["done"] == len(
+    assert json.loads(command_process("status", "--json").stdout)["requests"]["done"] == len(
         stored("stopped")
     )
 
 
-def test_request_that_does_not_fit(command: Command, tmp_path: Path) -> None:
+def test_request_that_does_not_fit(command_process: Command, tmp_path: Path) -> None:
     """A prompt longer than the context fails alone, with the reason; the others are answered."""
     source = write_jsonl(
         tmp_path / "d.jsonl",
         [{"prompt": "Name a colour."}, {"prompt": "long " * 200}, {"prompt": "Name a fruit."}],
     )
     options = ("--max-output-tokens", 500, "--engine-arg", "max_model_len=160", "--run", "fit")
-    done = command("distill", "--dataset-name", source, "--sample-size", 0, *options)
+    done = command_process("distill", "--dataset-name", source, "--sample-size", 0, *options)
     assert done.returncode == 3
     assert done.stderr.splitlines()[-1].startswith(
         "fastdatasets: 1 of 3 requests failed for good and are in no export (1 × the prompt has "
@@ -251,16 +251,16 @@ def test_request_that_does_not_fit(command: Command, tmp_path: Path) -> None:
     ],
 )
 def test_engine_that_does_not_start(
-    command: Command, options: tuple[str, ...], message: str
+    command_process: Command, options: tuple[str, ...], message: str
 ) -> None:
     """An engine that fails to start is one line with its own reason, and exit 1."""
-    done = command("distill", "--dataset-name", demo_dataset(), *options)
+    done = command_process("distill", "--dataset-name", demo_dataset(), *options)
     assert (done.returncode, done.stdout) == (1, "")
     assert message in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr
 
 
-def test_augment(command: Command, tmp_path: Path) -> None:
+def test_augment(command_process: Command, tmp_path: Path) -> None:
     """The real engine writes variants under a forced schema and answers them."""
     samples = [
         {"instruction": "Name three colours of the rainbow."},
@@ -268,7 +268,7 @@ def test_augment(command: Command, tmp_path: Path) -> None:
     ]
     source = write_jsonl(tmp_path / "d.jsonl", samples)  # type: ignore[arg-type]
     options = ("--num-aug", 2, "--max-output-tokens", 120, "--run", "more")
-    done = command("augment", "--high-quality-file", source, *options)
+    done = command_process("augment", "--high-quality-file", source, *options)
     assert done.returncode == 0, done.stderr
     rows = distilled("more")
     assert [row["instruction"] for row in rows if row["variant"] == 0] == [

@@ -169,9 +169,9 @@ def test_both_guides_have_the_same_parts() -> None:
     assert [word for word in words if word not in chinese or word not in GUIDE] == []
 
 
-def test_python_dash_m(command: Command) -> None:
+def test_python_dash_m(command_process: Command) -> None:
     """Python -m fastdatasets is the command; its help names every command."""
-    done = command("--help", env={"COLUMNS": "200"})
+    done = command_process("--help", env={"COLUMNS": "200"})
     assert done.returncode == 0
     for name in (
         "distill",

@@ -20,7 +20,7 @@ from fastdatasets.run_status import read_status, to_text
 from fastdatasets.runs import open_run
 from fastdatasets.stages.stages import Answer
 from store import DiskFull, RunFolder, Unfinished, UserError, WorkStore
-from store.requests import AskOrder
+from store.requests import RequestOrder
 from store.results import Result
 from tests.backends.test_full_disk import files_of_at_most
 from tests.conftest import Command, write_jsonl
@@ -162,7 +162,7 @@ def test_answers_in_no_order(tmp_path: Path) -> None:
         run = store.run()
         sample_records(store, run, print)
         Answer(run).plan(store, SilentProgress())
-        requests = list(store.requests.pending(3, AskOrder.PREFIX))
+        requests = list(store.requests.pending(3, RequestOrder.PREFIX))
         for first in range(4):
             results = [
                 Result(one.request_id, f"A{one.messages[-1]['content']}", None, "stop", 5, 7, 0)

@@ -118,12 +118,12 @@ def pairs(rows: list[dict[str, Any]]) -> list[tuple[str, ...]]:
     return [(row["question"], row["answer"]) for row in rows]
 
 
-def test_cache_is_shared(command: Command, hub: Hub, tmp_path: Path) -> None:
+def test_cache_is_shared(command_process: Command, hub: Hub, tmp_path: Path) -> None:
     """What is downloaded has the modes that the user wants, and the run's files are private."""
     home = tmp_path / "home"
     before = os.umask(0o022)
     try:
-        done = command(*SKIP, "--dataset-name", "owner/configured", "--config-name", "main",
+        done = command_process(*SKIP, "--dataset-name", "owner/configured", "--config-name", "main",
                        env=hub.env(home))  # fmt: skip
     finally:
         os.umask(before)
@@ -136,11 +136,11 @@ def test_cache_is_shared(command: Command, hub: Hub, tmp_path: Path) -> None:
     assert {path.stat().st_mode & 0o777 for path in Path("output/r").iterdir()} == {0o600}
 
 
-def test_configuration_and_split(command: Command, hub: Hub, tmp_path: Path) -> None:
+def test_configuration_and_split(command_process: Command, hub: Hub, tmp_path: Path) -> None:
     """A configuration's split is read, all its parquet files in order, and nothing is said beside
     what the command says.
     """
-    done = command(
+    done = command_process(
         *SKIP, "--dataset-name", "owner/configured", "--config-name", "main", env=hub.env(tmp_path)
     )
     assert (done.returncode, distilled("instruction", "output")) == (0, pairs(ROWS))
@@ -157,10 +157,12 @@ def test_configuration_and_split(command: Command, hub: Hub, tmp_path: Path) -> 
     [("test", ROWS[:1]), ("train[1:3]", ROWS[1:3]), ("test+train[-1:]", [ROWS[0], ROWS[4]])],
 )
 def test_splits(
-    command: Command, hub: Hub, tmp_path: Path, split: str, expected: list[dict[str, Any]]
+    command_process: Command, hub: Hub, tmp_path: Path, split: str, expected: list[dict[str, Any]]
 ) -> None:
     """A split may be any that `datasets` knows, a part of one included."""
-    done = command(*SKIP, "--dataset-name", "owner/plain", "--split", split, env=hub.env(tmp_path))
+    done = command_process(
+        *SKIP, "--dataset-name", "owner/plain", "--split", split, env=hub.env(tmp_path)
+    )
     assert (done.returncode, distilled("instruction", "output")) == (0, pairs(expected))
 
 
@@ -199,9 +201,9 @@ def test_the_guides_command_lines(
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("teacher")
-def test_batch(command: Command, hub: Hub, tmp_path: Path) -> None:
+def test_batch(command_process: Command, hub: Hub, tmp_path: Path) -> None:
     """A dataset of the Hub is answered in a batch."""
-    done = command(
+    done = command_process(
         *("distill", "--dataset-name", "owner/plain", "--sample-size", 0),
         *("--backend", "openai-batch"),
         env=hub.env(tmp_path, FASTDATASETS_POLL_SECONDS="0.1"),
@@ -212,9 +214,9 @@ def test_batch(command: Command, hub: Hub, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("teacher")
-def test_augment(command: Command, hub: Hub, tmp_path: Path) -> None:
+def test_augment(command_process: Command, hub: Hub, tmp_path: Path) -> None:
     """The rows of a dataset of the Hub are samples to augment."""
-    done = command(
+    done = command_process(
         *("augment", "--dataset-name", "owner/plain", "--split", "test", "--num-aug", 2),
         env=hub.env(tmp_path),
     )
@@ -225,9 +227,9 @@ def test_augment(command: Command, hub: Hub, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_estimate(command: Command, hub: Hub, tmp_path: Path) -> None:
+def test_estimate(command_process: Command, hub: Hub, tmp_path: Path) -> None:
     """A dataset of the Hub can be estimated, and that leaves nothing behind."""
-    done = command(
+    done = command_process(
         *("estimate", "--dataset-name", "owner/plain", "--sample-size", 0, "--json"),
         *("--model", "gpt-4o-mini", "--backend", "openai"),
         env=hub.env(tmp_path / "home"),
@@ -303,7 +305,7 @@ slow = pytest.mark.slow
     ],
 )
 def test_what_cannot_be_read_is_said_in_a_line(
-    command: Command,
+    command_process: Command,
     hub: Hub,
     tmp_path: Path,
     options: list[str],
@@ -312,7 +314,7 @@ def test_what_cannot_be_read_is_said_in_a_line(
 ) -> None:
     """No dataset, split, configuration, access or network: one line, exit 1, and no run is left."""
     home = hub.env(tmp_path / "home") | env
-    done = command(*SKIP, "--dataset-name", *options, env=home)
+    done = command_process(*SKIP, "--dataset-name", *options, env=home)
     assert (done.returncode, done.stdout, done.stderr.splitlines()[2:]) == (
         1,
         "",
@@ -322,22 +324,24 @@ def test_what_cannot_be_read_is_said_in_a_line(
 
 
 @pytest.mark.slow
-def test_a_gated_dataset_opens_with_a_token(command: Command, hub: Hub, tmp_path: Path) -> None:
+def test_a_gated_dataset_opens_with_a_token(
+    command_process: Command, hub: Hub, tmp_path: Path
+) -> None:
     """HF_TOKEN, here in .env, opens a gated dataset."""
     Path(".env").write_text("HF_TOKEN=hf_right\n")
-    done = command(*SKIP, "--dataset-name", "owner/gated", env=hub.env(tmp_path))
+    done = command_process(*SKIP, "--dataset-name", "owner/gated", env=hub.env(tmp_path))
     assert (done.returncode, distilled("instruction", "output")) == (0, pairs(ROWS))
 
 
 @pytest.mark.slow
-def test_the_cache_is_read_where_the_hub_is_away(command: Command, tmp_path: Path) -> None:
+def test_the_cache_is_read_where_the_hub_is_away(command_process: Command, tmp_path: Path) -> None:
     """What was downloaded before is used where the Hub does not answer, and that is said."""
     with Hub({"owner/plain": Repository({"train.jsonl": jsonl(ROWS)})}) as hub:
-        first = command(*SKIP, "--dataset-name", "owner/plain", env=hub.env(tmp_path))
+        first = command_process(*SKIP, "--dataset-name", "owner/plain", env=hub.env(tmp_path))
         loaded = distilled("instruction", "output")
         shutil.rmtree("output")
         hub.fails = 503
-        second = command(*SKIP, "--dataset-name", "owner/plain", env=hub.env(tmp_path))
+        second = command_process(*SKIP, "--dataset-name", "owner/plain", env=hub.env(tmp_path))
     assert (first.returncode, second.returncode, loaded) == (0, 0, pairs(ROWS))
     assert distilled("instruction", "output") == loaded
     assert second.stderr.splitlines()[2] == (
