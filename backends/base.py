@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from store.costs.money import Rates
+from store.money import Rates
 from store.results import Failure, Result
 
 if TYPE_CHECKING:

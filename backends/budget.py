@@ -9,7 +9,7 @@ from decimal import ROUND_UP, Decimal
 
 from backends.stopping import Stop
 from store import Unfinished, WorkStore
-from store.costs.money import FREE, UNLIMITED, Billed, Charge, Rates, Usage, dollars
+from store.money import FREE, UNLIMITED, Billed, Charge, Rates, Usage, dollars
 from store.requests import Request
 from store.results import Failure, Result
 

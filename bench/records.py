@@ -195,8 +195,8 @@ def our_collect(folder: Path, n: int) -> None:
         jobs = store.journal.jobs()
         for file in sorted((folder / "outputs").glob("*.jsonl")):
             job, counts = jobs[file.stem], BatchCounts()
-            assert store.journal.collect_plain(job, "openai-batch", file, counts), file
-            store.journal.line_counts(job, {})
+            assert store.journal.answers.collect_plain(job, "openai-batch", file, counts), file
+            store.journal.answers.line_counts(job, {})
             store.journal.end_batch(job, Collected("batch", counts), [], [])
             store.journal.append(job, Closed(CloseReason.DONE))
 

@@ -14,7 +14,7 @@ from fastdatasets.pricing.prices import parse_price, usd
 from fastdatasets.pricing.tokens import counter_for
 from fastdatasets.progress import RunProgress
 from store import RunFolder, Unfinished, WorkStore
-from store.costs.money import Usage, dollars
+from store.money import Usage, dollars
 from store.status import Status
 
 ANSWERS_TO_LEARN_FROM = 20  # as in the view expected_lengths

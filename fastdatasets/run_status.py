@@ -10,8 +10,8 @@ from fastdatasets.commands import describe_refused
 from fastdatasets.config.settings import load_settings
 from fastdatasets.runs import find_or_newest
 from store import RunFolder, Unfinished, WorkStore
-from store.costs.money import Cost, CostItem
 from store.errors import StoreHeld
+from store.money import Cost, CostItem
 from store.results import FailureKind
 from store.status import State, Status
 

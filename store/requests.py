@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from store.jobs.journal import Journal
     from store.planning import Planning
 
-from store.costs.money import MAX_COMPLETION_TOKENS, Bounds
+from store.money import MAX_COMPLETION_TOKENS, Bounds
 from store.planning import PlannedRequest
 from store.runs import Event, append_event, changed_limit, current_run
 

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from store.costs.costs import Costs
     from store.database.connection import Database
 
-from store.costs.money import Billed, Rates, Usage, rate_parameters
 from store.database.arrow import FAILURE_SCHEMA, RESULT_SCHEMA, table_of
+from store.money import Billed, Rates, Usage, rate_parameters
 from store.runs import Event, append_event
 
 

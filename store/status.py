@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from store.costs.money import Cost
+from store.money import Cost
 from store.runs import Mode
 
 

@@ -9,7 +9,7 @@ from contextvars import ContextVar
 import httpx2
 import openai
 
-from store.costs.money import Bounds
+from store.money import Bounds
 
 OBJECT_BYTES = 16 << 20  # a batch, whose errors may be many, a file object, a page of a list
 ERROR_BYTES = 1 << 20  # of an error, which is cut there: its status and first words count

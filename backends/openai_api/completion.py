@@ -12,7 +12,7 @@ import msgspec
 
 from backends.openai_api.lenient_json import UNREADABLE, decode_leniently, whole_number
 from backends.reasoning import split_think
-from store.costs.money import Bounds, Usage
+from store.money import Bounds, Usage
 from store.results import Failure, FailureKind, Result
 
 

@@ -193,7 +193,7 @@ class Collecting:
         self._session.say(f"job {job.job_id}: the server refused lines of the file: {shown}")
         return [
             Failure(
-                self._session.journal.request_of_line(job, line),
+                self._session.journal.answers.request_of_line(job, line),
                 FailureKind.REFUSED,
                 str(error["message"]),
                 retryable=False,

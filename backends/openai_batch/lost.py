@@ -116,7 +116,7 @@ class LostJobs:
             return f"the server does not know {batch.batch_id} (are key and project the same?)"
         is_over = f"{batch.batch_id} is '{batch.status}'"
         if found.foreign_id:
-            expected = self._session.journal.request_of_line(job, 1)
+            expected = self._session.journal.answers.request_of_line(job, 1)
             kept = ", ".join(str(path) for path in found.files)
             return (
                 f"{batch.batch_id} has custom_ids that were not sent ({found.foreign_id!r}, not "

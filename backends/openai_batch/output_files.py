@@ -17,9 +17,9 @@ from backends.openai_batch.failpoints import FailPoint, failpoint
 from backends.openai_batch.output_lines import LineReader
 from backends.openai_batch.session import MIN_POLLS, BatchSession
 from backends.registry import BATCH
+from store.jobs.answers import LineCounts
 from store.jobs.events import BatchCounts
 from store.jobs.job import VANISHED, Batch, Job
-from store.jobs.journal import LineCounts
 from store.results import Failure, FailureKind, Result
 
 
@@ -63,7 +63,7 @@ class Delivery:
 def deliver(session: BatchSession, job: Job, batch: Batch) -> Delivery:
     """Fetch what there is of a batch's files, store its answers, and count. Raises Trouble."""
     found = Delivery()
-    reader = LineReader(found.counts, partial(session.journal.bounds, job))
+    reader = LineReader(found.counts, partial(session.journal.answers.bounds, job))
     lines: dict[str, str] = {}
     plain = 0
     for file_id, is_output in ((batch.output_file_id, True), (batch.error_file_id, False)):
@@ -72,7 +72,7 @@ def deliver(session: BatchSession, job: Job, batch: Batch) -> Delivery:
             continue
         found.files.append(path)
         failpoint(FailPoint.DOWNLOADED)
-        if is_output and session.journal.collect_plain(job, BATCH.name, path, found.counts):
+        if is_output and session.journal.answers.collect_plain(job, BATCH.name, path, found.counts):
             plain = found.counts.results
             continue
         for results, failures in reader.read(path, is_output=is_output):
@@ -83,7 +83,7 @@ def deliver(session: BatchSession, job: Job, batch: Batch) -> Delivery:
         lines.setdefault(request_id, "unattempted")
     found.unattempted, found.stop = reader.unattempted, reader.stop
     found.broken_without_id = reader.broken_without_id
-    line_counts = session.journal.line_counts(job, lines)
+    line_counts = session.journal.answers.line_counts(job, lines)
     line_counts = line_counts._replace(
         answers=line_counts.answers + plain, missing=line_counts.missing - plain
     )

@@ -27,8 +27,8 @@ from backends.openai_api.errors import (
     kind_of_status,
 )
 from backends.openai_api.lenient_json import UNREADABLE, decode_leniently, leniently, whole_number
-from store.costs.money import Bounds
 from store.jobs.events import BatchCounts
+from store.money import Bounds
 from store.results import Failure, FailureKind, Result
 
 CHUNK_BYTES = 24 << 20  # of lines stored at a time

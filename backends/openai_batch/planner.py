@@ -5,10 +5,10 @@ from __future__ import annotations
 from backends.budget import budget_exhausted
 from backends.openai_batch.failpoints import FailPoint, failpoint
 from backends.openai_batch.session import ENDPOINT, BatchSession
-from store.costs.money import UNLIMITED
 from store.jobs.events import CloseReason
 from store.jobs.job import Job, JobState
 from store.jobs.journal import Caps
+from store.money import UNLIMITED
 from store.requests import RequestOrder
 
 FIRST_JOB = 100  # requests; the rest follows once the server has validated it

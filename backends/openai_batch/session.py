@@ -16,7 +16,8 @@ from backends.openai_batch.token_quota import TokenQuota
 from store import WorkStore
 from store.jobs.events import Closed, CloseReason
 from store.jobs.job import Job
-from store.jobs.journal import Journal, job_file
+from store.jobs.job_files import job_file
+from store.jobs.journal import Journal
 
 ENDPOINT = "/v1/chat/completions"
 MIN_POLLS = 4  # times in a row that something is not found before it is taken for gone

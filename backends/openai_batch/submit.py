@@ -21,7 +21,7 @@ from store.jobs.events import (
     Uploaded,
 )
 from store.jobs.job import Job
-from store.jobs.journal import job_file
+from store.jobs.job_files import job_file, write_job_file
 
 TRIES = 10  # uploads in a row that the server answers with an error; POSTs without any batch
 
@@ -45,9 +45,9 @@ class Submission:
             # version of this tool writes requests otherwise: then the job is planned anew.
             options = self._session.options
             body = options.dialect.body
-            if self._session.journal.write_file(job.job_id, options.folder, ENDPOINT, body) != (
-                job.sha256
-            ):
+            database = self._session.store.database
+            written = write_job_file(database, job.job_id, options.folder, ENDPOINT, body)
+            if written != job.sha256:
                 self._session.close(job, CloseReason.STALE)
                 return
         name = f"fastdatasets-{self._session.run_id}-{job.job_id}.jsonl"

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from backends.openai_api.errors import learnt_limit
-from store.costs.money import UNLIMITED
 from store.jobs.events import CloseReason
 from store.jobs.job import Job
+from store.money import UNLIMITED
 
 PIECES = 4  # jobs a known limit is filled with, so that the queue never runs dry between two
 

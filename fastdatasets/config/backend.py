@@ -14,7 +14,7 @@ from fastdatasets.config.execution import ExecutionConfig
 from fastdatasets.config.settings import Settings
 from fastdatasets.pricing.prices import ModelPrice, find_price, parse_price
 from store import RunFolder, UserError
-from store.costs.money import UNLIMITED, PriceSnapshot, Rates
+from store.money import UNLIMITED, PriceSnapshot, Rates
 from store.runs import Mode, Run
 
 LONGEST_PROMPT = 128_000  # tokens; prices that rise with a prompt's length rise beyond that

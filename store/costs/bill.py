@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from store.costs.money import (
+from store.jobs.job import Job, JobState
+from store.money import (
     Cost,
     CostItem,
     PriceSnapshot,
@@ -17,7 +18,6 @@ from store.costs.money import (
     dollars,
     rate_parameters,
 )
-from store.jobs.job import Job, JobState
 
 if TYPE_CHECKING:
     from store.database.connection import Database

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from store.jobs.journal import Journal
 
 from store.costs.bill import bill, current_price
-from store.costs.money import FREE, Billed, Cost, PriceSnapshot, Rates, rate_parameters
+from store.money import FREE, Billed, Cost, PriceSnapshot, Rates, rate_parameters
 from store.runs import Event, append_event
 
 

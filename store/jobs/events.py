@@ -10,7 +10,7 @@ from typing import Any, get_args
 
 import msgspec
 
-from store.costs.money import Rates, Usage
+from store.money import Rates, Usage
 
 
 class CloseReason(StrEnum):

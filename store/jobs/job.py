@@ -8,7 +8,6 @@ from typing import Any
 
 import msgspec
 
-from store.costs.money import Bounds, Rates, Usage
 from store.jobs.events import (
     Awaited,
     BatchCounts,
@@ -29,6 +28,7 @@ from store.jobs.events import (
     Refused,
     Uploaded,
 )
+from store.money import Bounds, Rates, Usage
 
 
 class JobState(StrEnum):

@@ -2,29 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
-import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pyarrow as pa
 
-from store.costs.money import FREE, UNLIMITED, Bounds, Rates, Usage, rate_parameters
-from store.database.arrow import (
-    BODY_SCHEMA,
-    FAILURE_SCHEMA,
-    ID_SCHEMA,
-    LINE_SCHEMA,
-    RESULT_SCHEMA,
-    each_once,
-    table,
-    table_of,
-)
-from store.database.statements import QUERIES
-from store.errors import SqlError, UserError
+from store.errors import UserError
+from store.jobs.answers import JobAnswers
 from store.jobs.events import (
     DECODER,
     BatchCounts,
@@ -36,20 +23,13 @@ from store.jobs.events import (
     Planned,
 )
 from store.jobs.job import Job, JobState, new_job
+from store.jobs.job_files import job_file, write_job_file
+from store.money import FREE, UNLIMITED, Bounds, Rates
 from store.results import Failure, Result
 from store.status import LostJob
 
 if TYPE_CHECKING:
     from store.database.connection import Database
-
-
-PLAIN_BYTES = 128 << 20  # of a file that is stored in one transaction, whose memory it takes
-
-
-# U+007F to U+009F, U+2028 and U+2029 in UTF-8: some servers take them for line ends, or refuse
-# them. In JSON they only occur in strings. Their first bytes are a fast check for their absence.
-_MISREAD = re.compile(rb"\x7f|\xc2[\x80-\x9f]|\xe2\x80[\xa8\xa9]")
-_MISREAD_BYTES = (b"\x7f", b"\xc2", b"\xe2\x80\xa8", b"\xe2\x80\xa9")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,24 +43,12 @@ class Caps:
     rates: Rates | None = None
 
 
-class LineCounts(NamedTuple):
-    """Requests of a job by their lines in the files of a batch."""
-
-    answers: int
-    errors: int  # of attempts
-    missing: int  # no line
-    open: int  # missing ones without a result or a failure of the job
-
-
-class _NotPlainError(Exception):
-    """A file has lines that have to be read one by one."""
-
-
 class Journal:
     """The jobs of one store."""
 
     def __init__(self, database: Database) -> None:
         self._db = database
+        self.answers = JobAnswers(database)
         self._jobs: dict[str, Job] | None = None  # None: not folded yet
         self._next: int | None = None  # next place in the queue; None: the queue has to be built
 
@@ -159,7 +127,7 @@ class Journal:
             return None
         with self._db.transaction():
             self._db.run("insert_job_requests", job_id=job_id, first=self._next, last=last)
-            sha256 = self.write_file(job_id, folder, endpoint, body)
+            sha256 = write_job_file(self._db, job_id, folder, endpoint, body)
             planned = Planned(
                 base_url,
                 requests,
@@ -176,36 +144,6 @@ class Journal:
         job = self._jobs[job_id] = new_job(job_id, planned)
         return job
 
-    def write_file(
-        self,
-        job_id: str,
-        folder: Path,
-        endpoint: str,
-        body: Callable[[dict[str, Any]], dict[str, Any]],
-    ) -> str:
-        """Write a job's JSONL file, a few megabytes in memory at a time; returns its SHA-256."""
-        first, last, different = self._db.row("job_span", job_id=job_id)
-        openings = [
-            (params, msgspec.json.encode(body(msgspec.json.decode(params))).decode()[:-1])
-            for params in different
-        ]
-        digest = hashlib.sha256()
-        with (
-            self._db.incoming(table(openings, BODY_SCHEMA)),
-            job_file(folder, job_id).open("wb") as file,
-        ):
-            lines = {"job_id": job_id, "endpoint": endpoint, "first": first, "last": last}
-            for _, texts in self._db.texts(QUERIES["job_lines"], **lines):
-                data = _escaped(bytes(texts))
-                digest.update(data)
-                file.write(data)
-        return digest.hexdigest()
-
-    def request_of_line(self, job: Job, line: int) -> str:
-        """The id of the request on a line (from 1) of the job's file."""
-        (request_id,) = self._db.row("request_of_line", job_id=job.job_id, line=line)
-        return str(request_id)
-
     def current_round(self) -> int:
         """The current round: failures of jobs that were planned in an earlier one do not count."""
         return int(self._db.row("current_round")[0])
@@ -213,11 +151,6 @@ class Journal:
     def any_result(self) -> bool:
         """Whether the run has any answer yet."""
         return bool(self._db.row("any_result")[0])
-
-    def bounds(self, job: Job) -> dict[str, Bounds]:
-        """Limits of the usage of each of a job's requests, by request id."""
-        rows = self._db.rows("job_bounds", job_id=job.job_id)
-        return {request_id: Bounds(*bounds) for request_id, *bounds in rows}
 
     def add_answers(
         self, job: Job, backend: str, results: Sequence[Result], counts: BatchCounts
@@ -229,13 +162,7 @@ class Journal:
         """
         self.invalidate_queue()
         with self._db.transaction():
-            self._insert_results(job, backend, results, counts)
-
-    def line_counts(self, job: Job, lines: Mapping[str, str]) -> LineCounts:
-        """Count a job's requests by their lines; lines: 'answer' or 'error' by request id."""
-        rows: list[tuple[str | None, str | None]] = [*lines.items()] or [(None, None)]
-        with self._db.incoming(table(rows, LINE_SCHEMA)):
-            return LineCounts(*self._db.row("job_line_counts", job_id=job.job_id))
+            self.answers.insert(job, backend, results, counts)
 
     def end_batch(
         self,
@@ -253,9 +180,9 @@ class Journal:
         self.invalidate_queue()
         counts = event.counts
         with self._db.transaction():
-            self._insert_failures(job, failures, counts)
+            self.answers.insert_failures(job, failures, counts)
             if unattempted is not None:
-                counts.missing = self._fail_missing(
+                counts.missing = self.answers.fail_missing(
                     job,
                     unattempted,
                     "the batch has ended and has no usable line for this request",
@@ -322,91 +249,10 @@ class Journal:
         self.invalidate_queue()
         closed = Closed(reason)
         with self._db.transaction():
-            self._fail_missing(job, (), message, retryable=retryable)
+            self.answers.fail_missing(job, (), message, retryable=retryable)
             self._insert(job.job_id, closed)
         job.apply(closed)
-
-    def _fail_missing(
-        self, job: Job, unattempted: Sequence[str], message: str, *, retryable: bool
-    ) -> int:
-        """Store failures of requests without any, except unattempted; returns how many."""
-        rows: list[tuple[str | None]] = [(one,) for one in unattempted] or [(None,)]
-        with self._db.incoming(table(rows, ID_SCHEMA)):
-            (failed,) = self._db.row(
-                "insert_missing",
-                job_id=job.job_id,
-                message=message,
-                retryable=retryable,
-                round=job.round,
-            )
-        return int(failed)
-
-    def collect_plain(self, job: Job, backend: str, path: Path, counts: BatchCounts) -> bool:
-        """Store an output file whose lines are all plain, in one statement; returns whether it did.
-
-        Plain: a complete answer in the usual form, to a request of this job without a result. True
-        of nearly all files, and five times as fast as reading line by line in Python.
-        """
-        if path.stat().st_size > PLAIN_BYTES:
-            return False
-        pattern = re.sub(r"([*?\[])", r"[\1]", str(path))  # DuckDB takes those for a pattern
-        try:
-            with self._db.transaction():
-                (before,) = self._db.row("count_answered", job_id=job.job_id)
-                if before:
-                    raise _NotPlainError
-                (stored,) = self._db.row(
-                    "insert_plain_results",
-                    path=pattern,
-                    job_id=job.job_id,
-                    backend=backend,
-                    **rate_parameters(job.rates),
-                )
-                different, *usage = self._db.row("job_usage", job_id=job.job_id)
-                if stored != different:
-                    raise _NotPlainError
-        except (_NotPlainError, SqlError):
-            return False  # reading line by line reports the reason
-        counts.results += stored
-        counts.usage += Usage(*usage)
-        return True
-
-    def _insert_results(
-        self, job: Job, backend: str, results: Sequence[Result], counts: BatchCounts
-    ) -> None:
-        if not results:
-            return
-        with self._db.incoming(each_once(table_of(results, RESULT_SCHEMA))):
-            (stored,) = self._db.row(
-                "insert_job_results",
-                job_id=job.job_id,
-                backend=backend,
-                **rate_parameters(job.rates),
-            )
-        counts.results += stored
-        counts.duplicates += len(results) - stored
-
-    def _insert_failures(self, job: Job, failures: Sequence[Failure], counts: BatchCounts) -> None:
-        if not failures:
-            return
-        with self._db.incoming(each_once(table_of(failures, FAILURE_SCHEMA))):
-            (stored,) = self._db.row("insert_job_failures", job_id=job.job_id, round=job.round)
-        counts.failures += stored
 
     def _insert(self, job_id: str, event: JobEvent) -> None:
         detail = msgspec.json.encode(event).decode()
         self._db.run("insert_job_event", job_id=job_id, event=event.name, detail=detail)
-
-
-def _escaped(lines: bytes) -> bytes:
-    """Lines of JSON with escapes for characters that some servers misread."""
-    if not any(part in lines for part in _MISREAD_BYTES):
-        return lines
-    return _MISREAD.sub(lambda match: b"\\u%04x" % ord(match[0].decode()), lines)
-
-
-def job_file(folder: Path, job_id: str) -> Path:
-    """The path of a job's JSONL file in the run's folder, until it is uploaded."""
-    jobs = folder / "jobs"
-    jobs.mkdir(exist_ok=True)
-    return jobs / f"{job_id}.jsonl"

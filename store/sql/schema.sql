@@ -283,7 +283,7 @@ CREATE MACRO cost_of(prompt_tokens, cached_tokens, completion_tokens, input, cac
     (prompt_tokens - coalesce(cached_tokens, 0))::HUGEINT * input + coalesce(cached_tokens, 0)::HUGEINT * cached
     + completion_tokens::HUGEINT * output;
 
--- The maximum tokens that can be billed for a prompt, by its bytes; see Bounds in store/costs/money.py.
+-- The maximum tokens that can be billed for a prompt, by its bytes; see Bounds in store/money.py.
 CREATE MACRO max_prompt_tokens(prompt_bytes) AS prompt_bytes + 512;
 
 -- The maximum picodollars of a request.

@@ -26,7 +26,7 @@ from fastdatasets.config.settings import load_settings
 from fastdatasets.run_result import RunResult
 from fastdatasets.run_status import read_status
 from store import Unfinished, UserError, WorkStore
-from store.costs.money import PROMPT_MARGIN, CostItem, PriceSnapshot, Rates
+from store.money import PROMPT_MARGIN, CostItem, PriceSnapshot, Rates
 from store.status import Tokens
 from tests.batch_runs import prompt_of
 from tests.conftest import Command, write_jsonl

@@ -20,7 +20,7 @@ from fastdatasets.commands import resume
 from fastdatasets.config.execution import ExecutionConfig
 from fastdatasets.run_status import read_status, to_text
 from store import Unfinished
-from store.costs.money import PROMPT_MARGIN
+from store.money import PROMPT_MARGIN
 from tests.backends.openai_live.test_live import CHAT, QUESTIONS, answer, check_done, prompt_of
 from tests.backends.openai_live.test_live import server as server  # noqa: PLC0414 - a fixture
 from tests.backends.test_money import CAP, MAX_TOKENS, PRICE, billed

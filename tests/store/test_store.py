@@ -17,10 +17,10 @@ from fastdatasets.config.run import RunConfig
 from fastdatasets.config.settings import load_settings
 from fastdatasets.runs import open_run
 from store import Busy, RunFolder, UserError, WorkStore
-from store.costs.money import Charge
 from store.database.statements import QUERIES, SCHEMA
 from store.errors import SqlError, StoreHeld
 from store.jobs.events import EVENT_NAMES
+from store.money import Charge
 from store.planning import PlannedRequest
 from store.requests import RequestOrder
 from store.results import FailureKind, Result

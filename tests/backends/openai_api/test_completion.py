@@ -18,9 +18,9 @@ from fastdatasets.commands import start
 from fastdatasets.config.execution import ExecutionConfig
 from fastdatasets.config.run import RunConfig
 from store import Unfinished, WorkStore
-from store.costs.money import Bounds, Usage
 from store.database.arrow import FAILURE_SCHEMA, RESULT_SCHEMA, table_of
 from store.jobs.events import BatchCounts
+from store.money import Bounds, Usage
 from store.results import Failure, FailureKind, Result
 from tests.conftest import write_jsonl
 from tests.llmserver import LineFault, LineKind, LLMServer, Reply, verbatim

@@ -15,10 +15,10 @@ from fastdatasets.config.new_run import new_run
 from fastdatasets.config.run import RunConfig
 from fastdatasets.config.settings import load_settings
 from store import WorkStore
-from store.costs.money import MAX_COMPLETION_TOKENS, PROMPT_MARGIN, Bounds, Usage
 from store.jobs.events import BatchCounts, Collected
 from store.jobs.job import Job
 from store.jobs.journal import Caps
+from store.money import MAX_COMPLETION_TOKENS, PROMPT_MARGIN, Bounds, Usage
 from store.planning import PlannedRequest
 from store.requests import Request, RequestOrder
 
@@ -98,8 +98,8 @@ def test_in_one_statement_as_line_by_line(tmp_path: Path, ascii_only: bool) -> N
     lines = [json.dumps(line, ensure_ascii=ascii_only) + "\n" for line in lines_of(at_once)]
     path.write_text("".join(lines))
     counts, expected = BatchCounts(), BatchCounts()
-    assert at_once.journal.collect_plain(job, "b", path, counts)
-    reader = LineReader(expected, partial(by_line.journal.bounds, other))
+    assert at_once.journal.answers.collect_plain(job, "b", path, counts)
+    reader = LineReader(expected, partial(by_line.journal.answers.bounds, other))
     for results, _ in reader.read(path, is_output=True):
         by_line.journal.add_answers(other, "b", results, expected)
     assert (stored(at_once), counts) == (stored(by_line), expected)
@@ -173,14 +173,14 @@ def test_odd_line_is_left_to_the_reader(tmp_path: Path, odd: str) -> None:
     path = tmp_path / "output.jsonl"
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     counts = BatchCounts()
-    assert not store.journal.collect_plain(job, "b", path, counts)
+    assert not store.journal.answers.collect_plain(job, "b", path, counts)
     assert (stored(store), counts) == ([], BatchCounts())
 
 
 def test_both_ways_allow_the_same_usage(tmp_path: Path) -> None:
     """The one statement and the reader of lines have one meaning of what a usage can be."""
     store, job = a_job(tmp_path / "a")
-    (bounds,) = set(store.journal.bounds(job).values())
+    (bounds,) = set(store.journal.answers.bounds(job).values())
     assert (bounds, bounds.most) == (Bounds(3, 40), Usage(3 + PROMPT_MARGIN, 0, 40))
     numbers = (-1, 0, 1, 3, 40, 41, 515, 516, 2**63 - 1)
     for prompt, cached, completion in product(numbers, (None, *numbers), numbers):
@@ -214,7 +214,7 @@ def test_usage_that_cannot_be_is_unsure(tmp_path: Path) -> None:
     path = tmp_path / "output.jsonl"
     path.write_text("".join(json.dumps(line) + "\n" for line in [*lines, *lines[3:4]]))
     counts = BatchCounts()
-    reader = LineReader(counts, partial(store.journal.bounds, job))
+    reader = LineReader(counts, partial(store.journal.answers.bounds, job))
     for results, _ in reader.read(path, is_output=True):
         store.journal.add_answers(job, "b", results, counts)
     store.journal.end_batch(job, Collected("x", counts), [])
@@ -234,7 +234,7 @@ def test_lines_of_others_are_not_billed(tmp_path: Path) -> None:
     path = tmp_path / "output.jsonl"
     path.write_text("\n".join([*written, json.dumps(other)[:-9]]))
     counts = BatchCounts()
-    reader = LineReader(counts, partial(store.journal.bounds, job))
+    reader = LineReader(counts, partial(store.journal.answers.bounds, job))
     assert list(reader.read(path, is_output=True)) == [([], [])]
     assert counts == BatchCounts(foreign=3, broken=1)
 
@@ -246,7 +246,7 @@ def test_odd_file_is_left_to_the_reader(tmp_path: Path, tail: str) -> None:
     lines = [json.dumps(line) + "\n" for line in lines_of(store)]
     path = tmp_path / "output.jsonl"
     path.write_text("".join(lines) + (lines[0] if tail == "twice" else tail))
-    assert not store.journal.collect_plain(job, "b", path, BatchCounts())
+    assert not store.journal.answers.collect_plain(job, "b", path, BatchCounts())
     assert stored(store) == []
 
 
@@ -255,6 +255,6 @@ def test_file_that_was_stored_is_left_to_the_reader(tmp_path: Path) -> None:
     store, job = a_job(tmp_path / "a")
     path = tmp_path / "output.jsonl"
     path.write_text("".join(json.dumps(line) + "\n" for line in lines_of(store)))
-    first = store.journal.collect_plain(job, "b", path, BatchCounts())
-    again = store.journal.collect_plain(job, "b", path, BatchCounts())
+    first = store.journal.answers.collect_plain(job, "b", path, BatchCounts())
+    again = store.journal.answers.collect_plain(job, "b", path, BatchCounts())
     assert (first, again, len(stored(store))) == (True, False, len(TEXTS))
