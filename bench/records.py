@@ -173,7 +173,7 @@ def our_sample(folder: Path, n: int) -> None:
 
 def our_plan(folder: Path, n: int) -> None:
     """Requests and job files."""
-    from fastdatasets.stages.stages import Answer
+    from fastdatasets.stages.answer import Answer
     from store.jobs.journal import Caps
     from store.requests import RequestOrder
 

@@ -20,7 +20,8 @@ from fastdatasets.pricing.prices import ModelPrice, find_price
 from fastdatasets.pricing.quotes import LocalQuote, Quote, Volume, local_quote, quote
 from fastdatasets.pricing.tokens import TokenCounter, counter_for
 from fastdatasets.runs import newest_first, open_run
-from fastdatasets.stages.stages import Answer, stages_of
+from fastdatasets.stages.answer import Answer
+from fastdatasets.stages.modes import stages_of
 from store import RunFolder, WorkStore
 from store.requests import Backlog
 from store.runs import Mode, Run
@@ -199,7 +200,9 @@ def _later_answers(
         return _Later()
     stage, limit = Answer(run), int(run.params["max_tokens"])
     rows = list(islice(chain.from_iterable(store.planning.rows_to_answer()), prompts))
-    prompt_tokens = sum(counter.count(msgspec.json.decode(stage.ask(row).messages)) for row in rows)
+    prompt_tokens = sum(
+        counter.count(msgspec.json.decode(stage.request(row).messages)) for row in rows
+    )
     with_old, completion_tokens = store.records.expected_answers(limit)
     per_record = 1 + run.num_aug
     answers = store.records.count() * per_record

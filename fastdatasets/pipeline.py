@@ -11,7 +11,7 @@ from fastdatasets.progress import PipelineProgress
 from fastdatasets.reuse import Earlier, EarlierRun
 from fastdatasets.sources.broken import read_error
 from fastdatasets.sources.dataset import close_source, open_source
-from fastdatasets.stages.stages import stages_of
+from fastdatasets.stages.modes import stages_of
 from store import RunFolder, WorkStore
 from store.errors import SqlError
 from store.runs import ExportOptions, Mode, Run

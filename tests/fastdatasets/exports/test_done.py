@@ -18,7 +18,7 @@ from fastdatasets.pipeline import sample_records
 from fastdatasets.run_result import RunResult
 from fastdatasets.run_status import read_status, to_text
 from fastdatasets.runs import open_run
-from fastdatasets.stages.stages import Answer
+from fastdatasets.stages.answer import Answer
 from store import DiskFull, RunFolder, Unfinished, UserError, WorkStore
 from store.requests import RequestOrder
 from store.results import Result

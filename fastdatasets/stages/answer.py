@@ -1,0 +1,31 @@
+"""The stage that has the teacher answer records and variants."""
+
+from __future__ import annotations
+
+from backends import Progress
+from fastdatasets.stages.stage import RequestWriter
+from store import WorkStore
+from store.planning import PlannedRequest, Row
+from store.runs import Run
+
+
+class Answer:
+    """Ask the teacher to answer each record, and each variant of it."""
+
+    name = "answer"
+
+    def __init__(self, run: Run) -> None:
+        self._writer = RequestWriter(run, self.name, {})
+
+    def ingest(self, store: WorkStore) -> None:
+        """Answers are what is exported: nothing comes of them."""
+
+    def plan(self, store: WorkStore, progress: Progress) -> None:
+        """Plan the rows that have no request yet."""
+        for rows in store.planning.rows_to_answer():
+            store.planning.add(self.name, [self.request(row) for row in rows])
+            progress.update(store)
+
+    def request(self, row: Row) -> PlannedRequest:
+        """The request for a row."""
+        return self._writer.request(row)

@@ -1,0 +1,74 @@
+"""The stage that has the teacher write variants of records."""
+
+from __future__ import annotations
+
+import re
+
+from backends import Progress
+from fastdatasets.checks import check_variants
+from fastdatasets.stages.stage import RequestWriter
+from fastdatasets.stages.variants import SCHEMA_KEY, distinct, parse_variants
+from store import WorkStore
+from store.planning import IngestedAnswer, PlannedRequest, Row, VariedAnswer
+from store.runs import Run
+
+# An instruction that speaks of working on a text, which may not be there.
+_NEEDS_TEXT = re.compile(
+    r"提取|抽取|分析|总结|概括|归纳|摘要|extract|analy[sz]|summari[sz]|sum up", re.IGNORECASE
+)
+
+# What backends that can force a schema are asked to force; the prompt asks for the bare array.
+VARIANTS_SCHEMA = {
+    "type": "object",
+    "properties": {SCHEMA_KEY: {"type": "array", "items": {"type": "string"}}},
+    "required": [SCHEMA_KEY],
+    "additionalProperties": False,
+}
+
+
+class Vary:
+    """Ask the teacher for new instructions of each record's kind."""
+
+    name = "vary"
+
+    def __init__(self, run: Run, max_generations: int) -> None:
+        self._num_aug = run.num_aug
+        self._max_generations = max_generations
+        self._writer = RequestWriter(run, self.name, {"json_schema": VARIANTS_SCHEMA})
+
+    def ingest(self, store: WorkStore) -> None:
+        """Commit the variants in the answers that came, without near-duplicates."""
+        for answers in store.planning.answers_to_ingest():
+            ingested = [self._variants(answer) for answer in answers]
+            verdicts = (
+                check_variants(
+                    one.answer,
+                    self.name,
+                    None if one.variants is None else len(one.variants),
+                    self._num_aug - len(one.answer.known_variants),
+                )
+                for one in ingested
+            )
+            store.planning.add_ingested(ingested, [one for one in verdicts if one is not None])
+
+    def plan(self, store: WorkStore, progress: Progress) -> None:
+        """Plan where variants are missing, up to max_generations times a record."""
+        for rows in store.planning.rows_to_vary(self._max_generations):
+            store.planning.add(self.name, [self._request(row) for row in rows])
+            progress.update(store)
+
+    def _request(self, row: Row) -> PlannedRequest:
+        return self._writer.request(
+            row,
+            count=self._num_aug - len(row.known_variants),
+            known_variants=row.known_variants,
+            needs_text=bool(_NEEDS_TEXT.search(row.instruction)),
+        )
+
+    def _variants(self, answer: VariedAnswer) -> IngestedAnswer:
+        candidates = parse_variants(answer.text)
+        if candidates is None:
+            return IngestedAnswer(answer, None, 0)
+        wanted = self._num_aug - len(answer.known_variants)
+        kept, dropped = distinct(candidates, (answer.instruction, *answer.known_variants), wanted)
+        return IngestedAnswer(answer, tuple(kept), dropped)
