@@ -145,9 +145,9 @@ class WorkStore:
     def status(self, name: str, max_attempts: int) -> Status:
         """The status of the run; name: the run's, for the report."""
         run = self.run()
-        records, total, done, failed, in_flight, truncated, prompt, completion = self.database.row(
-            "status", max_attempts=max_attempts
-        )
+        counts = dict(self.database.rows("status", max_attempts=max_attempts))
+        total = counts["requests"] - counts["uncounted"]
+        done, failed, in_flight = counts["done"], counts["failed"], counts["in_flight"]
         pending = total - done - failed - in_flight
         planned = self.records.sampling() is not None and (
             run.skip_generation or not self.planning.unplanned()
@@ -159,10 +159,10 @@ class WorkStore:
             backend=run.backend,
             model=run.model,
             state=State.DONE if finished else State.INCOMPLETE,
-            records=records,
+            records=counts["records"],
             requests=Counts(total, done, pending, failed, in_flight),
-            truncated=truncated,
-            tokens=Tokens(prompt, completion),
+            truncated=counts["truncated"],
+            tokens=Tokens(counts["prompt_tokens"], counts["completion_tokens"]),
             cost=self.costs.bill(done, pending + in_flight),
             as_of=f"{utc_now().isoformat()}Z",
             lost=self.journal.lost(),

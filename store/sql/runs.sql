@@ -32,7 +32,8 @@ SELECT (detail ->> 'max_tokens')::BIGINT FROM events WHERE event = 'limit_change
 SELECT event, detail FROM events WHERE event IN ('moved', 'other_servers') ORDER BY rowid
 
 -- name: status
--- uncounted: superseded requests without a result and in no job, and retries that failed for good.
+-- Counts by their names: one row of as many subqueries takes DuckDB four times as long to plan. uncounted: superseded
+-- requests without a result and in no job, and retries that failed for good.
 WITH failed AS MATERIALIZED (
     FROM failed_for_good($max_attempts) ANTI JOIN requests_in_jobs USING (request_id)
 ), uncounted AS MATERIALIZED (
@@ -43,12 +44,13 @@ WITH failed AS MATERIALIZED (
     ANTI JOIN requests_in_jobs USING (request_id)
     WHERE NOT retry OR has_failed
 )
-SELECT
-    (SELECT count(*) FROM records),
-    (SELECT count(*) FROM requests) - (SELECT count(*) FROM uncounted),
-    (SELECT count(*) FROM requests SEMI JOIN results USING (request_id)),
-    (SELECT count(*) FROM failed ANTI JOIN uncounted USING (request_id)),
-    (SELECT count(*) FROM requests_in_jobs ANTI JOIN results USING (request_id)),
-    (SELECT count(*) FROM (FROM results WHERE finish_reason = 'length') SEMI JOIN current_row_requests USING (request_id)),
-    (SELECT coalesce(sum(prompt_tokens), 0)::BIGINT FROM results),
-    (SELECT coalesce(sum(completion_tokens), 0)::BIGINT FROM results)
+SELECT 'records', count(*) FROM records
+UNION ALL SELECT 'requests', count(*) FROM requests
+UNION ALL SELECT 'uncounted', count(*) FROM uncounted
+UNION ALL SELECT 'done', count(*) FROM requests SEMI JOIN results USING (request_id)
+UNION ALL SELECT 'failed', count(*) FROM failed ANTI JOIN uncounted USING (request_id)
+UNION ALL SELECT 'in_flight', count(*) FROM requests_in_jobs ANTI JOIN results USING (request_id)
+UNION ALL SELECT 'truncated', count(*)
+FROM (FROM results WHERE finish_reason = 'length') SEMI JOIN current_row_requests USING (request_id)
+UNION ALL SELECT 'prompt_tokens', coalesce(sum(prompt_tokens), 0)::BIGINT FROM results
+UNION ALL SELECT 'completion_tokens', coalesce(sum(completion_tokens), 0)::BIGINT FROM results
