@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import signal
+import subprocess
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from decimal import Decimal
-from itertools import groupby
+from itertools import count, groupby
 from pathlib import Path
 from typing import Any
 
@@ -325,24 +327,64 @@ def test_price_beyond_reason(server: LLMServer, backend: str) -> None:
     assert cost.spent == (tokens.prompt_tokens + tokens.completion_tokens) * 10**7
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_cap_holds_through_kills(server: LLMServer, tmp_path: Path, backend: str) -> None:
-    """Killed again and again with -9, the run never costs more than its cap."""
-    source = write_jsonl(tmp_path / "d.jsonl", [{"prompt": question} for question in QUESTIONS])
-    server.latency = 0.05
+def lives(source: Path, backend: str, cap: int) -> Iterator[subprocess.Popen[str]]:
+    """The same command again and again, once the one before has died, until one ends by itself."""
     words = ("--sample-size", 0, "--model", "m", "--backend", backend, "--run", "r")
-    limits = ("--max-output-tokens", MAX_TOKENS, "--max-cost", CAP)
+    limits = ("--max-output-tokens", MAX_TOKENS, "--max-cost", cap)
     prices = ("--price-in", 10000, "--price-out", 1000000)
-    command = ("distill", "--dataset-name", source, *words, *limits, *prices)
-    for seconds in (1.2, 1.5, 1.8, 2.1, 2.4):
-        process = start_command(*command)
-        try:
-            process.wait(timeout=seconds)
-        except Exception:
-            process.send_signal(signal.SIGKILL)
-        process.communicate(timeout=60)
-    assert billed(server) <= CAP
+    code = -signal.SIGKILL
+    while code == -signal.SIGKILL:
+        process = start_command("distill", "--dataset-name", source, *words, *limits, *prices)
+        yield process
+        _, err = process.communicate(timeout=60)
+        code = process.returncode
+    assert (code, f"--max-cost {cap} is reached" in err) == (3, True), err
+
+
+def killing(process: subprocess.Popen[str]) -> Callable[[dict[str, Any]], str]:
+    """A model that kills the command at its third call."""
+    calls = count(1)
+
+    def model(body: dict[str, Any]) -> str:
+        if next(calls) == 3:
+            process.kill()
+        return answer(body)
+
+    return model
+
+
+KILLS = ("file-sent", "batch-sent", "ended", "collecting", "deleted")
+
+
+@pytest.mark.slow
+def test_cap_holds_through_kills_of_batches(
+    server: LLMServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed with -9 at one step after the other, a run of batches never costs above its cap."""
+    source = write_jsonl(tmp_path / "d.jsonl", [{"prompt": question} for question in QUESTIONS])
+    points = iter(KILLS)
+    monkeypatch.setenv("FASTDATASETS_FAILPOINT", next(points))
+    lived = 0
+    for _ in lives(source, "openai-batch", CAP):
+        lived += 1
+        monkeypatch.setenv("FASTDATASETS_FAILPOINT", next(points, ""))
+    assert lived == len(KILLS) + 1
+    assert CAP // 2 < billed(server) <= CAP
+
+
+@pytest.mark.slow
+def test_cap_holds_through_kills_of_live_calls(
+    server: LLMServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed with -9 at every third call, a live run never costs above its cap."""
+    monkeypatch.setenv("MAX_LLM_CONCURRENCY", "2")
+    source = write_jsonl(tmp_path / "d.jsonl", [{"prompt": question} for question in QUESTIONS])
+    lived = 0
+    for process in lives(source, "openai", 3 * CAP):
+        lived += 1
+        server.answer = killing(process)
+    assert lived > 3
+    assert CAP // 2 < billed(server) <= 3 * CAP
 
 
 def openais_price(backend: str) -> PriceSnapshot:

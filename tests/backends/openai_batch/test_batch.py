@@ -10,8 +10,8 @@ import os
 import random
 import signal
 import subprocess
-from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -593,27 +593,27 @@ def test_kill_at_every_step(runs: Runs, tmp_path: Path, point: FailPoint) -> Non
 
 
 @pytest.mark.slow
-def test_kill_at_random_moments(
-    runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Kill -9 again and again at random moments of a run of many jobs: nothing lost or twice."""
-    runs.questions = [f"Question {number}" for number in range(60)]
+def test_kill_at_random_calls(runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kill -9 again and again after random calls of a run of many jobs: nothing lost or twice."""
+    runs.questions = [f"Question {number}" for number in range(100)]
     monkeypatch.setenv("FASTDATASETS_BATCH_MAX_REQUESTS", "4")
     source = write_jsonl(tmp_path / "d.jsonl", [{"prompt": one} for one in runs.questions])
     words = ("--backend", "openai-batch", "--model", "gpt-small", "--sample-size", 0)
     seed = int.from_bytes(os.urandom(4))
-    moments = random.Random(seed)
-    deaths: Counter[int] = Counter()
-    for _ in range(12):
+    calls = random.Random(seed)
+    codes = []
+    for _ in range(8):
+        last_call = len(runs.server.requests_log) + calls.randint(1, 12)
         process = start_command("distill", "--dataset-name", source, "--run", "r", *words)
-        try:
-            process.wait(timeout=moments.uniform(0.8, 2.5))
-        except subprocess.TimeoutExpired:
-            process.kill()
+        while len(runs.server.requests_log) < last_call and process.poll() is None:
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=0.002)
+        process.kill()
         process.communicate()
-        deaths[process.returncode] += 1
+        codes.append(process.returncode)
+    assert codes == [-signal.SIGKILL] * 8, seed
     last = killed("resume", "r")
-    assert last.returncode == 0, (seed, deaths, last.stderr)
+    assert last.returncode == 0, (seed, last.stderr)
     runs.check_done()
 
 
