@@ -1,4 +1,4 @@
-"""Backends: what answers the requests of a work store. Each is imported only when it is used."""
+"""Backends, which answer the requests of a work store. Each is imported when it is used."""
 
 from typing import TYPE_CHECKING
 
@@ -9,7 +9,7 @@ __all__ = ["Backend", "Outcomes", "Progress"]
 
 
 def __getattr__(name: str) -> object:
-    """What all backends share, on first use."""
+    """Import a name of backends.base on first use."""
     if name not in __all__:
         raise AttributeError(f"module 'backends' has no attribute {name!r}")
     import backends.base

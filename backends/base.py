@@ -1,4 +1,4 @@
-"""What a backend is: something that answers what is pending in a work store."""
+"""The interface of backends, which answer the pending requests of a work store."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ if TYPE_CHECKING:
 
 Options = TypeVar("Options", bound="BackendOptions")
 
-# What one look at an engine or server brought: answers and failed attempts, perhaps neither.
+# Answers and failed attempts that came since the last poll of an engine or server; may be empty.
 Outcomes = Sequence[Result | Failure]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BackendOptions:
-    """What a command and the settings give to a backend; each takes what it has a use for.
+    """Options of a backend from a command and the settings; each backend uses some of them.
 
-    None of it enters a request. None: the backend, or what is known of its provider, decides.
+    None of them enters a request. None: the default of the backend or its provider.
     """
 
     folder: Path  # the run's
@@ -36,14 +36,14 @@ class BackendOptions:
     json_schema: bool | None = None
     concurrency: int = 10
     timeout_seconds: float = 600.0  # of one request, from sending it to its last byte
-    poll_seconds: float = 60.0  # the longest wait of any kind between two looks at a server
+    poll_seconds: float = 60.0  # maximum wait of any kind between two polls of a server
     # jobs
     wait: bool = True
     keep_files: bool = False
     resubmit_lost: bool = False
     max_enqueued_tokens: int | None = None
     completion_window: str | None = None
-    grace_seconds: float = 300.0  # how long a batch of unknown fate is looked for
+    grace_seconds: float = 300.0  # how long a batch is searched for after a POST without an answer
     batch_max_requests: int | None = None
     batch_max_bytes: int | None = None
     # the local engine
@@ -57,22 +57,22 @@ def extended(kind: type[Options], options: BackendOptions, **more: Any) -> Optio
 
 
 class Progress(Protocol):
-    """Where a backend tells how it goes."""
+    """Where a backend reports its progress."""
 
     def say(self, line: str) -> None:
-        """Tell the user one line."""
+        """Show one line to the user."""
 
     def update(self, store: WorkStore) -> None:
-        """Take note of where the store stands; cheap enough to be called after every flush."""
+        """Show the state of the store; cheap enough to be called after every flush."""
 
 
 class Backend(Protocol):
-    """Answers requests. Everything it buys is in the store before it is reported as done."""
+    """Answers requests; answers are stored before they are reported as done."""
 
     def work(self, store: WorkStore, progress: Progress) -> None:
-        """Answer what is pending, until nothing more can be done now.
+        """Answer the pending requests, until nothing more can be done now.
 
-        Raises UserError for what concerns every request and only the user can mend, Unfinished
+        Raises UserError where every request fails until the user changes something, Unfinished
         where something is left for a later resume.
         """
 
@@ -83,9 +83,9 @@ class Backend(Protocol):
         *,
         forget: bool = False,  # noqa: ARG002
     ) -> None:
-        """Cancel its jobs at the server; forget: give up those that do not end, or are lost."""
+        """Cancel its jobs at the server; forget: give up jobs that do not end, or are lost."""
         return
 
     def close(self) -> None:
-        """Let go of what is held between two calls of work: nothing, unless a backend says so."""
+        """Release what is kept between two calls of work: by default nothing."""
         return

@@ -1,4 +1,4 @@
-"""A budget: what may still be spent on live requests, and its end in words."""
+"""The budget of live requests, and the message when it is exhausted."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from store.money import FREE, UNLIMITED, Billed, Charge, Rates, Usage, dollars
 from store.requests import Request
 from store.results import Failure, Result
 
-ROOM_SECONDS = 0.25  # at most between two looks for room
+WAIT_SECONDS = 0.25  # maximum between two checks of the budget
 
 
 class Budget:
-    """What live requests may cost at most, so that a budget holds whatever dies.
+    """Limits the cost of live requests, so that a cap holds after any crash.
 
-    Before anything is sent the store has a charge, the reserve, for all that may be in flight or
-    not stored yet, and no more than that ever is. An orderly end takes it back, in the transaction
-    that stores the last answers; after a kill -9 it stays, since it may have been billed. Without
-    a budget it only notes what was billed beside the results.
+    Before anything is sent, a charge is stored, the reserve: the maximum of what is in flight or
+    not stored yet. When the command ends in order it is taken back, in the transaction that stores
+    the last answers; after a kill -9 it stays, since the requests may have been billed. Without a
+    cap only charges of requests without a result are recorded.
     """
 
     def __init__(
@@ -38,42 +38,42 @@ class Budget:
         self._max_cost = UNLIMITED if max_cost is None else max_cost
         self._store = store
         self._max_attempts = max_attempts
-        # What is answered and not stored yet needs room too. A quarter more measured as fast as no
-        # budget at all: of an answer the cost is known, and where the room is used it is stored.
+        # Answers that are not stored yet count too. With a quarter more the throughput is that
+        # without a cap: the cost of an answer is known, and a used-up reserve triggers a flush.
         self._reserved_requests = concurrency + (concurrency + 3) // 4
-        self._reserve = UNLIMITED  # of what is in flight or not stored yet
+        self._reserve = UNLIMITED  # picodollars, of what is in flight or not stored yet
         self._spent = 0
-        self._in_flight = 0  # at most
+        self._in_flight = 0  # maximum
         self._in_flight_usage = Usage()
-        self._unstored = 0  # at most: answered, and not stored yet
+        self._unstored = 0  # answered, and not stored yet
         self._charges: dict[Charge, Usage] = {}
         self._closed = False
         self._exhausted = False
-        self._room = asyncio.Event()
+        self._released = asyncio.Event()
 
-    def open(self, want_stored: Callable[[], None]) -> None:
-        """Charge beforehand what may be in flight; want_stored is called where that is all used."""
-        self._want_stored = want_stored
+    def open(self, request_flush: Callable[[], None]) -> None:
+        """Store the reserve; request_flush is called when it is used up."""
+        self._request_flush = request_flush
         self._closed = self._exhausted = False
         if self._max_cost != UNLIMITED:
             self._spent = self._store.costs.spent(self._known)
-            dearest = self._store.costs.max_cost_of_pending(
+            largest = self._store.costs.max_cost_of_pending(
                 self._known, self._max_attempts, self._reserved_requests
             )
-            self._reserve = max(0, min(self._max_cost - self._spent, dearest))
+            self._reserve = max(0, min(self._max_cost - self._spent, largest))
             self._store.costs.add_charge(Billed(Charge.IN_FLIGHT, Usage(), self._reserve))
 
     def close(self) -> None:
-        """Let what is in flight be given up, and the reserve be taken back with the next flush."""
+        """Give up what is in flight; the next flush takes the reserve back."""
         self._charge(Charge.UNANSWERED, self._in_flight_usage)
         self._in_flight, self._in_flight_usage = 0, Usage()
         self._closed = True
 
     async def reserve(self, request: Request, stop: Stop) -> bool:
-        """Wait until the budget allows a request, and hold its cost; gives whether it ever does."""
+        """Wait until the budget allows a request, reserve its maximum; returns whether it did."""
         usage = request.bounds.most
         worst = self._known.cost(usage)
-        while not stop.no_more:
+        while not stop.no_new_requests:
             fits = self._in_flight + self._unstored + worst <= self._reserve
             if fits and self._spent + self._in_flight + worst <= self._max_cost:
                 self._in_flight += worst
@@ -83,14 +83,14 @@ class Budget:
                 self._exhausted = True
                 return False
             if self._unstored and not fits:
-                self._want_stored()
-            self._room.clear()
+                self._request_flush()
+            self._released.clear()
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._room.wait(), ROOM_SECONDS)
+                await asyncio.wait_for(self._released.wait(), WAIT_SECONDS)
         return False
 
     def commit(self, request: Request, outcome: Result | Failure) -> None:
-        """Let an answer cost what it did, and no more."""
+        """Replace the reserved maximum of a request by the cost of its answer."""
         if outcome.usage is None:
             self.commit_unanswered(request, may_be_billed=True)
             return
@@ -102,7 +102,7 @@ class Budget:
             self._charge(Charge.FAILED, outcome.usage)
 
     def commit_unanswered(self, request: Request, *, may_be_billed: bool) -> None:
-        """Let a call without an answer, or without its usage, cost what it can at most."""
+        """Charge the maximum for a call without an answer or usage, if it may be billed."""
         usage = self._release(request)
         if may_be_billed:
             worst = self._known.cost(usage)
@@ -111,31 +111,31 @@ class Budget:
             self._charge(Charge.UNANSWERED, usage)
 
     def charges(self) -> list[Billed]:
-        """What is to be stored beside the outcomes that came."""
-        found = [
+        """The charges to store with the outcomes that came."""
+        charges = [
             Billed(reason, usage, None if self.rates is None else self.rates.cost(usage))
             for reason, usage in self._charges.items()
         ]
-        if unneeded := self._unneeded():
-            found.append(Billed(Charge.IN_FLIGHT, Usage(), -unneeded))
-        return found
+        if excess := self._excess():
+            charges.append(Billed(Charge.IN_FLIGHT, Usage(), -excess))
+        return charges
 
     def flushed(self) -> None:
-        """All that came is stored, and the charges with it."""
+        """Called when all outcomes and charges are stored."""
         self._charges.clear()
-        self._reserve -= self._unneeded()
+        self._reserve -= self._excess()
         self._unstored = 0
-        self._room.set()
+        self._released.set()
 
     def raise_if_exhausted(self) -> None:
         """Raise Unfinished where the budget did not allow a request."""
         if self._exhausted:
             raise budget_exhausted(self._max_cost, self._known, self._max_attempts, self._store)
 
-    def _unneeded(self) -> int:
-        """What of the reserve is not needed any more once all that came is stored.
+    def _excess(self) -> int:
+        """The part of the reserve that is not needed once all outcomes are stored.
 
-        All of it at the end; before, what the budget no longer allows to be in flight.
+        All of it at the end; before that, what exceeds the rest of the budget.
         """
         if self._max_cost == UNLIMITED:
             return 0
@@ -151,22 +151,22 @@ class Budget:
         usage = request.bounds.most
         self._in_flight -= self._known.cost(usage)
         self._in_flight_usage -= usage
-        self._room.set()
+        self._released.set()
         return usage
 
 
 def budget_exhausted(
     max_cost: int, rates: Rates, max_attempts: int, store: WorkStore
 ) -> Unfinished:
-    """What to tell of requests that the budget, in picodollars, does not allow."""
+    """The error for requests that a cap of so many picodollars does not allow."""
     spent, in_flight = store.costs.spent(rates), store.costs.in_flight_at_kills()
     backlog = store.requests.backlog(max_attempts)
     if max(backlog.learnt, backlog.with_old) == backlog.requests:
         cost = rates.cost(Usage(backlog.prompt_tokens, 0, backlog.completion_tokens))
         more = f"about {dollars(cost):.4f}"
-        dearest = store.costs.max_cost_of_pending(rates, max_attempts, 1)
-        enough = max(2 * (spent + cost), spent + dearest)  # for the next request surely
-    else:  # nothing tells how long the answers are
+        largest = store.costs.max_cost_of_pending(rates, max_attempts, 1)
+        enough = max(2 * (spent + cost), spent + largest)  # at least the next request
+    else:  # no length of an answer is known
         cost = store.costs.max_cost_of_pending(rates, max_attempts, backlog.requests)
         more, enough = f"at most {dollars(cost):.4f}", spent + cost
     unsure = (

@@ -1,4 +1,4 @@
-"""The one rule for all servers of when a run is stopped: the first requests all failed alike."""
+"""Stopping a run whose first requests all failed for the same reason, for all backends."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from store.results import FailureKind
 if TYPE_CHECKING:
     from store import WorkStore
 
-ENOUGH = 20  # requests that failed for good, and not one answer so far
-# Of a prompt that alone is longer than a local model's context: the longest prompts are asked
-# first, so many may fail for it before the first is answered.
+MIN_FAILURES = 20  # requests that failed for good, without a single answer
+# Of a prompt longer than a local model's context: the longest prompts go first, so many may fail
+# before the first answer.
 TOO_LONG = "prompt_too_long"
 
 _LENGTH = re.compile(
@@ -22,15 +22,15 @@ _LENGTH = re.compile(
     r"|too long|too many tokens",
     re.IGNORECASE,
 )
-# The name of the limit that a server wants, or the one it does not know.
+# The parameter name that a server expects, or the one that it refuses.
 _WANTED_NAME = re.compile(r"use '?(max_(?:completion_)?tokens)", re.IGNORECASE)
 _UNKNOWN_NAME = re.compile(
     r"(?:unrecogni[sz]ed|unknown|unsupported|unexpected|extra|not permitted|not allowed)"
     r".*\b(max_(?:completion_)?tokens)",
     re.IGNORECASE,
 )
-# What neither a key nor a parameter changes, and what does; by the server's words, or ours.
-_ELSEWHERE = (
+# Advice by the server's message, or ours, where neither key nor parameters are wrong.
+_ADVICE = (
     (
         re.compile(r"cancelled, not by this tool"),
         "Find out who cancels batches with this key, then resume",
@@ -54,21 +54,21 @@ OTHER_NAME = {"max_tokens": "max_completion_tokens", "max_completion_tokens": "m
 
 
 class Unanswered(Unfinished):
-    """The first requests brought no answer and may be billed all the same: attempts are used."""
+    """The first requests have no answer but may be billed: they count as attempts."""
 
 
 def all_failed_alike(
     store: WorkStore, max_attempts: int, server: str, *, live: bool = False
 ) -> Unfinished | None:
-    """Why to end a run of which no request was answered and the first of them failed in one way.
+    """The error to stop a run with, where its first requests failed for one reason; else None.
 
-    What is wrong with all of them is found on the first twenty, or on all where the run has fewer.
-    They use no attempt: whoever ends the run calls store.stop once no more failures will come, but
-    for Unanswered, since each resume would buy the same again. A server may bill an answer that is
-    of no use, a live request that it answers with a 5xx, and one that it never answers.
-    Answers that a content filter took show that the server works.
+    Checked on the first MIN_FAILURES requests, or on all where the run has fewer. Their failures do
+    not count as attempts: the caller calls store.results.stop when no more failures will come. But
+    not for Unanswered, since each resume would pay again: a server may bill an unusable answer, a
+    live request that it answers with a 5xx, and one that it never answers. Answers refused by a
+    content filter show that the server works.
     """
-    alike = store.results.failed_alike(max_attempts, ENOUGH)
+    alike = store.results.failed_alike(max_attempts, MIN_FAILURES)
     if alike is None or alike.kind is FailureKind.FILTERED or alike.code == TOO_LONG:
         return None
     reason = f"the first {alike.requests} requests all failed alike: {alike.message}"
@@ -91,7 +91,7 @@ def all_failed_alike(
 
 
 def stopped(reason: str, server: str, code: str = "") -> Unfinished:
-    """The end of a run whose every request would fail; reason has the server's words."""
+    """The error for a run whose every request would fail; reason: with the server's message."""
     return Unfinished(
         f"{reason.rstrip('.')}. Nothing more is sent and no attempt used. "
         + advice(code, reason, server)
@@ -99,7 +99,7 @@ def stopped(reason: str, server: str, code: str = "") -> Unfinished:
 
 
 def advice(code: str, message: str, server: str) -> str:
-    """What to change before a resume, by the server's words."""
+    """What to change before a resume, by the server's message."""
     if wanted := _WANTED_NAME.search(message):
         return f"Resume with --max-tokens-name {wanted[1].lower()}"
     if unknown := _UNKNOWN_NAME.search(message):
@@ -115,7 +115,7 @@ def advice(code: str, message: str, server: str) -> str:
         return f"Check the address {server} (LLM_API_BASE) and that it is up, then resume"
     if _LENGTH.search(message):
         return "Resume with a lower --max-output-tokens, which makes other requests"
-    for words, what_helps in _ELSEWHERE:
-        if words.search(message):
-            return what_helps
+    for pattern, text in _ADVICE:
+        if pattern.search(message):
+            return text
     return "Check key, model and parameters, then resume"

@@ -1,4 +1,4 @@
-"""Taking a model's reasoning out of its text."""
+"""Separating a model's reasoning from its answer."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ _CLOSER_ALONE = re.compile(r"^</think>[ \t]*$", re.MULTILINE)
 def split_think(text: str, *, opened_by_prompt: bool = False) -> tuple[str | None, str]:
     """Split text into (reasoning, answer) at `<think>…</think>`; no reasoning is None.
 
-    Only a text that begins with the opener has reasoning, or one whose opener the chat template has
-    written already (DeepSeek-R1, Qwen3-2507), which then has a closer only: an answer that speaks
-    of these tags is kept to the byte. A server does not say what its template did, so a text that
-    has a closer on a line of its own, and no opener, is taken as begun by it. An opener that is
-    never closed was cut off at the token limit: all of it is reasoning, the answer ''.
+    A text has reasoning where it begins with the opener, or where the chat template has written the
+    opener (DeepSeek-R1, Qwen3-2507) and the text has the closer only. An answer that mentions these
+    tags is not changed. A server does not report what its template wrote, so a text with a closer
+    on a line of its own and no opener counts as opened by the template. Without a closer the answer
+    was cut off at the token limit: all of the text is reasoning, the answer is ''.
     """
     if not (opened_by_prompt or OPENER in text or CLOSER in text):
         return None, text
-    begun = text.lstrip().startswith(OPENER)
-    head = text.lstrip()[len(OPENER) :] if begun else text
-    if not (begun or opened_by_prompt or (_CLOSER_ALONE.search(text) and OPENER not in text)):
+    opened = text.lstrip().startswith(OPENER)
+    head = text.lstrip()[len(OPENER) :] if opened else text
+    if not (opened or opened_by_prompt or (_CLOSER_ALONE.search(text) and OPENER not in text)):
         return None, text
     reasoning, closer, answer = head.partition(CLOSER)
     if not closer:

@@ -1,6 +1,6 @@
-"""All backends by name: what the rest of the program has to know of each, and where its room is.
+"""All backends by name: their traits, and the package of each.
 
-A new backend is a room with a module backend.py that has `make` (and `check`), and a line here.
+A new backend is a package with a module backend.py that has `make` (and `check`), and a line here.
 """
 
 from __future__ import annotations
@@ -20,33 +20,33 @@ if TYPE_CHECKING:
 class BackendInfo:
     """A backend's traits.
 
-    asks_server: its requests go to an address and are paid for; else it works on this machine.
-    in_batches: it has jobs at the server: prices are those of batches, and jobs can be cancelled.
+    uses_server: requests are sent to an address and billed; else the backend runs on this machine.
+    uses_batches: it has jobs at the server, at batch prices, which can be cancelled.
     """
 
     name: str
-    room: str  # under backends/
-    asks_server: bool = True
+    package: str  # in backends/
+    uses_server: bool = True
     needs_key: bool = False
-    in_batches: bool = False
+    uses_batches: bool = False
 
     def make(self, run: Run, options: BackendOptions) -> Backend:
-        """The backend of a run; imports what it needs. Raises UserError."""
+        """Create the backend of a run; imports its package. Raises UserError."""
         backend: Backend = self._module().make(run, options)
         return backend
 
     def check(self, model: str) -> None:
-        """Raise UserError for what would fail later: what is not installed, or no model."""
+        """Raise UserError for what would fail later: a missing package or model."""
         if (check := getattr(self._module(), "check", None)) is not None:
             check(model)
 
     def _module(self) -> Any:
-        return import_module(f"backends.{self.room}.backend")
+        return import_module(f"backends.{self.package}.backend")
 
 
-BATCH = BackendInfo(name="openai-batch", room="openai_batch", needs_key=True, in_batches=True)
-LIVE = BackendInfo(name="openai", room="openai_live")
-LOCAL = BackendInfo(name="vllm", room="vllm", asks_server=False)
+BATCH = BackendInfo(name="openai-batch", package="openai_batch", needs_key=True, uses_batches=True)
+LIVE = BackendInfo(name="openai", package="openai_live")
+LOCAL = BackendInfo(name="vllm", package="vllm", uses_server=False)
 
 BACKENDS = {info.name: info for info in (BATCH, LIVE, LOCAL)}
 
@@ -59,5 +59,5 @@ def find_backend(name: str) -> BackendInfo:
 
 
 def default_backend(*, has_server: bool) -> str:
-    """What answers where nobody named a backend."""
+    """The name of the backend where the user names none."""
     return (LIVE if has_server else LOCAL).name

@@ -1,7 +1,7 @@
-"""How the answering ends early: by signals, which are noted and not raised, or by a reason of ours.
+"""Stopping a backend early: by signals, which are recorded and not raised, or for another reason.
 
-Python raises a KeyboardInterrupt between any two instructions: an answer that was paid for could be
-taken from one list and not be on the next yet.
+Python raises a KeyboardInterrupt between any two instructions: an answer that was billed could be
+lost between two lists.
 """
 
 from __future__ import annotations
@@ -15,33 +15,33 @@ from contextlib import contextmanager
 from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-# A terminal that closes sends SIGHUP twice, systemd SIGTERM and SIGHUP: within so long it is one.
+# A closing terminal sends SIGHUP twice, systemd SIGTERM and SIGHUP: within this time they are one.
 SAME_SECONDS = 1.0
 EXIT_SECONDS = 3.0  # from a second signal to the end of the command, even where something hangs
 
 
 class Stop:
-    """Whether anything more is to be asked, and whether what is in flight is waited for."""
+    """Whether requests are still sent, and whether those in flight are waited for."""
 
     def __init__(self) -> None:
-        self.no_more = False  # nothing more is to be asked
-        self.soon = False  # nor is what is in flight waited for, but for a moment
-        self.now = False  # nor for that moment
-        self.interrupted = False  # a signal asked for it
+        self.no_new_requests = False  # no further requests are sent
+        self.soon = False  # and those in flight are waited for only briefly
+        self.now = False  # and not even briefly
+        self.interrupted = False  # because of a signal
         self._at_once = False
 
     def end(self, *, soon: bool) -> None:
-        """Let nothing more be asked; soon: nor wait for what is in flight."""
-        self.no_more = True
+        """Send no further requests; soon: wait only briefly for those in flight."""
+        self.no_new_requests = True
         self.soon = self.soon or soon
 
     def reset(self) -> None:
-        """Forget what was said, but for a signal."""
-        self.no_more = self.soon = self.interrupted
+        """Allow requests again, unless there was a signal."""
+        self.no_new_requests = self.soon = self.interrupted
 
     @contextmanager
     def at_once(self) -> Iterator[None]:
-        """Let a signal raise KeyboardInterrupt in the block, where there is nothing to lose."""
+        """Let a signal raise KeyboardInterrupt in the block, which holds no answers."""
         self._at_once = True
         try:
             if self.interrupted:
@@ -51,20 +51,20 @@ class Stop:
             self._at_once = False
 
     def signalled(self, *, again: bool) -> None:
-        """Note a signal; again: the second."""
+        """Record a signal; again: the second one."""
         self.interrupted, self.now = True, self.now or again
         self.end(soon=True)
         if self._at_once:
-            self._at_once = False  # once: a block that is being left is left in peace
+            self._at_once = False  # once: not while the block is being left
             raise KeyboardInterrupt
 
 
 class Interrupts:
-    """The handler of the signals: the first raises KeyboardInterrupt, or is noted by `stop`.
+    """The signal handler: the first signal raises KeyboardInterrupt, or is recorded by `stop`.
 
-    No later one raises, since that would break off what is stored and closed at the end. One that
-    comes more than a second later ends the wait for answers in flight. With an exit_code it also
-    limits the time: what still hangs after EXIT_SECONDS, a lookup of a name say, is left by force.
+    Later ones never raise, since that would interrupt storing and closing. One that comes more than
+    SAME_SECONDS later ends the wait for answers in flight. With an exit_code the process then exits
+    after EXIT_SECONDS, even where something hangs, such as a DNS lookup.
     """
 
     def __init__(self, exit_code: int | None = None) -> None:
@@ -95,10 +95,10 @@ class Interrupts:
 
 
 @contextmanager
-def noting_signals() -> Iterator[Stop]:
-    """Note, in the block, signals that else raise KeyboardInterrupt; it is raised at the end.
+def deferred_signals() -> Iterator[Stop]:
+    """Record signals in the block; KeyboardInterrupt is raised at its end.
 
-    A handler that somebody else set, or a signal that is ignored, as nohup has SIGHUP, is left.
+    Other handlers, and ignored signals (SIGHUP under nohup), are not changed.
     """
     stop = Stop()
     before = {}
@@ -106,15 +106,15 @@ def noting_signals() -> Iterator[Stop]:
         before = {one: signal.getsignal(one) for one in SIGNALS}
     commands = (handler for handler in before.values() if isinstance(handler, Interrupts))
     interrupts = next(commands, None) or Interrupts()
-    noted = [one for one, handler in before.items() if handler is signal.default_int_handler]
+    handled = [one for one, handler in before.items() if handler is signal.default_int_handler]
     interrupts.stop = stop
-    for one in noted:
+    for one in handled:
         signal.signal(one, interrupts)
     try:
         yield stop
     finally:
         interrupts.stop = None
-        for one in noted:
+        for one in handled:
             signal.signal(one, signal.default_int_handler)
     if stop.interrupted:
         raise KeyboardInterrupt

@@ -1,4 +1,4 @@
-"""The loop of every backend that answers while it runs: pull requests, flush answers often."""
+"""The loop of backends that stream answers: pull requests, store answers often."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from typing import Protocol
 from backends.base import Outcomes, Progress
 from backends.budget import Budget
 from backends.first_failures import Unanswered
-from backends.stopping import Stop, noting_signals
+from backends.stopping import Stop, deferred_signals
 from store import DiskFull, Unfinished, WorkStore
 from store.requests import Request, RequestOrder
 from store.results import Failure, Result
 
-FLUSH_SECONDS = 2.0  # a kill -9 costs at most what came in since the last flush
+FLUSH_SECONDS = 2.0  # a kill -9 loses at most the answers since the last flush
 FLUSH_ROWS = 512
-STORE_TRIES = 60  # on a full disk, a minute between them in the end: an hour in all
+STORE_TRIES = 60  # attempts on a full disk, up to a minute apart: an hour in all
 STORE_WAIT_SECONDS = 60.0
-LOOK_SECONDS = 0.25  # between two looks for a signal while waiting
+POLL_SECONDS = 0.25  # between two checks for a signal while waiting
 
 
-WhyEnd = Callable[[], Unfinished | None]
+StopReason = Callable[[], Unfinished | None]
 
 
 class Answers(Protocol):
-    """The verb of an engine: take requests as it has room for them, give outcomes as they come.
+    """The interface of a streaming engine: pulls requests as it has capacity, yields outcomes.
 
-    It yields often, with an empty sequence where nothing came, so that what is buffered is flushed
-    in time. Where stop.no_more is set the requests end, and it asks nothing more by itself either;
-    where stop.soon is set it gives what has come, gives up what is in flight, and ends.
+    It yields often, an empty sequence where nothing came, so that outcomes are stored in time.
+    Where stop.no_new_requests is set, the requests end and it sends nothing more; where stop.soon
+    is set, it yields what has come, gives up what is in flight, and ends.
     """
 
     def __call__(self, requests: Iterator[Request], stop: Stop, /) -> Iterable[Outcomes]:
@@ -47,63 +47,63 @@ def stream(
     flush_seconds: float = FLUSH_SECONDS,
     order: RequestOrder = RequestOrder.PREFIX,
     budget: Budget | None = None,
-    why_end: WhyEnd = lambda: None,
-    longest_wait: float = STORE_WAIT_SECONDS,
+    stop_reason: StopReason = lambda: None,
+    max_wait: float = STORE_WAIT_SECONDS,
 ) -> None:
-    """Answer all that is pending, retryable failures up to max_attempts included.
+    """Answer all pending requests, with retryable failures up to max_attempts.
 
-    purse: what the answers cost; None: nothing. why_end is asked whenever failed attempts were
-    stored, and gives why the run is to end: then no attempt is used. At a signal everything that
-    came is stored before KeyboardInterrupt is raised. Raises DiskFull where there is no room for
-    what came, after having waited for some; longest_wait: seconds between two tries.
+    budget: None where answers are free. stop_reason is called whenever failures were stored; an
+    error that it returns ends the run, without using attempts. After a signal all outcomes are
+    stored before KeyboardInterrupt is raised. Raises DiskFull where outcomes cannot be stored
+    within STORE_TRIES attempts; max_wait: seconds between two attempts.
     """
-    unstored = _Unstored(name, store, progress, budget, flush_seconds, longest_wait)
-    with noting_signals() as stop:
+    unstored = _Unstored(name, store, progress, budget, flush_seconds, max_wait)
+    with deferred_signals() as stop:
         while not stop.interrupted:
             requests = store.requests.pending(max_attempts, order)
             first = next(requests, None)
             if first is None:
                 return
             stop.reset()
-            _drain(answers, chain([first], requests), unstored, why_end, stop)
+            _drain(answers, chain([first], requests), unstored, stop_reason, stop)
 
 
 def _drain(
     answers: Answers,
     requests: Iterator[Request],
     unstored: _Unstored,
-    why_end: WhyEnd,
+    stop_reason: StopReason,
     stop: Stop,
 ) -> None:
     reason: Unfinished | None = None
     try:
-        for outcomes in answers(_until(requests, stop), stop):
+        for outcomes in answers(_until_stopped(requests, stop), stop):
             failed = unstored.add(outcomes)
             if not (unstored.due or stop.interrupted):
                 continue
             if not unstored.flush():
-                stop.end(soon=False)  # what is in flight is paid for, and kept in memory too
+                stop.end(soon=False)  # answers in flight are kept in memory too
             elif failed and reason is None:
-                reason = why_end()
+                reason = stop_reason()
                 if reason is not None:
                     stop.end(soon=True)
-    finally:  # a dying engine and a second Ctrl-C included: what was bought is kept
-        unstored.flush_at_last(stop)
-    reason = reason or why_end()
+    finally:  # after a crash of the engine or a second Ctrl-C too
+        unstored.flush_finally(stop)
+    reason = reason or stop_reason()
     if reason is not None:
         if not isinstance(reason, Unanswered):
             unstored.store.results.stop(str(reason))
         raise reason
 
 
-def _until(requests: Iterator[Request], stop: Stop) -> Iterator[Request]:
-    """The requests, until nothing more is to be asked."""
-    while not stop.no_more and (request := next(requests, None)) is not None:
+def _until_stopped(requests: Iterator[Request], stop: Stop) -> Iterator[Request]:
+    """The requests, until stop.no_new_requests is set."""
+    while not stop.no_new_requests and (request := next(requests, None)) is not None:
         yield request
 
 
 class _Unstored:
-    """What came and is not stored yet: in memory until it is."""
+    """Outcomes that are not stored yet."""
 
     def __init__(
         self,
@@ -112,21 +112,21 @@ class _Unstored:
         progress: Progress,
         budget: Budget | None,
         flush_seconds: float,
-        longest_wait: float,
+        max_wait: float,
     ) -> None:
         self._name = name
         self.store = store
         self._progress = progress
         self._budget = budget
         self._flush_seconds = flush_seconds
-        self._longest_wait = longest_wait
+        self._max_wait = max_wait
         self._results: list[Result] = []
         self._failures: list[Failure] = []
-        self._tries = 0  # in vain, since the last flush
+        self._tries = 0  # failed, since the last flush
         self._due_at = time.monotonic() + flush_seconds
 
     def add(self, outcomes: Outcomes) -> bool:
-        """Take outcomes; gives whether failures are among what is not stored."""
+        """Add outcomes; returns whether there are failures among those not stored."""
         for outcome in outcomes:
             if isinstance(outcome, Result):
                 self._results.append(outcome)
@@ -136,14 +136,14 @@ class _Unstored:
 
     @property
     def due(self) -> bool:
-        """Whether it is time to store."""
+        """Whether it is time to flush."""
         if self._tries:
             return time.monotonic() >= self._due_at
         many = len(self._results) + len(self._failures) >= FLUSH_ROWS
         return many or time.monotonic() >= self._due_at
 
     def flush(self) -> bool:
-        """Store all, with what it cost; where the disk is full nothing, and gives False."""
+        """Store all outcomes and charges; returns False, and stores nothing, on a full disk."""
         charges = [] if self._budget is None else self._budget.charges()
         if self._results or self._failures or charges:
             rates = None if self._budget is None else self._budget.rates
@@ -153,36 +153,38 @@ class _Unstored:
                 self._say_full(full)
                 return False
             if self._tries:
-                self._progress.say(f"there is room again: {len(self._results)} answers are stored")
+                self._progress.say(
+                    f"the disk has space again: {len(self._results)} answers are stored"
+                )
             self._results, self._failures, self._tries = [], [], 0
-            # Not where nothing was stored: the first answers are stored as soon as they come.
+            # Only where something was stored: the first answers are stored as soon as they come.
             self._due_at = time.monotonic() + self._flush_seconds
         if self._budget is not None:
             self._budget.flushed()
-        with suppress(DiskFull):  # of looking; for what came the next flush waits
+        with suppress(DiskFull):  # of reading; the next flush waits where needed
             self._progress.update(self.store)
         return True
 
-    def flush_at_last(self, stop: Stop) -> None:
-        """Store all; waits for room on the disk, but once only where a signal came.
+    def flush_finally(self, stop: Stop) -> None:
+        """Store all; waits while the disk is full, but tries only once after a signal.
 
-        Raises DiskFull, saying what is lost.
+        Raises DiskFull, with the number of answers that are lost.
         """
         while not self.flush():
             if self._tries >= STORE_TRIES or stop.interrupted:
                 raise DiskFull(
                     f"{self._full}: {len(self._results)} answers could not be stored and are "
-                    "lost, though they were paid for. Make room, then resume"
+                    "lost, though they were billed. Free disk space, then resume"
                 )
             while time.monotonic() < self._due_at and not stop.interrupted:
-                time.sleep(min(LOOK_SECONDS, max(0.0, self._due_at - time.monotonic())))
+                time.sleep(min(POLL_SECONDS, max(0.0, self._due_at - time.monotonic())))
 
     def _say_full(self, full: DiskFull) -> None:
         if not self._tries:
             self._progress.say(
                 f"{full}: {len(self._results)} answers are kept in memory and nothing more is "
-                "asked. Make room"
+                "sent. Free disk space"
             )
         self._full = full
-        self._due_at = time.monotonic() + min(2.0**self._tries, self._longest_wait)
+        self._due_at = time.monotonic() + min(2.0**self._tries, self._max_wait)
         self._tries += 1

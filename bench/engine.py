@@ -129,14 +129,14 @@ def ours(load: Load, *, known: bool, engine_args: dict[str, Any]) -> dict[str, f
                     )
                     backend.work(store, Marks())
                 else:
-                    before = backend.clocks[-1]
+                    before = backend.timings[-1]
                     marks = Marks()
                     store.planning.add("answer", asks)
                     began, cpu = time.perf_counter(), time.process_time()
                     backend.work(store, marks)
                     wall = time.perf_counter() - began
                     cpu = time.process_time() - cpu
-            after = backend.clocks[-1]
+            after = backend.timings[-1]
             backend.close()
             rows = store.database.row("status", max_attempts=3)
             assert rows[2] == len(load) + len(warm), rows

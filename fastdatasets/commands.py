@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 from backends.base import Backend
 from backends.registry import find_backend
 from fastdatasets.checks import retry_truncated as ask_again_for_truncated
-from fastdatasets.config.address import settle_address, warn_of_plain_http
-from fastdatasets.config.backend import ask_server, check, make_backend, price_of
+from fastdatasets.config.address import resolve_address, warn_of_plain_http
+from fastdatasets.config.backend import check, make_backend, price_of, probe_server
 from fastdatasets.config.execution import ExecutionConfig
-from fastdatasets.config.new_run import check_not_of_run, new_run, writable
+from fastdatasets.config.new_run import check_not_of_run, check_output_file, new_run
 from fastdatasets.config.run import RunConfig
 from fastdatasets.config.settings import Settings, load_settings
 from fastdatasets.costs import SecondEstimate, keep_cost_options, open_costs
-from fastdatasets.disk_space import check_room
+from fastdatasets.disk_space import check_disk_space
 from fastdatasets.exports.writers import export, parse_formats
 from fastdatasets.pipeline import advance_run
 from fastdatasets.progress import Display, RunProgress
@@ -141,12 +141,12 @@ def cancel(
         return None
     with open_run(folder) as store, RunProgress(folder, execution, display) as progress:
         run = store.run()
-        if not find_backend(run.backend).in_batches:
+        if not find_backend(run.backend).uses_batches:
             raise UserError(
                 f"run {folder.name} has nothing at a server: its backend is {run.backend}"
             )
         progress.say(f"run {folder.path}: cancelling what is at the server")
-        settle_address(store, settings, progress.say, accept_other=False)
+        resolve_address(store, settings, progress.say, accept_other=False)
         run = store.run()
         make_backend(execution, run, settings, folder).cancel(store, progress, forget=forget)
         if (status := progress.update_now(store)).requests.done:
@@ -200,7 +200,7 @@ def _exports(
     """
     stored = run.export
     if named is not None:
-        return replace(stored, output_file=writable(named, run.source))
+        return replace(stored, output_file=check_output_file(named, run.source))
     file = stored.output_file
     if file is None or Path(file).resolve().parent == folder.path.resolve():
         return stored
@@ -226,7 +226,7 @@ def _settle(
     """See which server the run asks, and that reused answers are from there; raises UserError."""
     accept = execution.accept_other_server
     try:
-        settle_address(store, settings, progress.say, accept_other=accept)
+        resolve_address(store, settings, progress.say, accept_other=accept)
     except UserError:
         if _needs_server(store, execution):
             raise
@@ -255,19 +255,19 @@ def _work(
     price = price_of(execution, run)
     if price is not None:
         store.costs.set_price(price)
-    asks_server = find_backend(run.backend).asks_server
-    if asks_server:
+    uses_server = find_backend(run.backend).uses_server
+    if uses_server:
         progress.remark = SecondEstimate(execution)
 
     def backend_of(run: Run) -> Backend:
         # Anew, since a run that seemed done may have more to ask, as with --retry-failed.
-        settle_address(store, settings, progress.say, accept_other=execution.accept_other_server)
-        check_room(folder, store, options or run.export, progress.say)
+        resolve_address(store, settings, progress.say, accept_other=execution.accept_other_server)
+        check_disk_space(folder, store, options or run.export, progress.say)
         backend = make_backend(execution, run, settings, folder)
-        if not asks_server:
+        if not uses_server:
             return backend
         open_costs(folder, store, progress, execution, settings)
-        known = ask_server(execution, run, settings, is_new=not store.requests.has_sent())
+        known = probe_server(execution, run, settings, is_new=not store.requests.has_sent())
         if known == execution:
             return backend
         progress.say(f"{run.base_url} is a vLLM server: it is told the JSON schema of variants")
@@ -303,6 +303,6 @@ def _engine(config: RunConfig, run: Run) -> str:
     """The backend, and why it was chosen where nobody named it."""
     if config.backend is not None:
         return f"backend {run.backend}"
-    if find_backend(run.backend).asks_server:
+    if find_backend(run.backend).uses_server:
         return f"backend {run.backend} (LLM_API_KEY or LLM_API_BASE is set)"
     return "the local engine (no LLM_API_KEY or LLM_API_BASE is set)"

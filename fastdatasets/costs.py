@@ -9,7 +9,7 @@ from decimal import Decimal
 from fastdatasets.config.backend import budget_of
 from fastdatasets.config.execution import ExecutionConfig
 from fastdatasets.config.settings import Settings
-from fastdatasets.estimation import COUNTED_QUICKLY, Estimate, expected, one_line
+from fastdatasets.estimation import MAX_COUNTED_QUICKLY, Estimate, expected, one_line
 from fastdatasets.pricing.prices import parse_price, usd
 from fastdatasets.pricing.tokens import counter_for
 from fastdatasets.progress import RunProgress
@@ -61,7 +61,7 @@ def open_costs(
         run,
         counter_for(run.model, quick=True),  # without what takes seconds
         max_attempts=execution.max_attempts,
-        prompts=COUNTED_QUICKLY,
+        prompts=MAX_COUNTED_QUICKLY,
         price=parse_price(execution.price_in, execution.price_out),
     )
     progress.say(one_line(found, run.backend))

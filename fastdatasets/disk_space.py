@@ -14,7 +14,7 @@ TOO_LITTLE = 0.5  # of what is expected, which is an estimate
 MEGABYTE = 1_000_000
 
 
-def check_room(
+def check_disk_space(
     folder: RunFolder, store: WorkStore, options: ExportOptions, say: Callable[[str], None]
 ) -> None:
     """Compare the free space with what the run's rows take, in the store and in each file.

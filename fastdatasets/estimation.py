@@ -26,10 +26,10 @@ from store import RunFolder, WorkStore
 from store.requests import Backlog
 from store.runs import Mode, Run
 
-COUNTED = 20_000  # prompts at most whose tokens are counted; beyond that a sample of so many
-COUNTED_QUICKLY = 2_000
-NOT_KNOWN = "not known"
-LEARNT = "as the results so far tell"
+MAX_COUNTED = 20_000  # prompts at most whose tokens are counted; beyond that a sample of so many
+MAX_COUNTED_QUICKLY = 2_000
+UNKNOWN_LENGTH = "not known"
+FROM_RESULTS = "as the results so far tell"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +76,7 @@ class Estimate:
     @property
     def is_learnt(self) -> bool:
         """Whether the run's own answers tell the length of others."""
-        return self.completion_basis == LEARNT
+        return self.completion_basis == FROM_RESULTS
 
     @property
     def volume(self) -> Volume:
@@ -91,7 +91,7 @@ class Estimate:
 
     def quote(self, backend: str) -> Quote:
         """What a server's backend costs."""
-        return self.batch if find_backend(backend).in_batches else self.live
+        return self.batch if find_backend(backend).uses_batches else self.live
 
 
 class _Quiet:
@@ -137,7 +137,7 @@ def expected(
     counter: TokenCounter,
     *,
     max_attempts: int = 3,
-    prompts: int = COUNTED,
+    prompts: int = MAX_COUNTED,
     price: ModelPrice | None = None,
 ) -> Estimate:
     """What is left of a run whose next stage is planned, from at most so many of its prompts.
@@ -165,7 +165,7 @@ def expected(
         tokenizer_error=counter.error,
         min_completion_tokens=answers,
         completion_tokens=None
-        if basis == NOT_KNOWN
+        if basis == UNKNOWN_LENGTH
         else backlog.completion_tokens + later.completion_tokens,
         completion_basis=basis,
         max_completion_tokens=most,
@@ -222,11 +222,11 @@ def _projected(total: int, of: int, onto: int) -> int:
 def _basis(learnt: int, with_old: int, answers: int, max_completion_tokens: int) -> str:
     """What the expected completion tokens are taken from."""
     if learnt:
-        return LEARNT
+        return FROM_RESULTS
     if max_completion_tokens == answers:
         return "the limit"
     if not with_old:
-        return NOT_KNOWN
+        return UNKNOWN_LENGTH
     if with_old == answers:
         return "a third of the old output's bytes"
     return f"a third of the old output's bytes for {with_old} of them, else half of the limit"

@@ -8,7 +8,7 @@ from contextlib import ExitStack, closing
 from backends import Backend
 from fastdatasets.exports.writers import Exported, export
 from fastdatasets.progress import PipelineProgress
-from fastdatasets.reuse import Earlier, EarlierRun
+from fastdatasets.reuse import EarlierRun, ReusedAnswers
 from fastdatasets.sources.broken import read_error
 from fastdatasets.sources.dataset import close_source, open_source
 from fastdatasets.stages.modes import stages_of
@@ -38,14 +38,14 @@ def advance_run(
     """
     run = store.run()
     sample_records(store, run, progress.say)
-    others = Earlier(earlier, progress.say)
+    reused = ReusedAnswers(earlier, progress.say)
     with ExitStack() as opened:
         backend: Backend | None = None
         for stage in stages_of(run, max_generations):
             while True:
                 stage.ingest(store)
                 stage.plan(store, progress)
-                if others.answer(store):
+                if reused.take(store):
                     continue  # such answers too become rows, and may leave more to ask
                 if _is_answered(progress.update_now(store)) and not store.journal.unclosed():
                     break

@@ -58,7 +58,7 @@ def check_same_server(
         check_servers(one.folder.name, one.servers, base_url, accept_other=accept_other)
 
 
-class Earlier:
+class ReusedAnswers:
     """Earlier runs from which a run takes answers, as often as it has planned more."""
 
     def __init__(self, runs: Sequence[EarlierRun], say: Callable[[str], None]) -> None:
@@ -66,7 +66,7 @@ class Earlier:
         self._say = say
         self._said: set[Path] = set()
 
-    def answer(self, store: WorkStore) -> int:
+    def take(self, store: WorkStore) -> int:
         """Take what they have of what is open; gives how many answers; raises UserError."""
         taken = 0
         for run in self._runs:

@@ -21,7 +21,7 @@ from store.status import State
 PRIVATE = 0o700  # the mode of a run's folder
 
 # What may differ when a run is gone on with by name: it enters no request. The address is compared
-# by settle_address.
+# by resolve_address.
 NOT_FROZEN = {"run_id", "created_at", "base_url", "export"}
 
 
@@ -45,7 +45,7 @@ def newest_first(output_dir: Path) -> list[RunFolder]:
     return sorted(folders, key=lambda folder: folder.store_path.stat().st_ctime_ns, reverse=True)
 
 
-def those_readable(folders: Iterable[RunFolder]) -> Iterator[RunFolder]:
+def readable_runs(folders: Iterable[RunFolder]) -> Iterator[RunFolder]:
     """Those of the runs whose stores can be read, or are held right now; says which ones cannot."""
     for folder in folders:
         try:
@@ -90,7 +90,7 @@ def find_unfinished(name: str | None, output_dir: Path) -> RunFolder | None:
     if name is not None:
         return find_run(name, output_dir)
     unfinished = (folder for folder in newest_first(output_dir) if is_unfinished(folder))
-    return next(those_readable(unfinished), None)
+    return next(readable_runs(unfinished), None)
 
 
 def find_or_newest(name: str | None, output_dir: Path) -> RunFolder:
@@ -100,7 +100,7 @@ def find_or_newest(name: str | None, output_dir: Path) -> RunFolder:
     folders = newest_first(output_dir)
     if not folders:
         raise UserError(f"there is no run in {output_dir}/ yet")
-    for folder in those_readable(folders):
+    for folder in readable_runs(folders):
         return folder
     raise UserError(f"there is no run in {output_dir}/ that can be read")
 

@@ -1,1 +1,1 @@
-"""The wire of OpenAI's API: calls, answers, errors, and what each provider does otherwise."""
+"""OpenAI's API: the client, completions, errors, and differences between providers."""

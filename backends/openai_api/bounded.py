@@ -1,4 +1,4 @@
-"""How long a server's answer may be: counted as it comes, before and after it is decompressed."""
+"""Size limits of a server's responses, counted before and after decompression."""
 
 from __future__ import annotations
 
@@ -12,61 +12,61 @@ import openai
 from store.money import Bounds
 
 OBJECT_BYTES = 16 << 20  # a batch, whose errors may be many, a file object, a page of a list
-ERROR_BYTES = 1 << 20  # of an error, which is cut there: its status and first words count
-# Of an answer: a token is 128 blanks at most, and beside it stands what max_tokens may leave out, a
-# reasoning or an echo of the prompt, each of whose bytes may be an escape (\u0000).
+ERROR_BYTES = 1 << 20  # of an error, which is cut there
+# Of an answer: a token is at most 128 blanks. Beside it there may be reasoning that max_tokens does
+# not count, or an echo of the prompt, each of whose bytes may be an escape (\u0000).
 TOKEN_BYTES, PROMPT_BYTES, BESIDE_BYTES = 128, 6, 4 << 20
-LINE_BYTES = 16 << 10  # of a batch's file: ids, headers and errors beside an answer
+LINE_BYTES = 16 << 10  # of a line of a batch's file: ids, headers and errors beside the answer
 
 
 class Overlong(openai.OpenAIError):
-    """A server's answer has more bytes, pages or seconds than what was asked for can have."""
+    """A server's response exceeds its limit of bytes, pages or seconds."""
 
 
 def answer_bytes(bounds: Bounds) -> int:
-    """The most bytes of what answers requests: one body, or a batch's file with a line for each."""
+    """Maximum bytes of the answers to requests: one body, or the lines of a batch's file."""
     escaped = PROMPT_BYTES * bounds.prompt_bytes
     lines = LINE_BYTES * bounds.requests
     return BESIDE_BYTES + lines + escaped + TOKEN_BYTES * bounds.max_tokens
 
 
-_most: ContextVar[int] = ContextVar("most", default=OBJECT_BYTES)
+_max_bytes: ContextVar[int] = ContextVar("max_bytes", default=OBJECT_BYTES)
 
 
 @contextmanager
-def at_most(size: int) -> Iterator[None]:
-    """Let answers in the block have so many bytes, decompressed; longer ones raise Overlong."""
-    token = _most.set(size)
+def limit_bytes(size: int) -> Iterator[None]:
+    """Limit responses in the block to so many decompressed bytes; longer ones raise Overlong."""
+    token = _max_bytes.set(size)
     try:
         yield
     finally:
-        _most.reset(token)
+        _max_bytes.reset(token)
 
 
 async def bound(response: httpx2.Response) -> None:
-    """As a client's hook: let a response raise Overlong where it gets too long; cut an error's.
+    """A response hook of the client: reading a too long body raises Overlong; errors are cut.
 
-    What comes over the line is counted too: compressed data may stand for nothing, for ever.
+    Received bytes are counted too: compressed data may decompress to nothing, without end.
     """
     is_error = response.status_code >= 400
-    most = ERROR_BYTES if is_error else _most.get()
+    max_bytes = ERROR_BYTES if is_error else _max_bytes.get()
     assert isinstance(response.stream, httpx2.AsyncByteStream)
     name = f"{response.request.method} {response.request.url.path}"
-    received = _Counted(response.stream, most, name, cut=is_error)
+    received = _Counted(response.stream, max_bytes, name, cut=is_error)
     decoded = _Decoded(httpx2.Response(200, headers=response.headers, stream=received))
-    response.stream = _Counted(decoded, most, name, cut=is_error)
+    response.stream = _Counted(decoded, max_bytes, name, cut=is_error)
     response.headers.pop("content-encoding", None)
     response.extensions["received"] = received
 
 
 def bytes_received(response: httpx2.Response) -> int:
-    """The bytes of a body as they came over the line."""
+    """The number of received bytes of a body, before decompression."""
     received: _Counted = response.extensions["received"]
     return received.size
 
 
 class _Decoded(httpx2.AsyncByteStream):
-    """A body without its Content-Encoding, in pieces of a megabyte at most."""
+    """A decompressed body, in pieces of at most a megabyte."""
 
     def __init__(self, response: httpx2.Response) -> None:
         self._response = response
@@ -80,11 +80,13 @@ class _Decoded(httpx2.AsyncByteStream):
 
 
 class _Counted(httpx2.AsyncByteStream):
-    """A stream that ends at a size: with Overlong, or cut."""
+    """A stream with a maximum size: beyond it Overlong is raised, or the stream is cut."""
 
-    def __init__(self, stream: httpx2.AsyncByteStream, most: int, name: str, *, cut: bool) -> None:
+    def __init__(
+        self, stream: httpx2.AsyncByteStream, max_bytes: int, name: str, *, cut: bool
+    ) -> None:
         self._stream = stream
-        self._most = most
+        self._max_bytes = max_bytes
         self._name = name
         self._cut = cut
         self.size = 0
@@ -92,15 +94,15 @@ class _Counted(httpx2.AsyncByteStream):
     async def __aiter__(self) -> AsyncIterator[bytes]:
         async for piece in self._stream:
             self.size += len(piece)
-            if self.size <= self._most:
+            if self.size <= self._max_bytes:
                 yield piece
             elif self._cut:
-                yield piece[: self._most - self.size + len(piece)]
+                yield piece[: self._max_bytes - self.size + len(piece)]
                 return
             else:
                 raise Overlong(
-                    f"the answer to {self._name} has more than {self._most / 1e6:,.1f} MB, which "
-                    "it cannot have"
+                    f"the answer to {self._name} has more than {self._max_bytes / 1e6:,.1f} MB, "
+                    "which it cannot have"
                 )
 
     async def aclose(self) -> None:

@@ -1,4 +1,4 @@
-"""The openai clients as we use them: nothing from the environment, repeated or endless."""
+"""The openai client, without settings from the environment, retries, or unlimited responses."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ CONNECT_SECONDS = 10.0
 def make_client(
     base_url: str, api_key: str, *, timeout_seconds: float, connections: int = 1
 ) -> openai.AsyncOpenAI:
-    """A client for calls of which each is made once: so many at once, and seconds between bytes.
+    """A client without retries; timeout_seconds: between bytes; connections: at the same time.
 
-    The SDK's retries repeat a POST that had worked, and wait as long as a Retry-After says. How
-    long answers may be is in `backends.openai_api.bounded`.
+    The SDK's retries would repeat a POST that had succeeded, and wait for any Retry-After. Size
+    limits of responses are in `backends.openai_api.bounded`.
     """
     with _without_openai_variables():
         return openai.AsyncOpenAI(
@@ -50,7 +50,7 @@ def _certificates() -> ssl.SSLContext:
 def _without_openai_variables() -> Iterator[None]:
     """Hide OPENAI_* from the SDK, which reads keys, projects and headers from there.
 
-    OPENAI_CUSTOM_HEADERS, for one, may hold an Authorization that takes the place of our key.
+    OPENAI_CUSTOM_HEADERS, for example, may hold an Authorization header that replaces our key.
     """
     hidden = {name: value for name, value in os.environ.items() if name.startswith("OPENAI_")}
     for name in hidden:

@@ -1,7 +1,7 @@
 """Reading a chat completion's body: the answer, its reasoning, its usage, or why there is none.
 
-A body was paid for, so its text is kept whatever else a server put into it. What is usual is
-decoded at once into the fields that are kept; of anything else the usable fields are taken.
+A body was billed, so its text is kept whatever else is in it. The usual form is decoded into the
+fields that are kept; of other forms the usable fields are read.
 """
 
 from __future__ import annotations
@@ -47,19 +47,19 @@ _decode_completion = msgspec.json.Decoder(_Completion).decode
 
 
 def read_completion(request_id: str, body: bytes, bounds: Bounds) -> Result | Failure:
-    """A 2xx body was paid for: whatever is in it, it is never bought again by itself.
+    """Read a 2xx body. It was billed: whatever is in it, the failure is not retryable.
 
-    A usage that bounds do not allow is taken for none.
+    A usage beyond the bounds is ignored.
     """
     try:
         completion = _decode_completion(body)
     except UNREADABLE:
-        completion = _picked(decode_leniently(body))
+        completion = _usable_fields(decode_leniently(body))
     if not completion.choices:
         return Failure(
             request_id,
             FailureKind.UNUSABLE,
-            "the answer is no chat completion",
+            "the answer is not a chat completion",
             retryable=False,
             text=body.decode("utf-8", "replace"),
             answered=True,
@@ -97,7 +97,7 @@ def read_completion(request_id: str, body: bytes, bounds: Bounds) -> Result | Fa
 
 
 def _usage(completion: _Completion, bounds: Bounds, *, has_text: bool) -> Usage | None:
-    """What the server counted, None where it did not, or cannot have."""
+    """The reported usage; None where it is missing or beyond the bounds."""
     reported = completion.usage
     if reported is None:
         return None
@@ -110,8 +110,8 @@ def _cached(usage: _Usage | None) -> int | None:
     return details.cached_tokens if details else None
 
 
-def _picked(body: Any) -> _Completion:
-    """The usable fields of an odd body; without choices where there is no message."""
+def _usable_fields(body: Any) -> _Completion:
+    """The usable fields of an unusual body; without choices where there is no message."""
     usage = _dict(_dict(body).get("usage"))
     details = _dict(usage.get("prompt_tokens_details"))
     picked = _Completion(
@@ -142,7 +142,7 @@ def _str(value: Any) -> str | None:
 
 
 def _text(content: Any) -> str | None:
-    """A message's text, given as such or in parts; None where it is neither."""
+    """A message's text, a string or in parts; None where it is neither."""
     if isinstance(content, list):
         parts = (_str(_dict(part).get("text")) for part in content)
         return "".join(part for part in parts if part)

@@ -1,8 +1,8 @@
 """What an error of a server means: one classification for calls, for lines of a batch, and live.
 
-A kind says what the caller does. Where the same status means different things for a call that
-concerns the whole run (POST /batches) and for one request of it (a chat completion), the kind
-names the status and the caller decides, here: `failure_of` is what it means for one request.
+A kind decides what the caller does. Where a status means different things for a call that concerns
+the whole run (POST /batches) and for one request (a chat completion), the kind names the status and
+the caller decides; for one request that is `failure_of`.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from backends.openai_api.lenient_json import decode_leniently
 from store import FastDatasetsError
 from store.results import Failure, FailureKind
 
-# Whatever the SDK lets out: its own errors, its transport's, a 200 that is no JSON or is nested too
-# deep, our time-out.
+# All errors of a call: the SDK's, its transport's, a 200 that is no JSON or nested too deep, our
+# time-out.
 CALL_ERRORS = (
     openai.OpenAIError,
     httpx2.HTTPError,
@@ -33,10 +33,10 @@ CALL_ERRORS = (
     TimeoutError,
 )
 
-NO_ANSWER = "no_answer"  # our code for a request that was sent and may have been executed
-OVERLONG = "overlong"  # our code for an answer that was given up for its length
-LINE_CHARACTERS = 500  # of a server's words, at most
-HTML_CHARACTERS = 1 << 14  # of a page, in which words are looked for
+NO_ANSWER = "no_answer"  # our code: sent, possibly executed, no answer
+OVERLONG = "overlong"  # our code: the answer exceeded its size limit
+LINE_CHARACTERS = 500  # of a server's message, at most
+HTML_CHARACTERS = 1 << 14  # of a page, that are searched for text
 STOP_CODES = {
     "invalid_api_key",
     "insufficient_quota",
@@ -59,28 +59,28 @@ _HTML = re.compile(r"<(script|style)\b.*?</\1>|<[^>]*>", re.IGNORECASE | re.DOTA
 
 
 class ErrorKind(StrEnum):
-    """What an unsuccessful call means."""
+    """The kind of an unsuccessful call."""
 
     STOP = "stop"  # concerns every request: key, quota, model, a parameter
-    FORBIDDEN = "forbidden"  # 403: the key's rights, or this one prompt
+    FORBIDDEN = "forbidden"  # 403: the key's permissions, or this one prompt
     FILTERED = "filtered"  # a content filter refused this one prompt
     ENQUEUED_LIMIT = "enqueued_limit"  # the enqueued-token limit: later, or smaller
     BUSY = "busy"  # a rate limit: later
     NOT_FOUND = "not_found"
     TOO_LARGE = "too_large"
-    REFUSED = "refused"  # a definite no to this call
-    OVERLONG = "overlong"  # it was answered with 2xx, at a length that cannot be
+    REFUSED = "refused"  # this call is invalid
+    OVERLONG = "overlong"  # a 2xx response beyond its size limit
     UNKNOWN = "unknown"  # it may or may not have taken effect
-    UNREACHABLE = "unreachable"  # no connection came about, so nothing was sent
+    UNREACHABLE = "unreachable"  # no connection, so nothing was sent
 
 
-# Of one request: it may be answered another time.
+# Kinds after which one request may succeed later.
 RETRYABLE = {ErrorKind.UNKNOWN, ErrorKind.UNREACHABLE, ErrorKind.BUSY, ErrorKind.ENQUEUED_LIMIT}
 
 
 @dataclass
 class ApiError(FastDatasetsError):
-    """A call to a server that did not succeed."""
+    """An unsuccessful call to a server."""
 
     kind: ErrorKind
     message: str
@@ -88,22 +88,22 @@ class ApiError(FastDatasetsError):
     code: str | None = None
 
     def __str__(self) -> str:
-        """The server's words, after its status."""
+        """The status and the server's message."""
         return f"{self.status}: {self.message}" if self.status else self.message
 
 
 def classify_error(error: Exception, api_key: str) -> ApiError:
-    """What an error of the client means; the key, should a server echo it, is taken out."""
+    """Classify an error of the client; the key is masked, in case a server echoes it."""
     if isinstance(error, openai.APIStatusError):
-        code, words = code_and_words(decode_leniently(error.response.content))
+        code, words = code_and_message(decode_leniently(error.response.content))
         message = words.replace(api_key, "***") or "no reason given"
         kind = kind_of_status(error.status_code, code, message)
         return ApiError(kind, message, error.status_code, code)
     if isinstance(error, Overlong):
         return ApiError(ErrorKind.OVERLONG, str(error), code=OVERLONG)
     reason = error.__cause__ or error
-    # Many errors of a transport have no text of their own.
-    words = "no answer in time" if isinstance(error, TimeoutError) else _of_system(reason)
+    # Many transport errors have no text.
+    words = "no answer in time" if isinstance(error, TimeoutError) else _system_message(reason)
     words = words or str(reason) or type(reason).__name__
     text = one_line(f"{type(error).__name__}: {words}".replace(api_key, "***"))
     if isinstance(reason, httpx2.ConnectError | httpx2.ConnectTimeout):
@@ -111,8 +111,8 @@ def classify_error(error: Exception, api_key: str) -> ApiError:
     return ApiError(ErrorKind.UNKNOWN, text, code=NO_ANSWER)
 
 
-def _of_system(error: BaseException | None) -> str:
-    """The operating system's word of what an error came from, such as 'Connection refused'."""
+def _system_message(error: BaseException | None) -> str:
+    """The strerror of the OSError behind an error, such as 'Connection refused'."""
     while error is not None:
         if isinstance(error, OSError) and error.errno is not None and error.errno > 0:
             return os.strerror(error.errno)
@@ -121,12 +121,12 @@ def _of_system(error: BaseException | None) -> str:
 
 
 def kind_of_status(status: int, code: str | None, message: str) -> ErrorKind:
-    """What an HTTP error means; code and message as `code_and_words` reads them.
+    """Classify an HTTP error; code and message as from `code_and_message`.
 
-    Status 0, which some servers give lines of requests that they did not finish, is unknown.
+    Status 0, which some servers report for unfinished requests of a batch, is unknown.
     """
     if status in (0, 408, 409, 425) or status >= 500:
-        return ErrorKind.UNKNOWN  # whatever else it says
+        return ErrorKind.UNKNOWN  # whatever the message is
     if LIMIT_TEXT.search(f"{code} {message}"):
         return ErrorKind.ENQUEUED_LIMIT
     if status == 401 or (code or "").lower() in STOP_CODES:
@@ -144,7 +144,7 @@ def kind_of_status(status: int, code: str | None, message: str) -> ErrorKind:
 
 
 def failure_of(request_id: str, api_error: ApiError) -> Failure:
-    """An attempt of one request that failed, live or in a batch; not for Verdict.STOP."""
+    """The failed attempt of one request, live or in a batch; not for ErrorKind.STOP."""
     retryable = api_error.kind in RETRYABLE
     named = {ErrorKind.FILTERED: FailureKind.FILTERED, ErrorKind.OVERLONG: FailureKind.UNUSABLE}
     kind = FailureKind.SERVER if retryable else FailureKind.REFUSED
@@ -153,8 +153,8 @@ def failure_of(request_id: str, api_error: ApiError) -> Failure:
     return Failure(request_id, kind, str(api_error), retryable=retryable, code=code)
 
 
-def code_and_words(body: object) -> tuple[str | None, str]:
-    """Code and message of an error's body, in one line: '' where it has no words.
+def code_and_message(body: object) -> tuple[str | None, str]:
+    """Code and message of an error's body, in one line: '' where it has no message.
 
     OpenAI's {"error": {"code", "message"}}, that object alone, FastAPI's {"detail": …} with a text
     or a list of {"loc", "msg"}, {"message"}, {"error": "…"}, {"msg"}, JSON in a string, plain text,
@@ -162,19 +162,21 @@ def code_and_words(body: object) -> tuple[str | None, str]:
     """
     if isinstance(body, str):
         try:
-            return code_and_words(_json_object(body))
+            return code_and_message(_json_object(body))
         except ValueError:
             return None, one_line(_HTML.sub(" ", body[:HTML_CHARACTERS]))
     if isinstance(body, list):
-        return None, one_line("; ".join(words for item in body if (words := _words_of_item(item))))
+        return None, one_line(
+            "; ".join(words for item in body if (words := _message_of_item(item)))
+        )
     if not isinstance(body, dict):
         return None, "" if body is None else one_line(str(body))
     error = body.get("error")
     if isinstance(error, dict):
-        return code_and_words(error)
+        return code_and_message(error)
     code = body.get("code") or body.get("type")
     named = (body.get(name) for name in ("message", "detail", "error", "msg", "error_msg"))
-    words = next((code_and_words(value)[1] for value in named if value), "")
+    words = next((code_and_message(value)[1] for value in named if value), "")
     return None if code is None else str(code), words or one_line(json.dumps(body))
 
 
@@ -184,30 +186,30 @@ def _json_object(text: str) -> dict[str, Any]:
     except RecursionError:
         value = None
     if not isinstance(value, dict):
-        raise ValueError("no JSON object")  # for the caller it is plain text
+        raise ValueError("no JSON object")  # the caller reads it as plain text
     return value
 
 
-def _words_of_item(item: object) -> str:
-    """One of FastAPI's reasons: where, and what."""
+def _message_of_item(item: object) -> str:
+    """One of FastAPI's errors: location and message."""
     if isinstance(item, dict) and "msg" in item:
         place = ".".join(str(part) for part in item.get("loc") or ())
         return f"{place}: {item['msg']}" if place else str(item["msg"])
-    return code_and_words(item)[1]
+    return code_and_message(item)[1]
 
 
 def one_line(message: str) -> str:
-    """A text without line ends and keys, cut to a line's length."""
+    """A text in one line, with keys masked, cut to LINE_CHARACTERS."""
     line = " ".join(masked(message).split())
     return line if len(line) <= LINE_CHARACTERS else f"{line[: LINE_CHARACTERS - 1]}…"
 
 
-def learnt_limit(message: str) -> int | None:
-    """The enqueued-token limit that a refusal's message names, in tokens."""
-    found = LIMIT_NUMBER.search(message)
-    if found is None:
+def parse_token_limit(message: str) -> int | None:
+    """The enqueued-token limit in a refusal's message, in tokens."""
+    match = LIMIT_NUMBER.search(message)
+    if match is None:
         return None
-    digits, unit = found[1], found[2].upper()
+    digits, unit = match[1], match[2].upper()
     if not unit and _THOUSANDS.fullmatch(digits):
         return int(re.sub("[.,]", "", digits))
     try:

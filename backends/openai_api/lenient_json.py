@@ -1,4 +1,4 @@
-"""JSON that servers get wrong: made into JSON that any decoder takes, with all of its texts."""
+"""Reading invalid JSON of servers, with all of its texts."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from typing import Any
 import msgspec
 
 MAX_DEPTH = 64  # decoders recurse; an answer's text is 7 deep
-# What a decoder raises for bytes that are not, or not only, what it is to decode.
+# Errors of a decoder for bytes that are not what it decodes.
 UNREADABLE = (msgspec.MsgspecError, ValueError, RecursionError)
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
-# A string that never ends is one, too: else its every quote is tried as the start of another.
+# An unterminated string counts as one: else each quote would be tried as the start of another.
 _STRING_OR_BRACKET = re.compile(r'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)|[\[{\]}]', re.DOTALL)
 _WHOLE_NUMBER = re.compile(r"-?[0-9]{1,18}(\.0*)?")
 
 
 def leniently(raw: bytes) -> bytes:
-    """The same JSON, valid and easy to decode; raises ValueError where it is none.
+    """The same value as valid JSON; raises ValueError where it is no JSON.
 
-    Replacement characters stand for what no text can hold, null for numbers beyond any range and
-    for what is nested deeper than MAX_DEPTH.
+    Replacement characters replace invalid UTF-8 and surrogates, null replaces numbers out of range
+    and values nested deeper than MAX_DEPTH.
     """
     text = raw.decode("utf-8", "replace").lstrip("\N{BYTE ORDER MARK}")
     value = json.loads(
@@ -39,7 +39,7 @@ def leniently(raw: bytes) -> bytes:
 
 
 def decode_leniently(raw: bytes) -> Any:
-    """The value of JSON, or of the JSON in a string, as some servers send a body; else the text."""
+    """The value of JSON, or of JSON in a string, as some servers send a body; else the text."""
     value: Any = raw.decode("utf-8", "replace")
     for _ in range(2):
         if isinstance(value, str):
@@ -49,7 +49,7 @@ def decode_leniently(raw: bytes) -> Any:
 
 
 def whole_number(value: object) -> int | None:
-    """A count as servers write it: 20, 20.0 or "20"; None where it is none."""
+    """A count in the forms that servers use: 20, 20.0 or "20"; None for anything else."""
     if isinstance(value, str) and _WHOLE_NUMBER.fullmatch(value):
         return int(value.partition(".")[0])
     if isinstance(value, float) and value.is_integer():
@@ -58,7 +58,7 @@ def whole_number(value: object) -> int | None:
 
 
 def shallow(text: str) -> str:
-    """JSON with null for what is nested too deep, found without recursion."""
+    """JSON with null for values nested too deep, without recursion."""
     kept: list[str] = []
     depth = start = 0
     for token in _STRING_OR_BRACKET.finditer(text):

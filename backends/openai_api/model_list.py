@@ -1,4 +1,4 @@
-"""A server's list of models, which is free: whether the server is there, and whether vLLM's."""
+"""A server's list of models, a free call: whether it is reachable, and whether it is vLLM."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from backends.openai_api.errors import CALL_ERRORS, ErrorKind, classify_error
 from backends.openai_api.lenient_json import decode_leniently
 
 TRIES = 3
-WAIT_SECONDS = 1.0  # after the first try; doubled after each
+WAIT_SECONDS = 1.0  # after the first attempt; doubled after each
 
 
-def is_vllm(base_url: str, api_key: str, model: str, longest_wait: float) -> bool:
+def is_vllm(base_url: str, api_key: str, model: str, max_wait: float) -> bool:
     """Whether GET /models says that the model is served by vLLM's own server.
 
-    Raises Trouble where no connection comes about in three tries, longest_wait seconds between them
-    at most. Whatever else the server answers means no: some servers have no such list.
+    Raises ApiError without a connection after TRIES attempts, at most max_wait seconds apart. Any
+    other error returns False: some servers have no such list.
     """
     for attempt in range(TRIES):
         try:
@@ -29,7 +29,7 @@ def is_vllm(base_url: str, api_key: str, model: str, longest_wait: float) -> boo
         if api_error.kind is not ErrorKind.UNREACHABLE:
             return False
         if attempt + 1 < TRIES:
-            time.sleep(min(WAIT_SECONDS * 2**attempt, longest_wait))
+            time.sleep(min(WAIT_SECONDS * 2**attempt, max_wait))
     raise api_error
 
 

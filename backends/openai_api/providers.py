@@ -1,7 +1,6 @@
-"""What differs between servers with OpenAI's Files and Batches, as data.
+"""Differences between servers of OpenAI's API, as data.
 
-Facts from the providers' pages, read 2026-10 and 2026-11. A server that is not named here gets the
-form that most of them take.
+From the providers' documentation, read 2026-10 and 2026-11. Other servers get GENERIC.
 """
 
 from __future__ import annotations
@@ -13,11 +12,11 @@ from urllib.parse import urlsplit, urlunsplit
 
 OPENAI_BASE = "https://api.openai.com/v1"
 
-# Paths of calls, which are copied along with the address of a server.
+# Paths of calls, which users copy along with the address of a server.
 CALL_PATHS = ("/chat/completions", "/completions", "/batches", "/files", "/responses", "/models")
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
-# Names of OpenAI's own models, which only mean those at a provider that is known to serve them.
+# Names of OpenAI's own models.
 OPENAI_MODELS = re.compile(r"^(ft:)?(gpt-(?!oss)|chatgpt-|o[1-9](-|$)|codex-|computer-use-)")
 
 
@@ -25,8 +24,8 @@ OPENAI_MODELS = re.compile(r"^(ft:)?(gpt-(?!oss)|chatgpt-|o[1-9](-|$)|codex-|com
 class Provider:
     """The limits and names of one kind of server; bytes are of a job file.
 
-    max_tokens_name, json_schema: None where they go by the model: OpenAI's own models refuse
-    max_tokens, or will, and take a schema; others know nothing else.
+    max_tokens_name, json_schema: None where they depend on the model: OpenAI's own models refuse
+    max_tokens, or will, and accept a schema; other models do not.
     """
 
     name: str
@@ -35,8 +34,8 @@ class Provider:
     max_bytes: int = 200_000_000
     completion_window: str = "24h"
     max_tokens_name: str | None = "max_tokens"
-    json_schema: bool | None = False  # whether response_format json_schema is taken
-    path: str = ""  # of its API, where it has one only
+    json_schema: bool | None = False  # whether response_format json_schema is accepted
+    path: str = ""  # of its API, where there is only one
 
 
 PROVIDERS = (
@@ -63,7 +62,7 @@ GENERIC = Provider("generic")
 
 
 def provider_for(base_url: str) -> Provider:
-    """The provider at an address, by its host."""
+    """The provider of an address, by its host."""
     host = urlsplit(base_url).hostname or ""
     for provider in PROVIDERS:
         if any(host == known or host.endswith(known) for known in provider.hosts):
@@ -72,11 +71,10 @@ def provider_for(base_url: str) -> Provider:
 
 
 def normal_base_url(base_url: str) -> str:
-    """A server's address in the one form that all of its spellings have.
+    """A server's address in its normal form.
 
-    Without whitespace around it, a call's path or a slash at its end, or the scheme's own port;
-    scheme and host in lower case; with the provider's path where none is given. Expects an address
-    that can be one.
+    Without surrounding whitespace, a call's path, a slash at the end, and the default port; scheme
+    and host in lower case; with the provider's path where none is given. Expects a valid address.
     """
     parts = urlsplit(base_url.strip())
     path = parts.path.rstrip("/")
@@ -91,7 +89,7 @@ def normal_base_url(base_url: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """How a server wants a request's parameters written; none of it is a request's identity."""
+    """How parameters are written for a server; not part of a request's identity."""
 
     max_tokens_name: str
     json_schema: bool
@@ -116,7 +114,7 @@ def dialect_of(
     max_tokens_name: str | None = None,
     json_schema: bool | None = None,
 ) -> Dialect:
-    """What a server is known to want, by its provider; what is given wins."""
+    """The dialect of a server, by its provider and model; arguments that are given win."""
     is_openais = bool(OPENAI_MODELS.match(model))
     by_model = "max_completion_tokens" if is_openais else "max_tokens"
     forces_schema = provider.json_schema if json_schema is None else json_schema

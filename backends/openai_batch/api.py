@@ -14,7 +14,7 @@ from typing import Any, Self, TypeVar
 
 import openai
 
-from backends.openai_api.bounded import Overlong, at_most, bytes_received
+from backends.openai_api.bounded import Overlong, bytes_received, limit_bytes
 from backends.openai_api.client import make_client
 from backends.openai_api.errors import CALL_ERRORS, ApiError, ErrorKind, classify_error
 from backends.openai_batch.remote import RemoteBatch, id_of, page_data, remote_batch
@@ -139,7 +139,7 @@ class BatchApi:
         size, digest = 0, hashlib.sha256()
         begun = asyncio.get_running_loop().time()
         seconds = self._seconds
-        with at_most(most), path.open("wb") as file:
+        with limit_bytes(most), path.open("wb") as file:
             try:
                 async with (
                     asyncio.timeout_at(begun + seconds) as timeout,

@@ -22,7 +22,7 @@ from backends.openai_api.completion import read_completion
 from backends.openai_api.errors import (
     ApiError,
     ErrorKind,
-    code_and_words,
+    code_and_message,
     failure_of,
     kind_of_status,
 )
@@ -154,7 +154,7 @@ class LineReader:
         )
 
     def _without_response(self, line: _Line) -> Failure | None:
-        code, words = code_and_words(line.error)
+        code, words = code_and_message(line.error)
         if (code or "").lower() in UNATTEMPTED:
             self.counts.unattempted += 1
             self.unattempted.append(line.custom_id)
@@ -166,9 +166,9 @@ class LineReader:
         return self._failed(line.custom_id, ApiError(verdict, words, code=code))
 
     def _http_error(self, line: _Line, status: int, body: bytes) -> Failure | None:
-        code, words = code_and_words(decode_leniently(body))
+        code, words = code_and_message(decode_leniently(body))
         if not words:
-            code, words = code_and_words(line.error)
+            code, words = code_and_message(line.error)
         words = words or "no message"
         return self._failed(
             line.custom_id, ApiError(kind_of_status(status, code, words), words, status, code)

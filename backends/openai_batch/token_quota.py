@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from backends.openai_api.errors import learnt_limit
+from backends.openai_api.errors import parse_token_limit
 from store.jobs.events import CloseReason
 from store.jobs.job import Job
 from store.money import UNLIMITED
@@ -26,7 +26,7 @@ class TokenQuota:
         self.limit = asked_limit
         for job in jobs:
             if asked_limit is None:
-                self.limit = learnt_limit(job.refusal) or self.limit
+                self.limit = parse_token_limit(job.refusal) or self.limit
             if job.closed_as is CloseReason.CUT:
                 self._cap = max(1, job.tokens // 2)
             elif job.closed_as is CloseReason.DONE:

@@ -1,9 +1,9 @@
 """Live chat completions against any OpenAI-compatible server, many at once.
 
-Workers pull requests one by one, so that as many as allowed are in flight while anything is
-pending. What is the server's condition rather than a request's fault (429, 503, no connection)
-holds all of them for a while and uses no attempt. Once a request was sent, all but an answer is an
-attempt of it: it may have been executed.
+Workers pull requests one by one, so that `concurrency` requests are in flight while any are
+pending. Errors of the server rather than of a request (429, 503, no connection) make all workers
+wait and use no attempt. After a request was sent, any other outcome than an answer is a failed
+attempt: it may have been executed.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from store import WorkStore
 from store.requests import Request
 from store.runs import Run
 
-FLUSH_SECONDS = 0.5  # each answer was paid for: a kill costs those of half a second
-GRACE_SECONDS = 2.0  # for answers that are about to come when the work is stopped
+FLUSH_SECONDS = 0.5  # a kill loses the answers of half a second, which were billed
+GRACE_SECONDS = 2.0  # for answers that are about to come when the command is stopped
 
 
 def make(run: Run, options: BackendOptions) -> OpenAILive:
@@ -36,14 +36,14 @@ def make(run: Run, options: BackendOptions) -> OpenAILive:
 
 
 class OpenAILive(Backend):
-    """One server, asked at most `concurrency` questions at a time."""
+    """One server, with at most `concurrency` requests in flight."""
 
     def __init__(self, options: LiveOptions) -> None:
         self._options = options
         self._grace = min(GRACE_SECONDS, options.poll_seconds)
 
     def work(self, store: WorkStore, progress: Progress) -> None:
-        """Answer all that is pending; raises Unfinished where server or budget do not let us."""
+        """Answer all pending requests; raises Unfinished where server or budget prevent it."""
         options = self._options
 
         budget = Budget(
@@ -53,7 +53,7 @@ class OpenAILive(Backend):
         def answers(requests: Iterator[Request], stop: Stop) -> Iterator[Outcomes]:
             return self._answers(requests, stop, budget)
 
-        # Under a budget what came in is stored at every tick, so that little is ever in doubt.
+        # With a cap outcomes are stored at every tick, so that the reserve stays small.
         flush = FLUSH_SECONDS if options.max_cost is None else 0.0
         stream(
             LIVE.name,
@@ -63,16 +63,16 @@ class OpenAILive(Backend):
             options.max_attempts,
             flush,
             budget=budget,
-            why_end=lambda: all_failed_alike(
+            stop_reason=lambda: all_failed_alike(
                 store, options.max_attempts, options.base_url, live=True
             ),
-            longest_wait=options.poll_seconds,
+            max_wait=options.poll_seconds,
         )
 
     def _answers(
         self, requests: Iterator[Request], stop: Stop, budget: Budget
     ) -> Iterator[Outcomes]:
-        """Run the workers in slices, giving what came in after each."""
+        """Run the workers in slices, yielding the outcomes after each."""
         with asyncio.Runner() as runner:
             pool = WorkerPool(self._options, requests, stop, budget)
             budget.open(pool.wake)

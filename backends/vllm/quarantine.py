@@ -1,4 +1,4 @@
-"""Which requests to doubt when an engine died with them, and how to clear them."""
+"""Quarantine of requests that were in flight when an engine crashed."""
 
 from __future__ import annotations
 
@@ -9,63 +9,63 @@ from math import isqrt
 from store.requests import Request
 from store.results import Failure, FailureKind
 
-DEATHS = 3  # after so many with it in flight a request is set aside
+MAX_CRASHES = 3  # with a request in flight, after which it is set aside
 
 
 class CrashQuarantine:
-    """Requests that were in flight when an engine died, until they are answered or set aside.
+    """Requests that were in flight when an engine crashed, until they are answered or set aside.
 
-    After one death a request goes again among others, but few of its kind at once; after two it
-    goes alone. So what kills an engine is found at its third death, no innocent request is set
-    aside with it, and a death that was nobody's fault hardly slows the run.
+    After one crash a request is sent again among others, with few suspects at a time; after two it
+    is sent alone. So a request that crashes the engine is set aside at its third crash, no other
+    request is, and a crash for another reason hardly slows the run.
     """
 
     def __init__(self) -> None:
-        self._deaths: Counter[str] = Counter()
-        self._again: deque[Request] = deque()
+        self._crashes: Counter[str] = Counter()
+        self._retries: deque[Request] = deque()
         self._alone: deque[Request] = deque()
 
-    def engine_died(self, in_flight: Iterable[Request], why: str) -> list[Failure]:
-        """Take note of what was in flight; gives the failures of what is set aside."""
+    def record_crash(self, in_flight: Iterable[Request], why: str) -> list[Failure]:
+        """Record the requests in flight; returns failures for those that are set aside."""
         set_aside = []
         for request in in_flight:
-            self._deaths[request.request_id] += 1
-            deaths = self._deaths[request.request_id]
-            if deaths >= DEATHS:
-                message = f"set aside: the engine died {deaths} times with it ({why})"
+            self._crashes[request.request_id] += 1
+            crashes = self._crashes[request.request_id]
+            if crashes >= MAX_CRASHES:
+                message = f"set aside: the engine died {crashes} times with it ({why})"
                 set_aside.append(
                     Failure(request.request_id, FailureKind.SERVER, message, retryable=False)
                 )
-            elif deaths == 1:
-                self._again.append(request)
+            elif crashes == 1:
+                self._retries.append(request)
             else:
                 self._alone.append(request)
         return set_aside
 
-    def next_to_prove(self, requests: Iterator[Request]) -> Request | None:
-        """The request to try alone with an engine that died before it had answered anything.
+    def next_to_test(self, requests: Iterator[Request]) -> Request | None:
+        """The request to send alone to an engine that crashed before it answered anything.
 
-        One that no engine died with, else the last that one died with: where that kills an engine
-        too, it is the engine's fault.
+        One without a crash so far, else the last one with a crash: if the engine crashes again, the
+        engine is the cause.
         """
         fresh = next(requests, None)
-        if fresh is not None or not self._again:
+        if fresh is not None or not self._retries:
             return fresh
-        return self._again.pop()
+        return self._retries.pop()
 
     def next(
         self, requests: Iterator[Request], in_flight: Mapping[str, Request], window: int
     ) -> Request | None:
-        """The request to go next, None while there is no room for one (or none is left)."""
+        """The next request to send, None while none may be sent, or none is left."""
         if self._alone:
             return None if in_flight else self._alone.popleft()
         if len(in_flight) >= window:
             return None
-        if not self._deaths:
+        if not self._crashes:
             return next(requests, None)
-        suspected = [self._deaths[request_id] for request_id in in_flight]
-        if max(suspected, default=0) > 1:
+        crashes = [self._crashes[request_id] for request_id in in_flight]
+        if max(crashes, default=0) > 1:
             return None
-        if self._again and sum(suspected) < max(1, isqrt(window)):
-            return self._again.popleft()
+        if self._retries and sum(crashes) < max(1, isqrt(window)):
+            return self._retries.popleft()
         return next(requests, None)

@@ -22,7 +22,7 @@ def new_address(backend: BackendInfo, settings: Settings) -> str | None:
     That is LLM_API_BASE; without it OpenAI's own address, for live requests without a key a local
     server's.
     """
-    if not backend.asks_server:
+    if not backend.uses_server:
         return None
     if (named := named_address(settings)) is not None:
         return named
@@ -48,7 +48,7 @@ def named_address(settings: Settings) -> str | None:
     return normal_base_url(base_url)
 
 
-def settle_address(
+def resolve_address(
     store: WorkStore, settings: Settings, say: Callable[[str], None], *, accept_other: bool
 ) -> None:
     """Let a run go on at LLM_API_BASE, where that is another server than the run's.
@@ -91,14 +91,14 @@ def check_servers(
     name: str, servers: Iterable[str | None], base_url: str | None, *, accept_other: bool
 ) -> None:
     """Raise UserError where a run's answers are from another server than this one asks."""
-    others = [described(server) for server in sorted(servers, key=str) if server != base_url]
+    others = [describe_server(server) for server in sorted(servers, key=str) if server != base_url]
     if others and not accept_other:
         raise UserError(
             f"the answers of run {name} are from {' and '.join(others)}, and this run asks "
-            f"{described(base_url)}: {ACCEPT} reuses them all the same"
+            f"{describe_server(base_url)}: {ACCEPT} reuses them all the same"
         )
 
 
-def described(base_url: str | None) -> str:
+def describe_server(base_url: str | None) -> str:
     """An address for a message."""
     return base_url or "the local engine"

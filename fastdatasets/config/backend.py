@@ -25,7 +25,7 @@ def check(execution: ExecutionConfig, run: Run, settings: Settings) -> None:
     parse_engine_args(execution.engine_arg)
     backend = find_backend(run.backend)
     if not run.skip_generation:
-        if backend.asks_server:
+        if backend.uses_server:
             key_for(backend, settings)
         backend.check(run.model)
     price_of(execution, run)
@@ -41,7 +41,7 @@ def make_backend(
         run,
         BackendOptions(
             folder=folder.path,
-            api_key=key_for(backend, settings) if backend.asks_server else "",
+            api_key=key_for(backend, settings) if backend.uses_server else "",
             max_attempts=execution.max_attempts,
             rates=None if price is None else price.rates,
             max_cost=budget_of(execution),
@@ -63,7 +63,7 @@ def make_backend(
     )
 
 
-def ask_server(
+def probe_server(
     execution: ExecutionConfig, run: Run, settings: Settings, *, is_new: bool
 ) -> ExecutionConfig:
     """The options with what the server's list of models tells, where they leave it open.
@@ -103,11 +103,11 @@ def price_of(execution: ExecutionConfig, run: Run) -> PriceSnapshot | None:
     max_cost = budget_of(execution)
     given = parse_price(execution.price_in, execution.price_out)
     backend = find_backend(run.backend)
-    if not backend.asks_server or run.skip_generation:
+    if not backend.uses_server or run.skip_generation:
         if max_cost is not None:
             raise UserError("--max-cost is for paid requests, and this run makes none")
         return None
-    batch = backend.in_batches
+    batch = backend.uses_batches
     found = given or find_price(run.model, run.base_url, batch=batch, longest_prompt=LONGEST_PROMPT)
     if found is None:
         if max_cost is not None:

@@ -56,7 +56,7 @@ def new_run(config: RunConfig, settings: Settings) -> Run:
         export=ExportOptions(
             formats=parse_formats(formats),
             include_reasoning=config.include_reasoning,
-            output_file=writable(config.output_file, source),
+            output_file=check_output_file(config.output_file, source),
             drop_truncated=config.drop_truncated,
         ),
     )
@@ -100,9 +100,9 @@ def _model(config: RunConfig, settings: Settings, backend: BackendInfo) -> str:
     from backends.vllm.demo_model import DEMO_MODEL
 
     named = config.model or settings.llm_model
-    if named is None and backend.asks_server:
+    if named is None and backend.uses_server:
         raise UserError(f"name the teacher for {backend.name}: --model, or LLM_MODEL")
-    if named is not None and not backend.asks_server and (folder := expanded(named)).is_dir():
+    if named is not None and not backend.uses_server and (folder := expanded(named)).is_dir():
         return str(folder.resolve())  # the same from any folder
     return named or DEMO_MODEL
 
@@ -121,7 +121,7 @@ def _lora(config: RunConfig, backend: BackendInfo) -> str | None:
     """The adapter's folder, which makes another model of the model."""
     if config.lora is None:
         return None
-    if backend.asks_server:
+    if backend.uses_server:
         raise UserError(
             f"--lora is for --backend vllm: with {backend.name} the server has its adapters by "
             "names of their own, for --model"
@@ -132,7 +132,7 @@ def _lora(config: RunConfig, backend: BackendInfo) -> str | None:
     return str(path)
 
 
-def writable(file: Path | None, source: str) -> str | None:
+def check_output_file(file: Path | None, source: str) -> str | None:
     """The absolute path of an --output-file; raises UserError now rather than after a night.
 
     A temporary file is made beside it and removed, as the export will do.

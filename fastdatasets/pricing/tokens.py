@@ -120,7 +120,7 @@ def _own_tokenizer(model: str) -> Any | None:
 def _source(model: str) -> tuple[Path, str | None] | None:
     """The folder with a model's tokenizer, and the GGUF file in it if that has it."""
     if model == DEMO_MODEL:
-        return _embedded_source()
+        return _demo_source()
     if (Path(model) / "tokenizer_config.json").is_file():
         return Path(model), None
     from huggingface_hub import try_to_load_from_cache
@@ -133,7 +133,7 @@ def _source(model: str) -> tuple[Path, str | None] | None:
     return (Path(cached).parent, None) if isinstance(cached, str) else None
 
 
-def _embedded_source() -> tuple[Path, str | None] | None:
+def _demo_source() -> tuple[Path, str | None] | None:
     folder = cache_folder() / DEMO_MODEL
     if folder.is_dir():
         return folder, None

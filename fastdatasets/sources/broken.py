@@ -22,7 +22,7 @@ from store.errors import SqlError
 MAX_OBJECT = 16 << 20  # bytes; DuckDB reads some that are twice as long, but not all
 MAX_CSV_RECORD = 2_000_000  # bytes, likewise
 NOT_CLOSED = "a quote that is not closed"
-MOST_RECORDS = 20  # of those that cannot be read, in a message
+MAX_RECORDS = 20  # of those that cannot be read, in a message
 CHUNK = 1 << 20
 BOM = b"\xef\xbb\xbf"
 
@@ -55,11 +55,11 @@ def describe_broken(file: Path) -> str | None:
     kind = kind_of(file)
     try:
         if kind == ".csv":
-            return _describe(file, list(islice(_broken_csv(file), MOST_RECORDS + 1)))
+            return _describe(file, list(islice(_broken_csv(file), MAX_RECORDS + 1)))
         if kind not in (".json", ".jsonl"):
             return None
         if _is_a_line_each(file):
-            return _describe(file, list(islice(_broken_lines(file), MOST_RECORDS + 1)))
+            return _describe(file, list(islice(_broken_lines(file), MAX_RECORDS + 1)))
         return _broken_document(file)
     except OSError:  # a compressed file that is none, or was cut off
         return None
@@ -84,8 +84,8 @@ def _describe(file: Path, broken: list[Broken]) -> str | None:
     if broken[-1].why.startswith(NOT_CLOSED):  # its record, to the end, is mostly good ones
         return f"line {broken[-1].first}: {broken[-1].why}"
     place = f"line {broken[0].first}: {broken[0].why}"
-    if len(broken) > MOST_RECORDS:
-        return f"{place}; more than {MOST_RECORDS} records cannot be read"
+    if len(broken) > MAX_RECORDS:
+        return f"{place}; more than {MAX_RECORDS} records cannot be read"
     lines = [f"{one.first}" + f",{one.last}" * (one.last > one.first) for one in broken]
     script = shlex.quote(";".join(f"{line}d" for line in lines))
     name = shlex.quote(str(file))

@@ -15,7 +15,7 @@ CANDIDATES: dict[str, tuple[str, ...]] = {
     "output": ("output", "content", "response", "answer", "completion", "target"),
     "reasoning": ("reasoning_content", "reasoning", "rationale", "explanation", "thinking"),
 }
-MOST_NAMES = 20  # in a message
+MAX_NAMES = 20  # in a message
 CHAT = ("messages", "conversations")
 
 # Datasets whose columns the guide maps by hand.
@@ -117,8 +117,8 @@ def common_columns(columns: Mapping[Path, Sequence[str]]) -> list[str]:
 
 def some(names: Sequence[str]) -> str:
     """Names for a message: all of them, or the first and how many there are."""
-    more = f", … ({len(names)})" if len(names) > MOST_NAMES else ""
-    return ", ".join(names[:MOST_NAMES]) + more
+    more = f", … ({len(names)})" if len(names) > MAX_NAMES else ""
+    return ", ".join(names[:MAX_NAMES]) + more
 
 
 def _first(candidates: Sequence[str], names: Sequence[str]) -> str | None:

@@ -17,7 +17,7 @@ COMPRESSED = {".gz", ".zst"}  # of text
 # What `datasets` writes beside the data.
 NOT_DATA = {"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json"}
 DEFAULT_SPLIT = "train"
-MOST_FILES = 5  # in a message
+MAX_FILES = 5  # in a message
 
 # train-00000-of-00002, also with a checksum after it, and train-0
 _SHARD = re.compile(r"-\d+(-of-\d+(-[0-9a-f]+)?)?$")
@@ -151,8 +151,8 @@ def _is_beside_data(file: Path) -> bool:
 def _some_files(files: Sequence[Path], folder: Path) -> str:
     """Files for a message: the first ones, and how many there are."""
     names = [str(file.relative_to(folder)) for file in files]
-    more = f", … ({len(names)} files)" if len(names) > MOST_FILES else ""
-    return ", ".join(names[:MOST_FILES]) + more
+    more = f", … ({len(names)} files)" if len(names) > MAX_FILES else ""
+    return ", ".join(names[:MAX_FILES]) + more
 
 
 def _saved_to_disk(path: Path, split: str) -> list[Path]:

@@ -24,7 +24,7 @@ from store.database.statements import load_file
 from store.errors import SqlError
 
 STATEMENTS = load_file("fastdatasets.sources", "records.sql")
-MOST_COLUMNS = 10_000  # of a CSV file: DuckDB takes 200 MB for so many
+MAX_COLUMNS = 10_000  # of a CSV file: DuckDB takes 200 MB for so many
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,10 +157,10 @@ def _csv_header(file: Path) -> list[str]:
         raise UserError(f"cannot read {file}: {error}") from None
     if not header:
         raise UserError(f"{file} is empty: a line of column names is expected")
-    if len(header) > MOST_COLUMNS:
+    if len(header) > MAX_COLUMNS:
         raise UserError(
-            f"{file}: line 1 names {len(header)} columns, and at most {MOST_COLUMNS} can be read; "
-            f"make a file of those that are needed, such as the first: cut -d, -f1-{MOST_COLUMNS}"
+            f"{file}: line 1 names {len(header)} columns, and at most {MAX_COLUMNS} can be read; "
+            f"make a file of those that are needed, such as the first: cut -d, -f1-{MAX_COLUMNS}"
         )
     # pandas writes its index under an empty name
     names = [name or f"column{number}" for number, name in enumerate(header)]

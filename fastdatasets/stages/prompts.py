@@ -20,7 +20,7 @@ VARIABLES = "instruction, input, output, reasoning"
 _HAN = re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]")
 _KANA_OR_HANGUL = re.compile(r"[\u3040-\u30ff\u1100-\u11ff\uac00-\ud7af]")
 _OTHER_WORD = re.compile(r"[^\W\d_\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]+")
-_LOOKED_AT = 2000  # characters; the script of a longer text shows in its beginning
+_SCANNED_CHARACTERS = 2000  # characters; the script of a longer text shows in its beginning
 
 
 def default_templates(stage: str) -> dict[str, str]:
@@ -55,7 +55,7 @@ def language_of(text: str) -> Language:
     formulas in it is Chinese and English that quotes a Chinese word is not. Any kana or hangul
     makes it Japanese or Korean, which get the English prompt.
     """
-    beginning = text[:_LOOKED_AT]
+    beginning = text[:_SCANNED_CHARACTERS]
     if beginning.isascii() or not _HAN.search(beginning):
         return Language.EN
     if _KANA_OR_HANGUL.search(beginning):

@@ -17,14 +17,14 @@ from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 RENDER_SECONDS = 0.5  # of this thread's CPU time, for one prompt, which takes a thousandth
-MOST_CHARACTERS = 20_000_000  # of a prompt; a larger one is in no model's context
-MOST_REPEATS = 1_000_000  # of a text or a list by *, and the width that a text is filled up to
-MOST_BITS = 100_000  # of a power
+MAX_CHARACTERS = 20_000_000  # of a prompt; a larger one is in no model's context
+MAX_REPEATS = 1_000_000  # of a text or a list by *, and the width that a text is filled up to
+MAX_BITS = 100_000  # of a power
 
 _WIDTH = re.compile(r"[%{][^%{}]*\d{7}")  # in a format
 
 
-class TooMuch(Exception):
+class LimitExceeded(Exception):
     """A template takes too long, or makes too much."""
 
 
@@ -46,21 +46,21 @@ class BoundedSandbox(ImmutableSandboxedEnvironment):
         self._ends_at = None
 
     def check(self) -> None:
-        """Raise TooMuch where the time is over."""
+        """Raise LimitExceeded where the time is over."""
         now = time.thread_time()
         if self._ends_at is None:
             self._ends_at = now + RENDER_SECONDS
         if now > self._ends_at:
-            raise TooMuch(f"it takes longer than {RENDER_SECONDS} s")
+            raise LimitExceeded(f"it takes longer than {RENDER_SECONDS} s")
 
     def joined(self, parts: Iterable[str]) -> str:
-        """The text of a rendering; raises TooMuch where it is too long or takes too long."""
+        """The text of a rendering; raises LimitExceeded where it is too long or takes too long."""
         texts: list[str] = []
         size = 0
         for part in parts:
             size += len(part)
-            if size > MOST_CHARACTERS:
-                raise TooMuch(f"it makes more than {MOST_CHARACTERS} characters")
+            if size > MAX_CHARACTERS:
+                raise LimitExceeded(f"it makes more than {MAX_CHARACTERS} characters")
             texts.append(part)
         return "".join(texts)
 
@@ -73,18 +73,18 @@ class BoundedSandbox(ImmutableSandboxedEnvironment):
         return super().call(context, obj, *args, **kwargs)
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
-        """Compute *, ** or % for a template; raises TooMuch where the outcome may be huge."""
+        """Compute *, ** or % for a template; raises LimitExceeded where the outcome may be huge."""
         numbers = (int, float)
         if operator == "*" and not (isinstance(left, numbers) and isinstance(right, numbers)):
             times = right if isinstance(right, int) else left
             text = left if times is right else right
-            if isinstance(times, int) and times * len(text) > MOST_REPEATS:
-                raise TooMuch(f"a product is longer than {MOST_REPEATS}")
+            if isinstance(times, int) and times * len(text) > MAX_REPEATS:
+                raise LimitExceeded(f"a product is longer than {MAX_REPEATS}")
         if operator == "%" and isinstance(left, str):
             _check_width(left, *(right if isinstance(right, tuple) else (right,)))
         whole = isinstance(left, int) and isinstance(right, int)
-        if operator == "**" and whole and left.bit_length() * right > MOST_BITS:
-            raise TooMuch(f"a power has more than {MOST_BITS} bits")
+        if operator == "**" and whole and left.bit_length() * right > MAX_BITS:
+            raise LimitExceeded(f"a power has more than {MAX_BITS} bits")
         return super().call_binop(context, operator, left, right)
 
     def _each(self, items: Iterable[Any]) -> Iterator[Any]:
@@ -101,10 +101,10 @@ class BoundedSandbox(ImmutableSandboxedEnvironment):
 
 
 def _check_width(text: str, *arguments: object) -> None:
-    """Raise TooMuch where a text is to be filled up to more than any prompt's length."""
-    wide = any(isinstance(value, int) and value > MOST_REPEATS for value in arguments)
+    """Raise LimitExceeded where a text is to be filled up to more than any prompt's length."""
+    wide = any(isinstance(value, int) and value > MAX_REPEATS for value in arguments)
     if wide or _WIDTH.search(text):
-        raise TooMuch(f"a text is filled up to more than {MOST_REPEATS} characters")
+        raise LimitExceeded(f"a text is filled up to more than {MAX_REPEATS} characters")
 
 
 def _narrow(fill: Callable[..., str]) -> Callable[..., str]:

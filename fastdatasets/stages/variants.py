@@ -44,7 +44,7 @@ _OPENER = re.compile(r"(?:^|[:：])[ \t]*(?P<json>[\[{]\s*[\[{\"'“])", re.MULT
 _FIRST = re.compile(r"(?<!\d)1(?!\d)|①")
 _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
 _MARK = re.compile(r"[\[{\"'“”]")
-_MOST_MARKS = 1_000  # in JSON to repair, which takes time by their square
+_MAX_MARKS = 1_000  # in JSON to repair, which takes time by their square
 _DECODER = JSONDecoder(strict=False)  # a line end within a string is a common slip
 
 # How a text begins that gives no instructions, whatever it lists: reasons, alternatives.
@@ -133,7 +133,7 @@ def _in_json(text: str, openers: Sequence[int]) -> list[str]:
 
 def _repaired(text: str) -> list[str]:
     """The texts of a JSON value that is slightly broken, without the last where it was cut off."""
-    if len(_MARK.findall(text)) > _MOST_MARKS:
+    if len(_MARK.findall(text)) > _MAX_MARKS:
         return []
     try:
         found = _texts(json_repair.loads(text))

@@ -38,7 +38,7 @@ def fill(process: subprocess.Popen[str]) -> None:
 
 
 def test_room_is_made(server: LLMServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What came is kept and nothing more is asked; once there is room the run goes on."""
+    """Answers are kept and nothing more is sent; once the disk has space the run goes on."""
     monkeypatch.setenv("FASTDATASETS_POLL_SECONDS", "0.1")
     process = start_distill()
     server.answer = at_call(5, lambda: fill(process))
@@ -46,10 +46,10 @@ def test_room_is_made(server: LLMServer, monkeypatch: pytest.MonkeyPatch) -> Non
     while "the disk is full" not in (line := process.stderr.readline()):
         assert process.poll() is None
     assert line.startswith("the disk is full (output/r/work.duckdb: File too large): ")
-    assert line.endswith("answers are kept in memory and nothing more is asked. Make room\n")
+    assert line.endswith("answers are kept in memory and nothing more is sent. Free disk space\n")
     limit_files(process, resource.RLIM_INFINITY)
     _, err = process.communicate(timeout=60)
-    assert "there is room again" in err
+    assert "the disk has space again" in err
     assert process.returncode == 0
     assert read_status("r").status.requests.done == server.bill.total == 20
     assert server.bill.twice() == []

@@ -19,7 +19,7 @@ from tests.llmserver import LLMServer
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("memory")]
 
 RECORDS = 100_000
-MOST_MB = 700
+MAX_MB = 700
 PEAK = """
 import resource, subprocess, sys
 subprocess.check_call(sys.argv[1:])
@@ -79,7 +79,7 @@ def test_texts_of_half_a_gigabyte_do_not_fill_the_memory(tmp_path: Path, kind: s
         "distill", "--dataset-name", source, "--sample-size", 0, "--skip-generation", "--run", "r"
     )
     sizes = [path.stat().st_size > RECORDS * 5024 for path in Path("output/r").glob("*.json")]
-    assert (peak < MOST_MB, count("records"), sorted(sizes)) == (
+    assert (peak < MAX_MB, count("records"), sorted(sizes)) == (
         True,
         RECORDS,
         [False, True, True, True],  # progress.json and the three exports
@@ -94,7 +94,7 @@ def test_many_json_files_do_not_fill_the_memory(tmp_path: Path) -> None:
     peak = peak_mb(
         "distill", "--dataset-name", "d", "--sample-size", 0, "--skip-generation", "--run", "r"
     )
-    assert (peak < MOST_MB, count("records")) == (True, 200)
+    assert (peak < MAX_MB, count("records")) == (True, 200)
 
 
 def test_batch_of_a_hundred_thousand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -109,7 +109,7 @@ def test_batch_of_a_hundred_thousand(tmp_path: Path, monkeypatch: pytest.MonkeyP
             *("--backend", "openai-batch", "--run", "r"),
         )
         bill = (server.bill.total, len(server.bill.twice()))
-    assert (peak < MOST_MB, count("results"), bill) == (True, RECORDS, (RECORDS, 0))
+    assert (peak < MAX_MB, count("results"), bill) == (True, RECORDS, (RECORDS, 0))
 
 
 @pytest.mark.parametrize("moment", ["sampling", "sampled"])

@@ -22,7 +22,7 @@ from tests.llmserver import Fault, Kind, LLMServer
 CHAT = "POST /chat/completions"
 FLOODS = [Kind.FLOOD, Kind.BOMB]
 TIMEOUT = "FASTDATASETS_TIMEOUT_SECONDS"
-MOST_MB = 450  # of the process, where an answer would have 3 GB
+MAX_MB = 450  # of the process, where an answer would have 3 GB
 PEAK = """
 import resource, subprocess, sys
 code = subprocess.call(sys.argv[1:])
@@ -76,7 +76,7 @@ def test_memory_is_bounded(server: LLMServer, kind: Kind, backend: str) -> None:
     code, megabytes, line = run_in_a_child(backend)
     assert code == 3
     assert "MB, which it cannot have" in line
-    assert megabytes < MOST_MB
+    assert megabytes < MAX_MB
     assert (server.bill.total, server.bill.twice()) == (7, [])
 
 

@@ -141,7 +141,7 @@ def test_bodies_without_an_answer(name: str) -> None:
     assert read_completion(ID, NO_ANSWER[name].encode(), BOUNDS) == Failure(
         ID,
         FailureKind.UNUSABLE,
-        "the answer is no chat completion",
+        "the answer is not a chat completion",
         retryable=False,
         text=NO_ANSWER[name],
         answered=True,

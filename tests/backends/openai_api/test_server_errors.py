@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from backends.openai_api.errors import learnt_limit
+from backends.openai_api.errors import parse_token_limit
 from fastdatasets.commands import resume, start
 from fastdatasets.config.execution import ExecutionConfig
 from fastdatasets.config.run import RunConfig
@@ -158,7 +158,7 @@ def test_refused_by_a_filter_is_no_stop(server: LLMServer) -> None:
 def test_first_answers_that_are_none(server: LLMServer, backend: str) -> None:
     """Answers without a choice stop the run too; they were billed, so attempts are used."""
     server.answer = lambda _: Reply(body={"choices": [], "object": "chat.completion"})
-    with pytest.raises(Unfinished, match="alike: the answer is no chat completion"):
+    with pytest.raises(Unfinished, match="alike: the answer is not a chat completion"):
         distill(backend, 600)
     bought = server.bill.total
     assert bought < 600
@@ -223,4 +223,4 @@ def test_address_without_its_path(server: LLMServer, command: Command, backend: 
 )
 def test_limit_in_a_message(words: str, tokens: int | None) -> None:
     """A limit is read with either mark between its thousands, and no number is no limit."""
-    assert learnt_limit(words) == tokens
+    assert parse_token_limit(words) == tokens

@@ -248,12 +248,12 @@ def test_server_that_goes_away(server: LLMServer, monkeypatch: pytest.MonkeyPatc
         ),
         (
             rate_limited(CHAT, times=None),
-            "the server takes no request now: 429: Rate limit",
+            "the server accepts no requests now: 429: Rate limit",
             "Resume later, or with a lower MAX_LLM_CONCURRENCY",
         ),
         (
             Fault(CHAT, Kind.REFUSE, None, status=503),
-            "the server takes no request now: 503: The server had an error",
+            "the server accepts no requests now: 503: The server had an error",
             "The server has failed by itself: resume later",
         ),
     ],
