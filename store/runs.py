@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
@@ -91,21 +91,21 @@ class Moved(msgspec.Struct, frozen=True):
     answered: bool
 
 
-def run_row(run: Run) -> dict[str, Any]:
-    """A run as its row in the store."""
-    row = {field.name: getattr(run, field.name) for field in fields(Run)}
-    return row | {name: msgspec.json.encode(row[name]).decode() for name in JSON_FIELDS}
+def insert_run(database: Database, run: Run) -> None:
+    """Store what a run is; the table's columns are the fields of Run."""
+    import pyarrow as pa  # which --help need not wait for
+
+    row = asdict(run)
+    row |= {name: msgspec.json.encode(row[name]).decode() for name in JSON_FIELDS}
+    with database.incoming(pa.Table.from_pylist([row])):
+        database.run("insert_run")
 
 
 def run_as_made(database: Database) -> Run:
     """The run as it was frozen."""
-    names = [field.name for field in fields(Run)]
-    row = dict(zip(names, database.row("run"), strict=True))
+    row = database.record("run")
     row |= {name: msgspec.json.decode(row[name]) for name in JSON_FIELDS}
-    row["mode"] = Mode(row["mode"])
-    row["language"] = Language(row["language"])
-    row["export"] = msgspec.convert(row["export"], ExportOptions)
-    return Run(**row)
+    return msgspec.convert(row, Run)
 
 
 def current_run(database: Database) -> Run:

@@ -20,7 +20,16 @@ from store.planning import Planning
 from store.records import Records
 from store.requests import Requests
 from store.results import Results
-from store.runs import Event, Moved, Run, append_event, current_run, run_as_made, run_row, servers
+from store.runs import (
+    Event,
+    Moved,
+    Run,
+    append_event,
+    current_run,
+    insert_run,
+    run_as_made,
+    servers,
+)
 from store.status import Counts, State, Status, Tokens
 
 VERSION = 4
@@ -54,7 +63,7 @@ class WorkStore:
                 with database.transaction():
                     database.connection.execute(SCHEMA)
                     database.run("insert_version", version=VERSION)
-                    database.run("insert_run", **run_row(run))
+                    insert_run(database, run)
                 database.run("checkpoint")  # else the tables may be in the write-ahead log only
             temporary.chmod(0o600)
             temporary.replace(path)

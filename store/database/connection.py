@@ -152,6 +152,14 @@ class Database:
         (row,) = self.rows(name, **parameters)
         return row
 
+    def record(self, name: str, **parameters: Any) -> dict[str, Any]:
+        """The one row a statement returns, by the names of its columns."""
+        with self.errors():
+            found = self.connection.execute(QUERIES[name], parameters)
+            names = [column[0] for column in found.description or ()]
+            (row,) = found.fetchall()
+        return dict(zip(names, row, strict=True))
+
     def first(self, name: str, **parameters: Any) -> tuple[Any, ...] | None:
         """The first row that a statement returns, None where it returns none."""
         return next(iter(self.rows(name, **parameters)), None)

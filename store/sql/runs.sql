@@ -11,14 +11,11 @@ INSERT INTO meta VALUES ($version)
 SELECT schema_version FROM meta
 
 -- name: insert_run
-INSERT INTO run VALUES (
-    $run_id, $created_at, $mode, $backend, $base_url, $model, $source, $config, $split, $sample_size, $seed,
-    $columns, $params, $system_prompt, $language, $templates, $num_aug, $skip_generation, $export)
+-- incoming: one row whose columns are the fields of Run.
+INSERT INTO run BY NAME SELECT * REPLACE (run_id::UUID AS run_id) FROM incoming
 
 -- name: run
-SELECT run_id::VARCHAR, created_at, mode, backend, base_url, model, source, config, split, sample_size, seed,
-       columns, params, system_prompt, language, templates, num_aug, skip_generation, export
-FROM run
+SELECT * REPLACE (run_id::VARCHAR AS run_id) FROM run
 
 -- name: insert_event
 INSERT INTO events VALUES ($event, (now() AT TIME ZONE 'UTC'), $detail)

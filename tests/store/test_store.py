@@ -6,6 +6,7 @@ import hashlib
 import re
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 from uuid import UUID
 
@@ -79,6 +80,12 @@ def test_enums_are_the_tables_checks() -> None:
     listed = [", ".join(f"'{word}'" for word in one) for one in words]
     checks = re.findall(r"\bCHECK\b(?: \(\w+ IN \((.+?)\)\))?", SCHEMA)
     assert sorted(listed) == sorted(checks)
+
+
+def test_run_is_the_tables_row(store: WorkStore) -> None:
+    """The table of the run has the fields of Run, in their order."""
+    columns = store.connection.execute("SELECT name FROM pragma_table_info('run')").fetchall()
+    assert [name for (name,) in columns] == [field.name for field in fields(Run)]
 
 
 def test_every_query_is_used() -> None:
