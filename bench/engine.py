@@ -73,7 +73,7 @@ def ours(load: Load, *, known: bool, engine_args: dict[str, Any]) -> dict[str, f
     from fastdatasets.config.new_run import new_run
     from fastdatasets.config.run import RunConfig
     from fastdatasets.config.settings import load_settings
-    from fastdatasets.runs import open_run
+    from fastdatasets.runs.folders import open_run
     from fastdatasets.stages.stage import canonical
     from store import RunFolder
     from store.planning import PlannedRequest

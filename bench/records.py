@@ -133,7 +133,7 @@ def _config(folder: Path, n: int) -> Any:
 def _our_store(folder: Path, n: int) -> Iterator[Any]:
     from fastdatasets.config.new_run import new_run
     from fastdatasets.config.settings import load_settings
-    from fastdatasets.runs import open_run
+    from fastdatasets.runs.folders import open_run
     from store import RunFolder
 
     (folder / "run").mkdir(exist_ok=True)
@@ -165,7 +165,7 @@ class _LooksOnce(_Quiet):
 
 def our_sample(folder: Path, n: int) -> None:
     """Records into the store."""
-    from fastdatasets.pipeline import sample_records
+    from fastdatasets.sources.sampling import sample_records
 
     with _our_store(folder, n) as store:
         sample_records(store, store.run(), print)

@@ -25,10 +25,10 @@ from fastdatasets.config.run import DataOptions, ModelOptions, OutputOptions, Ru
 from store.runs import Mode
 
 if TYPE_CHECKING:
-    from fastdatasets.estimation import Estimate
+    from fastdatasets.estimation.estimate import Estimate
     from fastdatasets.progress import Display
-    from fastdatasets.run_result import RunResult
-    from fastdatasets.run_status import StatusReport
+    from fastdatasets.runs.result import RunResult
+    from fastdatasets.runs.status import StatusReport
 
 P = ParamSpec("P")
 O = TypeVar("O")  # noqa: E741 - options
@@ -160,7 +160,7 @@ def resume(options: ResumeOptions) -> RunResult | None:
 @takes(StatusOptions)
 def status(options: StatusOptions) -> StatusReport:
     """Say what is done, pending and failed of a run: the newest, if none is named."""
-    from fastdatasets.run_status import read_status
+    from fastdatasets.runs.status import read_status
 
     return read_status(options.run, options.output_dir, options.max_attempts)
 
@@ -168,7 +168,7 @@ def status(options: StatusOptions) -> StatusReport:
 @takes(EstimateOptions)
 def estimate(options: EstimateOptions) -> Estimate:
     """Count and price what a distill would ask, or an augment, before anything is sent."""
-    from fastdatasets.estimation import estimate as count
+    from fastdatasets.estimation.estimate import estimate as count
     from fastdatasets.pricing.prices import parse_price, parse_usd
 
     shared = {

@@ -16,14 +16,12 @@ from fastdatasets.config.execution import ExecutionConfig
 from fastdatasets.config.new_run import check_not_of_run, check_output_file, new_run
 from fastdatasets.config.run import RunConfig
 from fastdatasets.config.settings import Settings, load_settings
-from fastdatasets.costs import SecondEstimate, keep_cost_options, open_costs
 from fastdatasets.disk_space import check_disk_space
+from fastdatasets.estimation.costs import SecondEstimate, keep_cost_options, open_costs
 from fastdatasets.exports.writers import export, parse_formats
 from fastdatasets.pipeline import advance_run
 from fastdatasets.progress import Display, RunProgress
-from fastdatasets.reuse import EarlierRun, check_same_server, find_earlier
-from fastdatasets.run_result import RunResult
-from fastdatasets.runs import (
+from fastdatasets.runs.folders import (
     find_or_newest,
     find_unfinished,
     is_unfinished,
@@ -33,6 +31,8 @@ from fastdatasets.runs import (
     open_run,
     source_of,
 )
+from fastdatasets.runs.result import RunResult
+from fastdatasets.runs.reuse import EarlierRun, check_same_server, find_earlier
 from fastdatasets.sources.dataset import check_files
 from store import RunFolder, UserError, WorkStore
 from store.results import FailureKind

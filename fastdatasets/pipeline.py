@@ -8,13 +8,11 @@ from contextlib import ExitStack, closing
 from backends import Backend
 from fastdatasets.exports.writers import Exported, export
 from fastdatasets.progress import PipelineProgress
-from fastdatasets.reuse import EarlierRun, ReusedAnswers
-from fastdatasets.sources.broken import read_error
-from fastdatasets.sources.dataset import close_source, open_source
+from fastdatasets.runs.reuse import EarlierRun, ReusedAnswers
+from fastdatasets.sources.sampling import sample_records
 from fastdatasets.stages.modes import stages_of
 from store import RunFolder, WorkStore
-from store.errors import SqlError
-from store.runs import ExportOptions, Mode, Run
+from store.runs import ExportOptions, Run
 from store.status import Status
 
 MakeBackend = Callable[[Run], Backend]
@@ -71,35 +69,3 @@ def advance_run(
 
 def _is_answered(status: Status) -> bool:
     return not (status.requests.pending or status.requests.in_flight)
-
-
-def sample_records(store: WorkStore, run: Run, say: Callable[[str], None]) -> None:
-    """Take the run's records from its source, unless that was completed before."""
-    if store.records.sampling() is not None:
-        return
-    say(f"sampling {run.source}")
-    try:
-        with store.database.errors():
-            mapping, names = open_source(
-                store.connection,
-                run.source,
-                config=run.config,
-                split=run.split,
-                columns=run.columns,
-                say=say,
-            )
-            for role, name in run.columns.items():
-                if name is not None and name not in mapping.as_dict().values():
-                    say(f"there is no column {name!r} for the {role}; adapting")
-            say(f"columns: {mapping.describe(names)}")
-            sampling = store.records.sample(
-                run.sample_size,
-                run.seed,
-                mapping.as_dict(),
-                need_instruction=run.mode is Mode.AUGMENT,
-            )
-    except SqlError as error:
-        raise read_error(run.source, error) from None
-    close_source(store.connection)
-    empty = f", {sampling.empty} left out as empty" if sampling.empty else ""
-    say(f"sampled {store.records.count()} of {sampling.rows} rows{empty}")

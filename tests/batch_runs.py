@@ -14,7 +14,7 @@ import pytest
 from fastdatasets.commands import resume, start
 from fastdatasets.config.execution import ExecutionConfig
 from fastdatasets.config.run import RunConfig
-from fastdatasets.run_result import RunResult
+from fastdatasets.runs.result import RunResult
 from tests.conftest import write_jsonl
 from tests.llmserver import LLMServer
 

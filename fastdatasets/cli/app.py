@@ -18,9 +18,9 @@ from fastdatasets.terminal import open_standard_files, readable, readable_json
 from store.errors import FastDatasetsError
 
 if TYPE_CHECKING:
-    from fastdatasets.estimation import Estimate
-    from fastdatasets.run_result import RunResult
-    from fastdatasets.run_status import StatusReport
+    from fastdatasets.estimation.estimate import Estimate
+    from fastdatasets.runs.result import RunResult
+    from fastdatasets.runs.status import StatusReport
 
 STOPPED = 130
 
@@ -61,7 +61,7 @@ def _show_resume(result: RunResult | None) -> None:
 
 @command(app, api.status, has_json=True)
 def _show_status(report: StatusReport, *, as_json: bool) -> None:
-    from fastdatasets.run_status import to_text
+    from fastdatasets.runs.status import to_text
     from store.folder.run_folder import STATUS_JSON
 
     if as_json:
@@ -72,7 +72,7 @@ def _show_status(report: StatusReport, *, as_json: bool) -> None:
 
 @command(app, api.estimate, has_json=True)
 def _show_estimate(found: Estimate, *, as_json: bool) -> None:
-    from fastdatasets.estimation import to_json, to_text
+    from fastdatasets.estimation.text import to_json, to_text
 
     print(readable_json(to_json(found)) if as_json else readable(to_text(found)))
 

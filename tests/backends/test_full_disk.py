@@ -15,7 +15,7 @@ import pytest
 
 from fastdatasets.commands import resume
 from fastdatasets.config.execution import ExecutionConfig
-from fastdatasets.run_status import read_status
+from fastdatasets.runs.status import read_status
 from store import DiskFull, Unfinished, WorkStore
 from store.results import Failure, FailureKind
 from tests.backends.openai_live.test_live import server as server  # noqa: PLC0414 - a fixture

@@ -25,8 +25,8 @@ from fastdatasets.config.execution import ExecutionConfig
 from fastdatasets.config.new_run import new_run
 from fastdatasets.config.run import RunConfig
 from fastdatasets.config.settings import load_settings
-from fastdatasets.run_result import RunResult
-from fastdatasets.run_status import read_status
+from fastdatasets.runs.result import RunResult
+from fastdatasets.runs.status import read_status
 from store import Unfinished, UserError, WorkStore
 from store.money import PROMPT_MARGIN, CostItem, PriceSnapshot, Rates
 from store.status import Tokens

@@ -18,7 +18,7 @@ import pytest
 
 from fastdatasets.commands import resume
 from fastdatasets.config.execution import ExecutionConfig
-from fastdatasets.run_status import read_status, to_text
+from fastdatasets.runs.status import read_status, to_text
 from store import Unfinished
 from store.money import PROMPT_MARGIN
 from tests.backends.openai_live.test_live import CHAT, QUESTIONS, answer, check_done, prompt_of

@@ -15,12 +15,13 @@ from fastdatasets.config.execution import ExecutionConfig
 from fastdatasets.config.new_run import new_run
 from fastdatasets.config.run import RunConfig
 from fastdatasets.config.settings import load_settings
-from fastdatasets.estimation import Estimate, estimate, expected, one_line, to_text
+from fastdatasets.estimation.estimate import Estimate, estimate, expected
+from fastdatasets.estimation.text import one_line, to_text
 from fastdatasets.pipeline import advance_run
 from fastdatasets.pricing.prices import parse_price
 from fastdatasets.pricing.quotes import LocalQuote, Quote
 from fastdatasets.pricing.tokens import TokenCounter, counter_for
-from fastdatasets.runs import open_run
+from fastdatasets.runs.folders import open_run
 from store import RunFolder
 from store.runs import Mode
 from tests.conftest import Command, write_jsonl

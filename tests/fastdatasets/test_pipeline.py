@@ -14,7 +14,7 @@ from fastdatasets.config.new_run import new_run
 from fastdatasets.config.run import RunConfig
 from fastdatasets.config.settings import load_settings
 from fastdatasets.pipeline import advance_run
-from fastdatasets.runs import open_run
+from fastdatasets.runs.folders import open_run
 from store import RunFolder, UserError
 from store.requests import RequestOrder
 from store.runs import Run

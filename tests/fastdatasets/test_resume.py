@@ -13,7 +13,7 @@ import pytest
 from fastdatasets.commands import resume, start
 from fastdatasets.config.execution import ExecutionConfig
 from fastdatasets.config.run import RunConfig
-from fastdatasets.run_result import RunResult
+from fastdatasets.runs.result import RunResult
 from store import Unfinished, UserError, WorkStore
 from store.runs import Mode
 from store.status import Counts

@@ -18,8 +18,8 @@ from backends.stopping import Stop
 from backends.stream import stream
 from fastdatasets.checks import retry_truncated as ask_again
 from fastdatasets.pipeline import advance_run
-from fastdatasets.reuse import find_earlier
-from fastdatasets.runs import open_run
+from fastdatasets.runs.folders import open_run
+from fastdatasets.runs.reuse import find_earlier
 from fastdatasets.stages.prompts import default_templates
 from store import RunFolder, UserError, WorkStore
 from store.requests import Request

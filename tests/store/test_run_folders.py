@@ -22,8 +22,8 @@ from fastdatasets.config.execution import ExecutionConfig
 from fastdatasets.config.new_run import new_run
 from fastdatasets.config.run import RunConfig
 from fastdatasets.config.settings import Settings
-from fastdatasets.run_status import read_status
-from fastdatasets.runs import find_or_newest
+from fastdatasets.runs.folders import find_or_newest
+from fastdatasets.runs.status import read_status
 from store import RunFolder, UserError
 from store.errors import EngineDied
 from store.folder.private_files import open_private, private_files

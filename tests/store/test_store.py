@@ -16,7 +16,7 @@ import pytest
 from fastdatasets.config.new_run import new_run
 from fastdatasets.config.run import RunConfig
 from fastdatasets.config.settings import load_settings
-from fastdatasets.runs import open_run
+from fastdatasets.runs.folders import open_run
 from store import Busy, RunFolder, UserError, WorkStore
 from store.database.statements import QUERIES, SCHEMA
 from store.errors import SqlError, StoreHeld

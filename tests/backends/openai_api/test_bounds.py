@@ -13,7 +13,7 @@ import pytest
 from fastdatasets.commands import cancel, start
 from fastdatasets.config.execution import ExecutionConfig
 from fastdatasets.config.run import RunConfig
-from fastdatasets.run_result import RunResult
+from fastdatasets.runs.result import RunResult
 from store import Unfinished
 from tests.batch_runs import CONTENT, LIST, LOOK, POST, QUESTIONS, Runs, answer, asks
 from tests.conftest import Command, write_jsonl

@@ -11,7 +11,7 @@ from backends.openai_api.errors import parse_token_limit
 from fastdatasets.commands import resume, start
 from fastdatasets.config.execution import ExecutionConfig
 from fastdatasets.config.run import RunConfig
-from fastdatasets.run_result import RunResult
+from fastdatasets.runs.result import RunResult
 from store import Unfinished
 from tests.conftest import Command, write_jsonl
 from tests.llmserver import Fault, Kind, LLMServer, Reply

@@ -14,7 +14,7 @@ import pytest
 from backends.openai_batch.failpoints import FailPoint
 from fastdatasets.commands import cancel
 from fastdatasets.config.execution import ExecutionConfig
-from fastdatasets.run_status import read_status, to_text
+from fastdatasets.runs.status import read_status, to_text
 from store import Unfinished
 from tests.batch_runs import CONTENT, LOOK, QUESTIONS, Runs, asks, prompt_of
 from tests.conftest import Command, write_jsonl

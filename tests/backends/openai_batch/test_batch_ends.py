@@ -13,8 +13,8 @@ import pytest
 from fastdatasets.commands import cancel, resume, start
 from fastdatasets.config.execution import ExecutionConfig
 from fastdatasets.config.run import RunConfig
-from fastdatasets.run_result import RunResult
-from fastdatasets.run_status import read_status
+from fastdatasets.runs.result import RunResult
+from fastdatasets.runs.status import read_status
 from store import Unfinished
 from tests.conftest import Command, write_jsonl
 from tests.llmserver import (

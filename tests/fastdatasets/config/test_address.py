@@ -16,7 +16,7 @@ from fastdatasets.config.execution import ExecutionConfig
 from fastdatasets.config.new_run import new_run
 from fastdatasets.config.run import RunConfig
 from fastdatasets.config.settings import load_settings
-from fastdatasets.run_result import RunResult
+from fastdatasets.runs.result import RunResult
 from store import Unfinished, UserError, WorkStore
 from store.status import Counts
 from tests.conftest import Command, write_jsonl

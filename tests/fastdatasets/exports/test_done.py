@@ -14,10 +14,10 @@ from fastdatasets.commands import cancel, export_again, resume, start
 from fastdatasets.config.execution import ExecutionConfig
 from fastdatasets.config.run import RunConfig
 from fastdatasets.exports.writers import STATEMENTS, Exported
-from fastdatasets.pipeline import sample_records
-from fastdatasets.run_result import RunResult
-from fastdatasets.run_status import read_status, to_text
-from fastdatasets.runs import open_run
+from fastdatasets.runs.folders import open_run
+from fastdatasets.runs.result import RunResult
+from fastdatasets.runs.status import read_status, to_text
+from fastdatasets.sources.sampling import sample_records
 from fastdatasets.stages.answer import Answer
 from store import DiskFull, RunFolder, Unfinished, UserError, WorkStore
 from store.requests import RequestOrder

@@ -21,8 +21,8 @@ import zstandard
 from fastdatasets.config.new_run import new_run
 from fastdatasets.config.run import RunConfig
 from fastdatasets.config.settings import load_settings
-from fastdatasets.pipeline import sample_records
-from fastdatasets.runs import open_run
+from fastdatasets.runs.folders import open_run
+from fastdatasets.sources.sampling import sample_records
 from store import RunFolder, UserError
 from tests.conftest import Command
 

@@ -15,7 +15,7 @@ from backends.openai_batch.failpoints import FailPoint
 from fastdatasets.commands import resume, start
 from fastdatasets.config.execution import ExecutionConfig
 from fastdatasets.config.run import RunConfig
-from fastdatasets.run_result import RunResult
+from fastdatasets.runs.result import RunResult
 from fastdatasets.stages.variants import distinct, parse_variants
 from store import Unfinished, UserError
 from store.runs import Mode

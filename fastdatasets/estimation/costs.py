@@ -9,7 +9,8 @@ from decimal import Decimal
 from fastdatasets.config.backend import budget_of
 from fastdatasets.config.execution import ExecutionConfig
 from fastdatasets.config.settings import Settings
-from fastdatasets.estimation import MAX_COUNTED_QUICKLY, Estimate, expected, one_line
+from fastdatasets.estimation.estimate import MAX_COUNTED_QUICKLY, Estimate, expected
+from fastdatasets.estimation.text import one_line
 from fastdatasets.pricing.prices import parse_price, usd
 from fastdatasets.pricing.tokens import counter_for
 from fastdatasets.progress import RunProgress

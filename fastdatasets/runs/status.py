@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fastdatasets.commands import describe_refused
 from fastdatasets.config.settings import load_settings
-from fastdatasets.runs import find_or_newest
+from fastdatasets.runs.folders import find_or_newest
 from store import RunFolder, Unfinished, WorkStore
 from store.errors import StoreHeld
 from store.money import Cost, CostItem

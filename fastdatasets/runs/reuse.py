@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fastdatasets.config.address import check_servers
-from fastdatasets.runs import find_run
+from fastdatasets.runs.folders import find_run
 from store import RunFolder, UserError, WorkStore
 from store.errors import StoreHeld
 

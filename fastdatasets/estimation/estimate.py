@@ -15,11 +15,11 @@ from backends.registry import find_backend
 from fastdatasets.config.new_run import new_run
 from fastdatasets.config.run import RunConfig
 from fastdatasets.config.settings import load_settings
-from fastdatasets.pipeline import sample_records
 from fastdatasets.pricing.prices import ModelPrice, find_price
 from fastdatasets.pricing.quotes import LocalQuote, Quote, Volume, local_quote, quote
 from fastdatasets.pricing.tokens import TokenCounter, counter_for
-from fastdatasets.runs import newest_first, open_run
+from fastdatasets.runs.folders import newest_first, open_run
+from fastdatasets.sources.sampling import sample_records
 from fastdatasets.stages.answer import Answer
 from fastdatasets.stages.modes import stages_of
 from store import RunFolder, WorkStore
@@ -230,61 +230,3 @@ def _basis(learnt: int, with_old: int, answers: int, max_completion_tokens: int)
     if with_old == answers:
         return "a third of the old output's bytes"
     return f"a third of the old output's bytes for {with_old} of them, else half of the limit"
-
-
-def one_line(estimate: Estimate, backend: str) -> str:
-    """An estimate for the start of a run with a server."""
-    later = f", later {estimate.later_answers} answers" if estimate.later_answers else ""
-    costs = estimate.quote(backend).costs(estimate.model, estimate.base_url)
-    return (
-        f"{estimate.unique_requests} requests left{later}: {_prompt_tokens(estimate)} prompt "
-        f"tokens, {_completion_tokens(estimate)}; {costs}"
-    )
-
-
-def to_text(estimate: Estimate) -> str:
-    """An estimate as lines for a person."""
-    counted = f"counted with {estimate.tokenizer}"
-    if estimate.counted_prompts < estimate.unique_requests:
-        counted += f" in a sample of {estimate.counted_prompts} prompts"
-    completion = f"completion tokens: {_range(estimate)}, as nothing tells an answer's length"
-    if estimate.completion_tokens is not None:
-        share = estimate.completion_tokens / (estimate.max_completion_tokens or 1)
-        completion = (
-            f"completion tokens: {estimate.completion_tokens} expected, {share:.1%} of the limit "
-            f"({estimate.completion_basis}), at most {estimate.max_completion_tokens}"
-        )
-    lines = [
-        f"records: {estimate.records}",
-        f"requests: {estimate.requests}, unique: {estimate.unique_requests}",
-        f"prompt tokens: {_prompt_tokens(estimate)}, {counted}",
-        completion,
-        f"batch: {estimate.batch.describe(estimate.model, estimate.base_url)}",
-        f"live: {estimate.live.describe(estimate.model, estimate.base_url)}",
-        f"local: {estimate.local.describe(estimate.model)}",
-    ]
-    if estimate.later_answers:
-        lines[2:2] = [
-            f"then: {estimate.later_answers} answers, assumed: no variant is missing, and its "
-            "prompt and answer are as long as its record's own"
-        ]
-    return "\n".join(lines)
-
-
-def to_json(estimate: Estimate) -> str:
-    """An estimate as one JSON object, its amounts as numbers."""
-    return msgspec.json.Encoder(decimal_format="number").encode(estimate).decode()
-
-
-def _prompt_tokens(estimate: Estimate) -> str:
-    return f"{'' if estimate.is_exact else 'about '}{estimate.prompt_tokens}"
-
-
-def _completion_tokens(estimate: Estimate) -> str:
-    if estimate.completion_tokens is None:
-        return f"{_range(estimate)} completion tokens, as nothing tells an answer's length"
-    return f"{estimate.completion_tokens} completion tokens expected"
-
-
-def _range(estimate: Estimate) -> str:
-    return f"from {estimate.min_completion_tokens} to {estimate.max_completion_tokens}"

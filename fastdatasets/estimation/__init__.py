@@ -1,0 +1,1 @@
+"""What a run would ask and cost, and what is said of that."""

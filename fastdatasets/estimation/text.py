@@ -1,0 +1,65 @@
+"""An estimate for people, and as JSON."""
+
+from __future__ import annotations
+
+import msgspec
+
+from fastdatasets.estimation.estimate import Estimate
+
+
+def one_line(estimate: Estimate, backend: str) -> str:
+    """An estimate for the start of a run with a server."""
+    later = f", later {estimate.later_answers} answers" if estimate.later_answers else ""
+    costs = estimate.quote(backend).costs(estimate.model, estimate.base_url)
+    return (
+        f"{estimate.unique_requests} requests left{later}: {_prompt_tokens(estimate)} prompt "
+        f"tokens, {_completion_tokens(estimate)}; {costs}"
+    )
+
+
+def to_text(estimate: Estimate) -> str:
+    """An estimate as lines for a person."""
+    counted = f"counted with {estimate.tokenizer}"
+    if estimate.counted_prompts < estimate.unique_requests:
+        counted += f" in a sample of {estimate.counted_prompts} prompts"
+    completion = f"completion tokens: {_range(estimate)}, as nothing tells an answer's length"
+    if estimate.completion_tokens is not None:
+        share = estimate.completion_tokens / (estimate.max_completion_tokens or 1)
+        completion = (
+            f"completion tokens: {estimate.completion_tokens} expected, {share:.1%} of the limit "
+            f"({estimate.completion_basis}), at most {estimate.max_completion_tokens}"
+        )
+    lines = [
+        f"records: {estimate.records}",
+        f"requests: {estimate.requests}, unique: {estimate.unique_requests}",
+        f"prompt tokens: {_prompt_tokens(estimate)}, {counted}",
+        completion,
+        f"batch: {estimate.batch.describe(estimate.model, estimate.base_url)}",
+        f"live: {estimate.live.describe(estimate.model, estimate.base_url)}",
+        f"local: {estimate.local.describe(estimate.model)}",
+    ]
+    if estimate.later_answers:
+        lines[2:2] = [
+            f"then: {estimate.later_answers} answers, assumed: no variant is missing, and its "
+            "prompt and answer are as long as its record's own"
+        ]
+    return "\n".join(lines)
+
+
+def to_json(estimate: Estimate) -> str:
+    """An estimate as one JSON object, its amounts as numbers."""
+    return msgspec.json.Encoder(decimal_format="number").encode(estimate).decode()
+
+
+def _prompt_tokens(estimate: Estimate) -> str:
+    return f"{'' if estimate.is_exact else 'about '}{estimate.prompt_tokens}"
+
+
+def _completion_tokens(estimate: Estimate) -> str:
+    if estimate.completion_tokens is None:
+        return f"{_range(estimate)} completion tokens, as nothing tells an answer's length"
+    return f"{estimate.completion_tokens} completion tokens expected"
+
+
+def _range(estimate: Estimate) -> str:
+    return f"from {estimate.min_completion_tokens} to {estimate.max_completion_tokens}"
