@@ -32,6 +32,22 @@ NAMES = (
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark as slow the cases that the mark `quick` leaves out: it takes so many, evenly spread."""
+    tables: dict[str, list[pytest.Item]] = {}
+    for item in items:
+        if item.get_closest_marker("quick"):
+            tables.setdefault(item.nodeid.partition("[")[0], []).append(item)
+    for cases in tables.values():
+        quick = cases[0].get_closest_marker("quick")
+        assert quick is not None
+        (most,) = quick.args
+        for number, item in enumerate(cases):
+            if number * most // len(cases) == (number - 1) * most // len(cases):
+                item.add_marker("slow")
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _signals_are_heard() -> None:
     """Under nohup, or in a shell's background, the tests and their commands would ignore some."""

@@ -94,6 +94,7 @@ def billed(server: LLMServer) -> Decimal:
     return Decimal(tokens.prompt_tokens) / 100 + tokens.completion_tokens
 
 
+@pytest.mark.quick(2)
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_bill_is_the_servers(server: LLMServer, backend: str) -> None:
     """Every token that the server billed is on the bill, and nothing else."""
@@ -201,6 +202,7 @@ FAULTS: dict[str, tuple[str, Any]] = {
 }
 
 
+@pytest.mark.quick(4)
 @pytest.mark.parametrize("name", FAULTS)
 def test_cap_holds_through_faults(server: LLMServer, name: str) -> None:
     """Whatever fails, the server never bills more than the cap."""
@@ -255,6 +257,7 @@ def worst(server: LLMServer) -> Decimal:
     return sum((Decimal(prompt) / 100 + MAX_TOKENS for prompt in tokens), Decimal(0))
 
 
+@pytest.mark.quick(6)
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("name", IMPOSSIBLE)
 def test_usage_that_cannot_be_is_unsure(server: LLMServer, name: str, backend: str) -> None:
@@ -283,6 +286,7 @@ def test_line_that_is_not_there_costs_its_most(server: LLMServer, name: str) -> 
     assert read_status("r").status.cost.unsure == most
 
 
+@pytest.mark.quick(2)
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("name", ["nothing", "negative prompt", "cached beside", "10^14"])
 def test_cap_holds_where_the_usage_cannot_be(server: LLMServer, name: str, backend: str) -> None:

@@ -273,6 +273,7 @@ def texts(backend: str) -> list[tuple[str, int | None]]:
         ).fetchall()
 
 
+@pytest.mark.quick(4)
 @pytest.mark.parametrize("backend", ["openai", "openai-batch"])
 @pytest.mark.parametrize("name", REPLIES)
 def test_one_odd_answer_stops_nothing(server: LLMServer, name: str, backend: str) -> None:

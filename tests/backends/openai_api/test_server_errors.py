@@ -68,6 +68,7 @@ VERDICTS = {
 }
 
 
+@pytest.mark.quick(6)
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("name", VERDICTS)
 def test_one_request(server: LLMServer, name: str, backend: str) -> None:
@@ -117,6 +118,7 @@ ALIKE: dict[str, tuple[int, Any, str]] = {
 }
 
 
+@pytest.mark.quick(2)
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("name", ALIKE)
 def test_first_requests_fail_alike(server: LLMServer, name: str, backend: str) -> None:
@@ -154,6 +156,7 @@ def test_refused_by_a_filter_is_no_stop(server: LLMServer) -> None:
     assert (counts.failed, counts.pending, server.bill.total) == (7, 0, 7)
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_first_answers_that_are_none(server: LLMServer, backend: str) -> None:
     """Answers without a choice stop the run too; they were billed, so attempts are used."""
@@ -184,6 +187,7 @@ def test_custom_headers_in_the_environment(server: LLMServer, command: Command) 
     assert server.bill.total == 2
 
 
+@pytest.mark.quick(2)
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("tail", ["/", "/chat/completions", "/chat/completions/", "/batches"])
 def test_address_of_a_call(

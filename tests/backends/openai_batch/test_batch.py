@@ -100,6 +100,7 @@ CALL_FAULTS = {
 }
 
 
+@pytest.mark.quick(8)
 @pytest.mark.parametrize("name", CALL_FAULTS)
 def test_faults_of_calls(runs: Runs, name: str) -> None:
     """Whatever a call does, the run ends whole and nothing is bought twice."""
@@ -122,6 +123,7 @@ LOST_AND = {
 }
 
 
+@pytest.mark.quick(2)
 @pytest.mark.parametrize("name", LOST_AND)
 def test_lost_answer_is_looked_for(runs: Runs, name: str) -> None:
     """A batch whose creation was not answered is found in the lists, whatever they do."""
@@ -132,6 +134,7 @@ def test_lost_answer_is_looked_for(runs: Runs, name: str) -> None:
     runs.check_done()
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("order", ["newest", "oldest", "shuffled"])
 def test_adoption_among_many_batches(
     runs: Runs, monkeypatch: pytest.MonkeyPatch, order: Any
@@ -189,6 +192,7 @@ LINE_FAULTS = {
 }
 
 
+@pytest.mark.quick(5)
 @pytest.mark.parametrize("name", LINE_FAULTS)
 def test_faults_of_lines(runs: Runs, name: str) -> None:
     """Odd lines are survived, and what was answered in them is not asked again."""
@@ -218,6 +222,7 @@ def test_text_that_is_none(runs: Runs, kind: LineKind) -> None:
     assert runs.server.bill.twice() == []
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("limit", [1, 2, 5])
 def test_expired_batches_keep_what_they_finished(runs: Runs, limit: int) -> None:
     """Of a batch that expires the finished answers count, and only the rest is asked again."""
@@ -285,6 +290,7 @@ ENQUEUED = [
 ]
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize(("form", "limit", "factor"), ENQUEUED)
 def test_enqueued_limit(runs: Runs, form: Any, limit: int, factor: float) -> None:
     """The enqueued-token limit, in whatever form, only cuts and delays."""
@@ -375,6 +381,7 @@ STOPS: dict[str, tuple[Callable[[LLMServer], object], str]] = {
 }
 
 
+@pytest.mark.quick(3)
 @pytest.mark.parametrize("name", STOPS)
 def test_what_concerns_every_request(runs: Runs, name: str) -> None:
     """It stops the run with exit 3, uses no attempt, and once mended a resume goes through."""
@@ -695,6 +702,7 @@ def test_address_that_was_mistyped(runs: Runs, monkeypatch: pytest.MonkeyPatch) 
     runs.check_done()
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("form", ["failed", 400])
 def test_request_larger_than_the_limit(runs: Runs, form: Any) -> None:
     """A request that can never fit fails alone, and the others are answered."""

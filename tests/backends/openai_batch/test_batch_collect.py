@@ -62,6 +62,7 @@ LATE = {
 }
 
 
+@pytest.mark.quick(2)
 @pytest.mark.parametrize("name", LATE)
 @pytest.mark.parametrize("form", [None, ""])
 def test_output_file_named_late(
@@ -179,6 +180,7 @@ COUNTS = {
 }
 
 
+@pytest.mark.quick(2)
 @pytest.mark.parametrize("name", COUNTS)
 def test_errors_count_towards_the_promise(runs: Runs, name: str) -> None:
     """Servers that count otherwise are not punished, as long as each request has its line."""
@@ -297,6 +299,7 @@ SIZES: dict[str, tuple[list[Fault], str]] = {
 }
 
 
+@pytest.mark.quick(4)
 @pytest.mark.parametrize("name", SIZES)
 @pytest.mark.parametrize("last_newline", [True, False])
 @pytest.mark.parametrize("wait", [True, False])

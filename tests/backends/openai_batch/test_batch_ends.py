@@ -102,6 +102,7 @@ REFUSALS = {
 }
 
 
+@pytest.mark.quick(2)
 @pytest.mark.parametrize("name", REFUSALS)
 @pytest.mark.parametrize("wait", [True, False])
 def test_batch_that_is_always_refused(server: LLMServer, name: str, wait: bool) -> None:

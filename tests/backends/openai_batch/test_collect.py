@@ -164,6 +164,7 @@ def message(line: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.quick(6)
 @pytest.mark.parametrize("odd", ODD)
 def test_odd_line_is_left_to_the_reader(tmp_path: Path, odd: str) -> None:
     """One line that is not plain, and nothing of the file is stored at once."""
