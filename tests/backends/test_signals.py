@@ -87,6 +87,7 @@ def start_distill(*options: object) -> subprocess.Popen[str]:
     return start_command("distill", *words, *options)
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_signal_loses_nothing(
     server: LLMServer, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
@@ -107,6 +108,7 @@ def test_signal_loses_nothing(
     check_done()
 
 
+@pytest.mark.slow
 def test_signal_that_is_ignored(server: LLMServer) -> None:
     """Under nohup, which has SIGHUP ignored, a terminal that closes ends nothing."""
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)

@@ -86,6 +86,7 @@ def distill_words(backend: str, **fields: object) -> tuple[object, ...]:
     )  # fmt: skip
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize(
     ("backend", "no", "then", "question"),
     [

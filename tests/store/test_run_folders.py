@@ -66,6 +66,7 @@ def run_child(
     )
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("closed", ["<&- >&- 2>&-", "2>&-"])
 def test_closed_standard_files(closed: str) -> None:
     """A run that is started with closed standard files has a store that can be read."""
@@ -97,6 +98,7 @@ def test_output_that_cannot_be_written() -> None:
     )  # fmt: skip
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("size", [0, 20_000, 300_000])
 def test_disk_that_is_full_at_the_start(size: int) -> None:
     """Where there is no room, the disk is named, and the same run goes through later."""
@@ -155,6 +157,7 @@ def test_broken_runs_are_passed_over(capfd: pytest.CaptureFixture[str]) -> None:
         read_status("a")
 
 
+@pytest.mark.quick(3)
 @pytest.mark.parametrize(
     "content",
     [

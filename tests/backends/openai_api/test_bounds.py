@@ -52,6 +52,7 @@ def run_in_a_child(backend: str) -> tuple[int, float, str]:
 # -- live
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("kind", FLOODS)
 def test_answer_that_is_too_long(server: LLMServer, kind: Kind) -> None:
     """It was paid for: that request fails for good, and is not bought again by itself."""
@@ -80,6 +81,7 @@ def test_memory_is_bounded(server: LLMServer, kind: Kind, backend: str) -> None:
     assert (server.bill.total, server.bill.twice()) == (7, [])
 
 
+@pytest.mark.slow
 def test_all_answers_are_too_long(server: LLMServer) -> None:
     """The first twenty stop the run in one line, in each command; none of them is asked again."""
     server.faults.append(Fault(CHAT, Kind.BOMB, None))
@@ -121,6 +123,7 @@ def test_answer_that_trickles(server: LLMServer, monkeypatch: pytest.MonkeyPatch
 # -- in a batch
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("kind", FLOODS)
 def test_batch_that_is_too_long(runs: Runs, kind: Kind) -> None:
     """Its object ends the command in one line, a cancel as well, and a resume goes on."""
@@ -140,6 +143,7 @@ def test_batch_that_is_too_long(runs: Runs, kind: Kind) -> None:
     runs.check_done()
 
 
+@pytest.mark.slow
 def test_batch_that_is_too_long_and_another(runs: Runs) -> None:
     """An object that is too long keeps back its own job and no other."""
     runs.questions = [f"Question {number}" for number in range(120)]
@@ -187,6 +191,7 @@ def test_file_object_that_is_too_long(runs: Runs, kind: Kind) -> None:
     runs.check_done()
 
 
+@pytest.mark.slow
 def test_file_that_is_too_long(runs: Runs, command: Command) -> None:
     """Its job is lost after ten downloads, with nothing left on the disk; a resume tries again."""
     fault = Fault(CONTENT, Kind.FLOOD, None)
@@ -212,6 +217,7 @@ def test_file_that_is_too_long(runs: Runs, command: Command) -> None:
     runs.check_done()
 
 
+@pytest.mark.slow
 def test_file_that_is_too_long_under_cron(runs: Runs) -> None:
     """With --no-wait the downloads of several commands add up."""
     fault = Fault(CONTENT, Kind.BOMB, None)

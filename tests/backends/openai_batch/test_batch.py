@@ -320,6 +320,7 @@ def test_second_answer_lost_after_the_limit(runs: Runs) -> None:
     runs.check_done()
 
 
+@pytest.mark.slow
 def test_limit_set_by_hand(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
     """--max-enqueued-tokens keeps the estimated tokens of what is at the server under it."""
     runs.questions = [f"Question {number}" for number in range(200)]

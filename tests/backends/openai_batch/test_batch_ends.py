@@ -69,6 +69,7 @@ def rows() -> int:
 # -- stops
 
 
+@pytest.mark.slow
 def test_batches_that_always_expire(server: LLMServer) -> None:
     """After three without one answer the run stops and says so; a resume tries three more."""
     server.fates += [expired() for _ in range(6)]
@@ -163,6 +164,7 @@ def test_failed_batch_with_an_error_file_uses_no_attempt(server: LLMServer) -> N
 # -- lists that cannot be read
 
 
+@pytest.mark.slow
 def test_list_that_cannot_be_read_keeps_back_one_job_only(
     server: LLMServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -204,6 +206,7 @@ def test_rest_follows_the_validated_first_job(server: LLMServer) -> None:
     assert (advance_run().status.state, server.bill.twice()) == ("done", [])
 
 
+@pytest.mark.slow
 def test_first_answers_that_fail_alike_end_the_planning(
     server: LLMServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

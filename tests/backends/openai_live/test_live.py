@@ -91,6 +91,7 @@ FAULTS = {
 }
 
 
+@pytest.mark.quick(3)
 @pytest.mark.parametrize("name", FAULTS)
 def test_faults_are_survived(server: LLMServer, name: str) -> None:
     """What passes by is tried again, and the run ends whole."""
@@ -196,6 +197,7 @@ def test_server_that_is_not_there_at_the_start(server: LLMServer) -> None:
     check_done()
 
 
+@pytest.mark.quick(2)
 @pytest.mark.parametrize(
     "fault",
     [

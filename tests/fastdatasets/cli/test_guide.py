@@ -64,6 +64,7 @@ def make_datasets() -> None:
 OLD = ("--mode", "distill", "--dataset_name", "open-r1/s1K-1.1")
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize(
     ("arguments", "rows", "files"),
     [
@@ -113,6 +114,7 @@ def test_python_takes_no_sample_below_0() -> None:
         fastdatasets.distill(str(source), model="m", sample_size=-1)
 
 
+@pytest.mark.slow
 def test_generation_settings_reach_the_server(server: LLMServer) -> None:
     """LLM_TEMPERATURE, LLM_TOP_P, LLM_MAX_TOKENS and SYSTEM_PROMPT are in every request."""
     make_datasets()

@@ -128,6 +128,7 @@ def test_quick_count_reads_no_tokenizer(model: Path) -> None:
     assert counter_for("no-such-model", quick=True).error == 0.25
 
 
+@pytest.mark.slow
 def test_refused_by_the_template(model: Path) -> None:
     """A chat that the template refuses is never asked, and counts nothing."""
     assert counter_for(str(model)).count([{"role": "tool", "content": "one"}]) == 0
@@ -139,6 +140,7 @@ def test_no_template(model: Path) -> None:
     assert counter_for(str(model)).error == 0.25
 
 
+@pytest.mark.slow
 def test_spoilt_tokenizer(model: Path) -> None:
     """A tokenizer that cannot be read is stood in for."""
     (model / "tokenizer.json").write_text("{")

@@ -118,6 +118,7 @@ def pairs(rows: list[dict[str, Any]]) -> list[tuple[str, ...]]:
     return [(row["question"], row["answer"]) for row in rows]
 
 
+@pytest.mark.slow
 def test_cache_is_shared(command_process: Command, hub: Hub, tmp_path: Path) -> None:
     """What is downloaded has the modes that the user wants, and the run's files are private."""
     home = tmp_path / "home"
@@ -166,6 +167,7 @@ def test_splits(
     assert (done.returncode, distilled("instruction", "output")) == (0, pairs(expected))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "mapping", "expected"),
     [
@@ -250,6 +252,7 @@ NOWHERE = (
 slow = pytest.mark.slow
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize(
     ("options", "env", "message"),
     [

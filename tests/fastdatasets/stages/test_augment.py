@@ -167,6 +167,7 @@ def test_refused_variants_are_failures(server: LLMServer) -> None:
     assert len(exported()) == 13
 
 
+@pytest.mark.quick(1)
 def test_resume_in_either_stage(server: LLMServer) -> None:
     """A death in the first stage, then one in the second: nothing is asked twice."""
     source = write_jsonl(Path("d.jsonl"), SAMPLES)  # type: ignore[arg-type]
@@ -188,6 +189,7 @@ def test_resume_in_either_stage(server: LLMServer) -> None:
     assert (len(exported()), server.bill.twice(), server.bill.total) == (16, [], 20)
 
 
+@pytest.mark.quick(1)
 def test_server_that_can_force_a_schema(server: LLMServer) -> None:
     """With --json-schema a server is told the schema of variants, and none of answers."""
     words = ("augment", "--high-quality-file", write_jsonl(Path("d.jsonl"), SAMPLES))  # type: ignore[arg-type]
@@ -205,6 +207,7 @@ def test_server_that_can_force_a_schema(server: LLMServer) -> None:
     assert formats(server) == ["json_schema"] * 4 + [None] * 16
 
 
+@pytest.mark.quick(1)
 def test_vllms_own_server(server: LLMServer, capfd: pytest.CaptureFixture[str]) -> None:
     """By its list of models it is known to force a schema, also at a resume; a user may forbid."""
     server.models, server.owned_by = ["m"], "vllm"
