@@ -1,4 +1,4 @@
-"""The Python API: what the command line calls as well, with the options as keyword arguments.
+"""The Python API, which the command line calls too: options are keyword arguments.
 
     from fastdatasets import distill
 
@@ -6,8 +6,8 @@
     print(result.status.requests.done, *result.files)
     dataset = result.to_dataset()
 
-All raise UserError for what the user has to change, Unfinished where the run stopped in good order
-with something left, and Busy (an Unfinished) where another command works on the run.
+All raise UserError for what the user has to change, Unfinished where the run stopped in order with
+something left, and Busy (an Unfinished) where another command works on the run.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ R = TypeVar("R")
 
 
 def takes(options: Callable[P, O]) -> Callable[[Callable[[O], R]], Callable[P, R]]:
-    """Let a function of one dataclass be called with that class's fields."""
+    """Let a function of one dataclass be called with its fields as keyword arguments."""
 
     def decorate(function: Callable[[O], R]) -> Callable[P, R]:
         @functools.wraps(function)
@@ -51,15 +51,15 @@ def takes(options: Callable[P, O]) -> Callable[[Callable[[O], R]], Callable[P, R
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
-    """Where runs are, and where progress is shown: on the console where display is None."""
+class LocationOptions:
+    """The folder of runs, and the display of progress; None: the console."""
 
     output_dir: opt.OutputDir = None
     display: Display | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
-class DistillOptions(Place, ExecutionConfig, RunConfig):
+class DistillOptions(LocationOptions, ExecutionConfig, RunConfig):
     """Options of distill."""
 
     run: opt.NewRunName = None
@@ -68,7 +68,7 @@ class DistillOptions(Place, ExecutionConfig, RunConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class AugmentOptions(Place, ExecutionConfig, RunConfig):
+class AugmentOptions(LocationOptions, ExecutionConfig, RunConfig):
     """Options of augment."""
 
     run: opt.NewRunName = None
@@ -77,7 +77,7 @@ class AugmentOptions(Place, ExecutionConfig, RunConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ResumeOptions(Place, ExecutionConfig):
+class ResumeOptions(LocationOptions, ExecutionConfig):
     """Options of resume."""
 
     run: opt.RunName = field(default=None, kw_only=False)
@@ -109,7 +109,7 @@ class EstimateOptions(ModelOptions, DataOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class CancelOptions(Place):
+class CancelOptions(LocationOptions):
     """Options of cancel."""
 
     run: opt.RunName = field(default=None, kw_only=False)
@@ -118,7 +118,7 @@ class CancelOptions(Place):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExportCommandOptions(Place, OutputOptions):
+class ExportCommandOptions(LocationOptions, OutputOptions):
     """Options of export."""
 
     run: opt.RunName = field(default=None, kw_only=False)
@@ -134,7 +134,7 @@ def distill(options: DistillOptions) -> RunResult:
 
 @takes(AugmentOptions)
 def augment(options: AugmentOptions) -> RunResult:
-    """Have the teacher write variants of high-quality samples, then answer all of them."""
+    """Have the teacher generate variants of high-quality samples, then answer all of them."""
     from fastdatasets.commands import start
 
     return start(options, options.output_dir, options.run, options, options.display)
@@ -142,10 +142,10 @@ def augment(options: AugmentOptions) -> RunResult:
 
 @takes(ResumeOptions)
 def resume(options: ResumeOptions) -> RunResult | None:
-    """Go on with a run: the newest unfinished one, if none is named."""
-    from fastdatasets.commands import resume as go_on
+    """Continue a run: the newest unfinished one, if none is named."""
+    from fastdatasets.commands import resume as resume_run
 
-    return go_on(
+    return resume_run(
         options.run,
         options.output_dir,
         options,
@@ -159,7 +159,7 @@ def resume(options: ResumeOptions) -> RunResult | None:
 
 @takes(StatusOptions)
 def status(options: StatusOptions) -> StatusReport:
-    """Say what is done, pending and failed of a run: the newest, if none is named."""
+    """Report what is done, pending and failed of a run: the newest, if none is named."""
     from fastdatasets.runs.status import read_status
 
     return read_status(options.run, options.output_dir, options.max_attempts)
@@ -167,7 +167,7 @@ def status(options: StatusOptions) -> StatusReport:
 
 @takes(EstimateOptions)
 def estimate(options: EstimateOptions) -> Estimate:
-    """Count and price what a distill would ask, or an augment, before anything is sent."""
+    """Estimate requests, tokens and cost of a distill or augment, before anything is sent."""
     from fastdatasets.estimation.estimate import estimate as count
     from fastdatasets.pricing.prices import parse_price, parse_usd
 
@@ -191,7 +191,7 @@ def estimate(options: EstimateOptions) -> Estimate:
 
 @takes(CancelOptions)
 def cancel(options: CancelOptions) -> RunResult | None:
-    """Cancel what a run has at the server, keep what it finished, delete the files there."""
+    """Cancel a run's batches at the server, keep finished answers, delete the files there."""
     from fastdatasets.commands import cancel as cancel_run
 
     return cancel_run(
@@ -205,7 +205,7 @@ def cancel(options: CancelOptions) -> RunResult | None:
 
 @takes(ExportCommandOptions)
 def export(options: ExportCommandOptions) -> RunResult:
-    """Write a run's files again, of what is answered so far: the newest run's, if none is named."""
+    """Write the files of a run's answers so far: the newest run's, if none is named."""
     from fastdatasets.commands import export_again
 
     return export_again(

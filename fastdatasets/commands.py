@@ -1,4 +1,4 @@
-"""What the commands do: start a run, go on with one, export one. The command line only prints."""
+"""The commands: start, resume, cancel and export a run. The command line only prints."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def start(
     execution: ExecutionConfig,
     display: Display | None = None,
 ) -> RunResult:
-    """Make a run, or go on with the one of that name, and bring it as far as it goes."""
+    """Create a run, or continue the one of that name, as far as possible."""
     settings = load_settings()
     run = new_run(config, settings)
     output_dir = output_dir or settings.fastdatasets_output_dir
@@ -78,8 +78,8 @@ def start(
                 f"note: this is a new run; {others[0].name}{more} over the same source is "
                 f"unfinished (fastdatasets resume {others[0].path})"
             )
-        progress.say(f"run {folder.path}: {_engine(config, run)}, model {run.model}")
-        _settle(store, progress, settings, execution, earlier)
+        progress.say(f"run {folder.path}: {_describe_backend(config, run)}, model {run.model}")
+        _resolve_server(store, progress, settings, execution, earlier)
         return _work(folder, store, progress, settings, execution, earlier, run.export)
 
 
@@ -94,11 +94,10 @@ def resume(
     output_file: Path | None = None,
     display: Display | None = None,
 ) -> RunResult | None:
-    """Go on with a run, the newest unfinished one where none is named; None where there is none.
+    """Continue a run, the newest unfinished one where none is named; None where there is none.
 
-    max_output_tokens: the run's limit from now on; what has no answer is asked again with it.
-    output_file: as when the run was made; one that is only stored in the run is not written outside
-    of its folder.
+    max_output_tokens: the run's limit from now on, also for requests without an answer.
+    output_file: as for a new run; a stored one outside of the run's folder is not written.
     """
     if max_output_tokens is not None and max_output_tokens < 1:
         raise UserError(f"--max-output-tokens {max_output_tokens}: at least 1 token is expected")
@@ -110,16 +109,18 @@ def resume(
     earlier = find_earlier(execution.reuse, output_dir, folder.path)
     with open_run(folder) as store, RunProgress(folder, execution, display) as progress:
         progress.say(f"run {folder.path}")
-        _settle(store, progress, settings, execution, earlier)
+        _resolve_server(store, progress, settings, execution, earlier)
         if max_output_tokens is not None:
             store.requests.change_limit(max_output_tokens)
         if retry_failed:
             store.results.retry_failed()
         if retry_truncated:
-            progress.update_now(store)  # else it would still be 'done' after a death right here
+            progress.update_now(store)  # else progress.json would say 'done' after a crash here
             again = ask_again_for_truncated(store)
-            progress.say(f"asking again for {again} answers that were cut off: twice the limit")
-        options = _exports(folder, store.run(), output_file, progress.say)
+            progress.say(
+                f"{again} requests with truncated answers are sent again, with twice the limit"
+            )
+        options = _export_options(folder, store.run(), output_file, progress.say)
         return _work(folder, store, progress, settings, execution, earlier, options)
 
 
@@ -131,9 +132,9 @@ def cancel(
     forget: bool = False,
     display: Display | None = None,
 ) -> RunResult | None:
-    """Cancel what a run has at the server, the newest unfinished one's where none is named.
+    """Cancel a run's batches at the server, the newest unfinished run's where none is named.
 
-    forget: give up batches that do not end, or are lost; what was billed for them stays unsure.
+    forget: give up batches that do not end, or are lost; what was billed for them is not known.
     """
     settings = load_settings()
     folder = find_unfinished(name, output_dir or settings.fastdatasets_output_dir)
@@ -150,7 +151,7 @@ def cancel(
         run = store.run()
         make_backend(execution, run, settings, folder).cancel(store, progress, forget=forget)
         if (status := progress.update_now(store)).requests.done:
-            options = _exports(folder, run, None, progress.say)
+            options = _export_options(folder, run, None, progress.say)
             return _export_what_is_answered(folder, store, progress, options)
         return RunResult(folder, status, (), tuple(store.results.failure_reasons()))
 
@@ -164,14 +165,14 @@ def export_again(
     drop_truncated: bool = False,
     display: Display | None = None,
 ) -> RunResult:
-    """Write a run's files of what is answered so far; options not given are the run's own."""
+    """Write the files of a run's answers so far; options default to the run's own."""
     folder = find_or_newest(name, output_dir or load_settings().fastdatasets_output_dir)
     with (
         open_run(folder) as store,
         RunProgress(folder, DEFAULT_EXECUTION, display) as progress,
     ):
         run = store.run()
-        options = _exports(folder, run, output_file, progress.say)
+        options = _export_options(folder, run, output_file, progress.say)
         if formats is not None:
             options = replace(options, formats=parse_formats(formats))
         if include_reasoning:
@@ -184,19 +185,19 @@ def export_again(
 def _export_what_is_answered(
     folder: RunFolder, store: WorkStore, progress: RunProgress, options: ExportOptions
 ) -> RunResult:
-    """Write a run's files wherever it stands, and say what they lack."""
+    """Write a run's files in any state, and count the rows that they lack."""
     files = export(folder, store, store.run(), options)
     status = progress.finish(store)
     missing = 0 if status.state is State.DONE else store.exports.missing_rows(files[0].rows)
     return RunResult(folder, status, tuple(files), tuple(store.results.failure_reasons()), missing)
 
 
-def _exports(
+def _export_options(
     folder: RunFolder, run: Run, named: Path | None, say: Callable[[str], None]
 ) -> ExportOptions:
-    """A run's exports with the file that the command names.
+    """A run's export options, with the output file of the command.
 
-    A stored file is written in the run's folder only: somebody else may have made the run.
+    A stored file is written in the run's folder only: somebody else may have created the run.
     """
     stored = run.export
     if named is not None:
@@ -204,26 +205,26 @@ def _exports(
     file = stored.output_file
     if file is None or Path(file).resolve().parent == folder.path.resolve():
         return stored
-    say(f"{file} is written only where it is named again: --output-file {file}")
+    say(f"{file} is written only with the option: --output-file {file}")
     return replace(stored, output_file=None)
 
 
 def describe_refused(_: FailureKind, message: str, retries: int) -> str:
-    """What became of retries that failed for good, as a line."""
+    """A line about retries of truncated answers that failed for good."""
     return (
         f"{retries} answers that were cut off stay: asking again with a higher limit failed for "
         f"good ({message}); --retry-failed tries it once more"
     )
 
 
-def _settle(
+def _resolve_server(
     store: WorkStore,
     progress: RunProgress,
     settings: Settings,
     execution: ExecutionConfig,
     earlier: Sequence[EarlierRun],
 ) -> None:
-    """See which server the run asks, and that reused answers are from there; raises UserError."""
+    """Resolve the server of the run, and check those of reused answers; raises UserError."""
     accept = execution.accept_other_server
     try:
         resolve_address(store, settings, progress.say, accept_other=accept)
@@ -235,7 +236,7 @@ def _settle(
 
 
 def _needs_server(store: WorkStore, execution: ExecutionConfig) -> bool:
-    """Whether a run has anything to ask, as far as it is planned."""
+    """Whether a run has requests to send, or may plan some."""
     backlog = store.requests.backlog(execution.max_attempts)
     return bool(backlog.requests or store.journal.unclosed() or not backlog.answers_planned)
 
@@ -260,18 +261,18 @@ def _work(
         progress.remark = SecondEstimate(execution)
 
     def backend_of(run: Run) -> Backend:
-        # Anew, since a run that seemed done may have more to ask, as with --retry-failed.
+        # Again, since a run that seemed done may have more requests, as with --retry-failed.
         resolve_address(store, settings, progress.say, accept_other=execution.accept_other_server)
         check_disk_space(folder, store, options or run.export, progress.say)
         backend = make_backend(execution, run, settings, folder)
         if not uses_server:
             return backend
         open_costs(folder, store, progress, execution, settings)
-        known = probe_server(execution, run, settings, is_new=not store.requests.has_sent())
-        if known == execution:
+        probed = probe_server(execution, run, settings, is_new=not store.requests.has_sent())
+        if probed == execution:
             return backend
-        progress.say(f"{run.base_url} is a vLLM server: it is told the JSON schema of variants")
-        return make_backend(known, run, settings, folder)
+        progress.say(f"{run.base_url} is a vLLM server: requests for variants have a JSON schema")
+        return make_backend(probed, run, settings, folder)
 
     try:
         status, files = advance_run(
@@ -288,7 +289,7 @@ def _work(
 
 
 def _apply_limit(folder: RunFolder, store: WorkStore, progress: RunProgress) -> None:
-    """Ask again with the run's limit, where that was changed, what has no answer."""
+    """Plan requests without an answer again, where the run's limit was changed."""
     applied = store.requests.apply_limit(folder.path)
     if applied is None or not (applied.replanned or applied.in_flight):
         return
@@ -299,8 +300,8 @@ def _apply_limit(folder: RunFolder, store: WorkStore, progress: RunProgress) -> 
     )
 
 
-def _engine(config: RunConfig, run: Run) -> str:
-    """The backend, and why it was chosen where nobody named it."""
+def _describe_backend(config: RunConfig, run: Run) -> str:
+    """The backend, and why it was chosen where the user named none."""
     if config.backend is not None:
         return f"backend {run.backend}"
     if find_backend(run.backend).uses_server:

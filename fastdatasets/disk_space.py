@@ -1,4 +1,4 @@
-"""Whether the disk has room for what a run will write: looked at before anything is asked."""
+"""Checking free disk space for a run, before anything is sent."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from store import RunFolder, UserError, WorkStore
 from store.runs import ExportOptions
 
 TOKEN_BYTES = 4  # of UTF-8 text
-TOO_LITTLE = 0.5  # of what is expected, which is an estimate
+MIN_SHARE = 0.5  # of the expected size, which is an estimate
 MEGABYTE = 1_000_000
 
 
 def check_disk_space(
     folder: RunFolder, store: WorkStore, options: ExportOptions, say: Callable[[str], None]
 ) -> None:
-    """Compare the free space with what the run's rows take, in the store and in each file.
+    """Compare the free space with the expected size of the store and of each file.
 
-    Raises UserError where there is less than half of the expected size, unless something was sent
-    already: its answers are to be collected. Warns where there is less than that size or, where
-    nothing tells an answer's length, than all answers at the limit take.
+    Raises UserError below MIN_SHARE of the expected size, unless something was sent already: its
+    answers have to be collected. Warns below the expected size or, where no length is known, below
+    the size of answers at the limit.
     """
     run, volume = store.run(), store.exports.volume()
     variants = 1 + run.num_aug
@@ -40,17 +40,17 @@ def check_disk_space(
             f"{'about' if known else 'up to'} {needed / MEGABYTE:.0f} MB are needed in {place}, "
             f"and {free / MEGABYTE:.0f} MB are free"
         )
-        if copies * expected * TOO_LITTLE - written > free and not store.requests.has_sent():
+        if copies * expected * MIN_SHARE - written > free and not store.requests.has_sent():
             raise UserError(
-                f"{reported}: make room on that disk, or choose a folder on another one"
+                f"{reported}: free disk space there, or choose a folder on another disk"
             )
         say(f"warning: {reported}")
 
 
 def _places(folder: RunFolder, options: ExportOptions) -> Iterator[tuple[Path, int, int]]:
-    """A folder on each disk that is written to, how often the rows are, and bytes that are there.
+    """For each disk: a folder, the number of copies of the rows, and bytes already written.
 
-    In the run's folder they are in the store and in each of its files.
+    The run's folder has a copy in the store and one in each file.
     """
     copies, written = 2 + len(options.formats), folder.store_path.stat().st_size
     if options.output_file is not None:

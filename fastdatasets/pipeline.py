@@ -1,4 +1,4 @@
-"""Bringing a run to its end from wherever it stands: sample, ask, answer, export."""
+"""Advancing a run from any state to its end: sample, plan, answer, export."""
 
 from __future__ import annotations
 
@@ -27,27 +27,26 @@ def advance_run(
     options: ExportOptions | None = None,
     earlier: Sequence[EarlierRun] = (),
 ) -> tuple[Status, list[Exported]]:
-    """Do all that is left of a run; gives where it stands then and the files that were written.
+    """Do all that is left of a run; returns its status and the files that were written.
 
-    May be called again at any time, after any death: each step looks at the store for what is left.
-    max_samples: how often a record is asked for variants, where some could not be used. options: of
-    the day, for the exports; else the run's own. earlier: other runs whose answers to the same
-    requests are taken.
+    May be called again at any time, after any crash: each step reads from the store what is left.
+    max_generations: of requests for a record's variants. options: of this command, for the exports;
+    else the run's own. earlier: runs whose answers to equal requests are reused.
     """
     run = store.run()
     sample_records(store, run, progress.say)
     reused = ReusedAnswers(earlier, progress.say)
-    with ExitStack() as opened:
+    with ExitStack() as stack:
         backend: Backend | None = None
         for stage in stages_of(run, max_generations):
             while True:
                 stage.ingest(store)
                 stage.plan(store, progress)
                 if reused.take(store):
-                    continue  # such answers too become rows, and may leave more to ask
+                    continue  # reused answers are ingested too, and more may be planned
                 if _is_answered(progress.update_now(store)) and not store.journal.unclosed():
                     break
-                backend = backend or opened.enter_context(closing(make_backend(run)))
+                backend = backend or stack.enter_context(closing(make_backend(run)))
                 backend.work(store, progress)
                 status = progress.update_now(store)
                 if not _is_answered(status):

@@ -1,4 +1,4 @@
-"""Showing how a run goes: a bar where there is a terminal, plain lines where there is none."""
+"""Showing the progress of a run: a bar on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ from store.status import State, Status
 
 UPDATE_SECONDS = 1.0
 LINE_SECONDS = 10.0  # between two plain lines
-SHARE = 100  # counting takes at most a hundredth of the time, however large the store
+SHARE = 100  # counting takes at most 1/SHARE of the time, however large the store
 
 
 class Display(Protocol):
-    """Where a command shows how its run goes; entered before the first line, left at the end."""
+    """Where a command shows its progress; a context manager."""
 
     def __enter__(self) -> Self:
         """Begin."""
@@ -46,28 +46,28 @@ class Display(Protocol):
         """Show one line."""
 
     def show(self, status: Status) -> None:
-        """Show where the run is; called about once a second."""
+        """Show the status of the run; called about once a second."""
 
     def confirm(self, question: str) -> bool:
-        """Ask the user whether to go on; yes where there is nobody to ask."""
+        """Ask the user whether to go on; yes without a terminal."""
 
 
 class PipelineProgress(Progress, Protocol):
-    """A backend's progress that can also be brought up to date at once."""
+    """A backend's progress that can also be updated at once."""
 
     def update_now(self, store: WorkStore) -> Status:
         """Count what is done, and show it."""
 
     def finish(self, store: WorkStore) -> Status:
-        """Count for the last time, when the run's files are written."""
+        """Update for the last time, when the run's files are written."""
 
 
-# What is to be said after a count, if anything.
+# A line to show after an update, or None.
 Remark = Callable[[WorkStore, Status], str | None]
 
 
 class RunProgress:
-    """Counts what is done of a run, keeps progress.json for others, and tells a display."""
+    """Counts what is done of a run, writes progress.json, and updates the display."""
 
     def __init__(
         self, folder: RunFolder, execution: ExecutionConfig, display: Display | None = None
@@ -103,7 +103,7 @@ class RunProgress:
         """Count what is done, write progress.json and show it."""
         began = time.monotonic()
         status = store.status(self._folder.name, self._max_attempts)
-        # 'done' is only said by finish: an unnamed resume takes a run for done by this file.
+        # Only finish writes 'done': an unnamed resume reads this file.
         with suppress(OSError, DiskFull):  # a full disk, which the next flush reports
             self._folder.write_progress(replace(status, state=State.INCOMPLETE))
         self._display.show(status)
@@ -116,8 +116,7 @@ class RunProgress:
     def finish(self, store: WorkStore) -> Status:
         """Write progress.json for the last time, when the run's files are written.
 
-        Raises DiskFull. Another reason why it cannot be written, such as a folder of that name, is
-        said: the run is done all the same.
+        Raises DiskFull. Other errors, such as a folder of that name, are shown: the run is done.
         """
         status = store.status(self._folder.name, self._max_attempts)
         try:
@@ -168,11 +167,11 @@ class ConsoleDisplay:
         self._console.print(readable(line), markup=False)
 
     def confirm(self, question: str) -> bool:
-        """Ask on the terminal whether to go on; yes where there is nobody to ask."""
+        """Ask on the terminal whether to go on; yes without a terminal."""
         if sys.stdin is None or not (sys.stdin.isatty() and self._file.isatty()):
             return True
         if _is_in_background(sys.stdin.fileno()):
-            return True  # it would be stopped, not asked
+            return True  # reading the terminal would stop it
         self._bar.stop()
         self._file.write(readable(question))
         self._file.flush()
@@ -181,7 +180,7 @@ class ConsoleDisplay:
         return answer.strip().lower() in ("y", "yes")
 
     def show(self, status: Status) -> None:
-        """Bring the bar up to date, or print a line where it is time for one."""
+        """Update the bar, or print a line every LINE_SECONDS."""
         counts = status.requests
         if self._task is None:
             if not (counts.pending or counts.in_flight):
@@ -189,7 +188,7 @@ class ConsoleDisplay:
             self._started_at, self._started_done = time.monotonic(), counts.done
             self._task = self._bar.add_task("answers", total=counts.total, rate="")
         if counts.done == self._started_done:
-            self._started_at = time.monotonic()  # the clock runs from the first answer on
+            self._started_at = time.monotonic()  # the rate is measured from the first answer on
         elapsed = time.monotonic() - self._started_at
         rate = (counts.done - self._started_done) / elapsed if elapsed > 0 else 0.0
         text = f"{rate:.2f}/s" + (f", {counts.failed} failed" if counts.failed else "")
@@ -203,7 +202,7 @@ class ConsoleDisplay:
 
 
 def _is_in_background(terminal: int) -> bool:
-    """Whether a shell has put this process into the background of its terminal."""
+    """Whether this process is in the background of its terminal."""
     try:
         return os.tcgetpgrp(terminal) != os.getpgrp()
     except OSError:  # not the terminal that controls us

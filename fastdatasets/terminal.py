@@ -1,4 +1,4 @@
-"""Terminals and logs: standard files that are all open, and text that cannot harm who reads it.
+"""Terminals and logs: open standard files, and text without control characters or keys.
 
 Records, column and file names, and the words of servers end up on terminals and in logs. All text
 for a person goes through `readable`, JSON for machines through `readable_json`.
@@ -26,13 +26,13 @@ _CONTROL = re.compile(
 
 
 class Lenient(FileIO):
-    """A log that takes what nobody can read any more: its terminal is gone, or its disk full.
+    """A log that ignores write errors: its terminal is closed, or its disk is full.
 
-    Answers that were paid for are stored all the same.
+    Answers that were billed are stored anyway.
     """
 
     def write(self, text: ReadableBuffer, /) -> int:
-        """Write, or not."""
+        """Write, ignoring errors."""
         try:
             return super().write(text)
         except OSError:
@@ -45,7 +45,7 @@ class _Output(FileIO):
     failed = False
 
     def write(self, text: ReadableBuffer, /) -> int:
-        """Write, or not where nobody reads."""
+        """Write, ignoring a closed pipe."""
         try:
             return super().write(text)
         except OSError as error:

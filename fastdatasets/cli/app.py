@@ -31,7 +31,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    # The guide writes --dataset_name, we write --dataset-name: both are understood.
+    # Both --dataset_name, as in the old guide, and --dataset-name are accepted.
     context_settings={"token_normalize_func": lambda token: token.replace("_", "-")},
 )
 
@@ -71,10 +71,10 @@ def _show_status(report: StatusReport, *, as_json: bool) -> None:
 
 
 @command(app, api.estimate, has_json=True)
-def _show_estimate(found: Estimate, *, as_json: bool) -> None:
+def _show_estimate(estimate: Estimate, *, as_json: bool) -> None:
     from fastdatasets.estimation.text import to_json, to_text
 
-    print(readable_json(to_json(found)) if as_json else readable(to_text(found)))
+    print(readable_json(to_json(estimate)) if as_json else readable(to_text(estimate)))
 
 
 @app.command()
@@ -107,18 +107,18 @@ def _show_export(result: RunResult) -> None:
 
 
 def _finish(result: RunResult) -> None:
-    """Print the files written, then exit with 3 where something is left."""
+    """Print the files written; raises Unfinished, exit code 3, where something is left."""
     for file in result.exported:
         print(readable(file))
     result.raise_if_left()
 
 
-def _complain(message: object) -> None:
+def _print_error(message: object) -> None:
     print(readable(f"fastdatasets: {message}"), file=sys.stderr)
 
 
 def _handle_signals() -> None:
-    """Let SIGTERM and SIGHUP do what a Ctrl-C does, unless they are ignored, as nohup has it."""
+    """Handle SIGTERM and SIGHUP like Ctrl-C, unless they are ignored, as under nohup."""
     interrupts = Interrupts(STOPPED)
     for number in SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:
@@ -131,7 +131,7 @@ def run(arguments: list[str]) -> int:
         code: int = app(arguments, standalone_mode=False) or 0
         sys.stdout.flush()  # where a disk is full, an error like any other
     except FastDatasetsError as error:
-        _complain(error)
+        _print_error(error)
         return error.exit_code
     except typer.Exit as error:
         return error.exit_code
@@ -139,15 +139,15 @@ def run(arguments: list[str]) -> int:
         return STOPPED
     except typer.TyperException as error:  # an option that does not exist, a value out of range
         if message := error.format_message():
-            _complain(f"{message} (see --help)")
+            _print_error(f"{message} (see --help)")
         return 1
     except OSError as error:
-        _complain(error)
+        _print_error(error)
         return 1
     except Exception as error:
         if not type(error).__module__.endswith("duckdb"):
             raise  # a defect of ours shows its traceback
-        _complain(f"the store: {str(error).splitlines()[0]}")
+        _print_error(f"the store: {str(error).splitlines()[0]}")
         return 1
     return code
 
@@ -155,8 +155,8 @@ def run(arguments: list[str]) -> int:
 def main() -> None:
     """Run the command line as a process of its own."""
     open_standard_files()
-    # Rows are made by the hundred thousand and have no cycles: looking for some as often as Python
-    # does takes an eighth of the time.
+    # Hundreds of thousands of objects without cycles are created: the default frequency of garbage
+    # collection takes an eighth of the time.
     gc.set_threshold(100_000, 20, 100)
     _handle_signals()
     code = run(sys.argv[1:])
@@ -166,9 +166,9 @@ def main() -> None:
 
 
 def _exit_stopped() -> NoReturn:
-    """Exit without what Python does last: there a further signal ends it with another code.
+    """Exit without Python's shutdown, in which a further signal would change the exit code.
 
-    And it would wait for threads that hang, as one does that looks up a server's name.
+    It would also wait for threads that hang, such as in a DNS lookup.
     """
     for file in (sys.stdout, sys.stderr):
         with suppress(OSError):

@@ -1,4 +1,4 @@
-"""Commands made of functions of the API: an option of a command for each of theirs."""
+"""Commands from functions of the Python API, with an option for each field of their options."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="One JSON object, for machi
 def command(
     app: typer.Typer, call: Callable[..., Any], *, has_json: bool = False
 ) -> Callable[[Callable[..., None]], None]:
-    """Make a command of a function of the API; the decorated function prints what it returns.
+    """Add a command that calls a function of the API; the decorated function prints its result.
 
     has_json: that function takes as_json as well, an option of the command.
     """

@@ -1,1 +1,1 @@
-"""What a run is, how a command works on it, and the settings that decide the rest."""
+"""Configuration: of a run, of a command, and the settings."""

@@ -1,4 +1,4 @@
-"""The address of a run's server: decided when the run is made, changed at the user's word only."""
+"""The address of a run's server: fixed when the run is created, changed by the user only."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ ACCEPT = "--accept-other-server"
 def new_address(backend: BackendInfo, settings: Settings) -> str | None:
     """Where a new run's requests go; None for the local engine; raises UserError.
 
-    That is LLM_API_BASE; without it OpenAI's own address, for live requests without a key a local
-    server's.
+    That is LLM_API_BASE; without it OpenAI's address, or LOCAL_SERVER for live requests without a
+    key.
     """
     if not backend.uses_server:
         return None
@@ -37,7 +37,7 @@ def named_address(settings: Settings) -> str | None:
     try:
         parts = urlsplit(base_url)
         valid = parts.scheme in ("http", "https") and bool(parts.hostname)
-        _ = parts.port  # raises where it is no number
+        _ = parts.port  # raises ValueError for an invalid port
     except ValueError:
         valid = False
     if not valid or "@" in base_url:
@@ -51,10 +51,10 @@ def named_address(settings: Settings) -> str | None:
 def resolve_address(
     store: WorkStore, settings: Settings, say: Callable[[str], None], *, accept_other: bool
 ) -> None:
-    """Let a run go on at LLM_API_BASE, where that is another server than the run's.
+    """Continue a run at LLM_API_BASE, where that is another server than the run's.
 
-    It does where nothing was answered or sent yet, or at the user's word; else raises UserError.
-    Jobs that are going on at the one server keep the run there.
+    Raises UserError where something was answered or sent, unless accept_other is set; always where
+    jobs at the run's server are not closed.
     """
     run, named = store.run(), named_address(settings)
     run_at = run.base_url
@@ -64,18 +64,19 @@ def resolve_address(
     begun = store.journal.any_result() or any(job.attempt for job in store.journal.jobs().values())
     if begun and not accept_other:
         raise UserError(
-            f"this run asks {run_at}, and LLM_API_BASE is {named}: set LLM_API_BASE={run_at}, or "
-            f"{ACCEPT} to go on at the other one, with answers of both servers in one export"
+            f"this run's server is {run_at}, and LLM_API_BASE is {named}: set "
+            f"LLM_API_BASE={run_at}, or "
+            f"{ACCEPT} to continue at the other one, with answers of both servers in one export"
         )
     store.move(named)
     so_far = "its answers stay in the export" if begun else "it has answered nothing"
-    say(f"going on at {named}, no longer at {run_at}: {so_far}")
+    say(f"continuing at {named}, no longer at {run_at}: {so_far}")
 
 
 def warn_of_plain_http(
     base_url: str | None, settings: Settings, say: Callable[[str], None]
 ) -> None:
-    """Say that the key and all texts go unencrypted to another machine, where they do."""
+    """Warn where the key and all texts are sent unencrypted to another machine."""
     parts = urlsplit(base_url or "")
     if parts.scheme != "http" or settings.llm_api_key is None:
         return
@@ -90,12 +91,12 @@ def warn_of_plain_http(
 def check_servers(
     name: str, servers: Iterable[str | None], base_url: str | None, *, accept_other: bool
 ) -> None:
-    """Raise UserError where a run's answers are from another server than this one asks."""
+    """Raise UserError where a run's answers are from another server than base_url."""
     others = [describe_server(server) for server in sorted(servers, key=str) if server != base_url]
     if others and not accept_other:
         raise UserError(
-            f"the answers of run {name} are from {' and '.join(others)}, and this run asks "
-            f"{describe_server(base_url)}: {ACCEPT} reuses them all the same"
+            f"the answers of run {name} are from {' and '.join(others)}, and this run's server is "
+            f"{describe_server(base_url)}: {ACCEPT} reuses them anyway"
         )
 
 

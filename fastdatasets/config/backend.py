@@ -1,4 +1,4 @@
-"""The backend of a run, and its price, as a command's options and the settings decide."""
+"""The backend of a run and its price, from a command's options and the settings."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from store import RunFolder, UserError
 from store.money import UNLIMITED, PriceSnapshot, Rates
 from store.runs import Mode, Run
 
-LONGEST_PROMPT = 128_000  # tokens; prices that rise with a prompt's length rise beyond that
+LONGEST_PROMPT = 128_000  # tokens; tiered prices are those of prompts up to this length
 
 
 def check(execution: ExecutionConfig, run: Run, settings: Settings) -> None:
-    """Raise UserError for what would fail later, before anything is made."""
+    """Raise UserError for what would fail later, before the run is created."""
     parse_engine_args(execution.engine_arg)
     backend = find_backend(run.backend)
     if not run.skip_generation:
@@ -66,15 +66,15 @@ def make_backend(
 def probe_server(
     execution: ExecutionConfig, run: Run, settings: Settings, *, is_new: bool
 ) -> ExecutionConfig:
-    """The options with what the server's list of models tells, where they leave it open.
+    """The options, with json_schema set where the server's list of models says vLLM.
 
-    A new run asks for it, and an augment that may force a schema. Raises UserError where a new
-    run's server cannot be connected to; one that has sent something waits for its server.
+    The list is read for a new run, and for an augment without --json-schema. Raises UserError
+    without a connection to a new run's server; a run that has sent something waits for it.
     """
     from backends.openai_api.errors import ApiError
     from backends.openai_api.model_list import is_vllm
 
-    assert run.base_url is not None, "it asks a server"
+    assert run.base_url is not None, "the backend uses a server"
     has_schema = run.mode is Mode.AUGMENT and execution.json_schema is None
     if not is_new and not has_schema:
         return execution
@@ -96,9 +96,9 @@ def probe_server(
 
 
 def price_of(execution: ExecutionConfig, run: Run) -> PriceSnapshot | None:
-    """What tokens cost now at the run's server, None where nobody knows or asks; raises UserError.
+    """The current price at the run's server; None where it is not known, or nothing is billed.
 
-    Under --max-cost somebody has to know.
+    Raises UserError for an invalid price, and where --max-cost has no price.
     """
     max_cost = budget_of(execution)
     given = parse_price(execution.price_in, execution.price_out)
@@ -137,7 +137,7 @@ def budget_of(execution: ExecutionConfig) -> int | None:
 
 
 def rates_of(price: ModelPrice) -> Rates:
-    """A price in picodollars a token, rounded up; what is put into a server's cache costs more."""
+    """A price in picodollars a token, rounded up; input: with cache writes."""
 
     def rate(usd: Decimal) -> int:
         return int(usd.scaleb(6).to_integral_value(ROUND_CEILING))
@@ -147,9 +147,9 @@ def rates_of(price: ModelPrice) -> Rates:
 
 
 def key_for(backend: BackendInfo, settings: Settings) -> str:
-    """The key without the line end that a file may have left on it; raises UserError.
+    """The API key, stripped of whitespace; raises UserError.
 
-    Servers for live requests, as local ones are, may do without.
+    Backends that do not need a key get a placeholder.
     """
     if settings.llm_api_key is None:
         if not backend.needs_key:
@@ -157,7 +157,7 @@ def key_for(backend: BackendInfo, settings: Settings) -> str:
         raise UserError("there is no key: set LLM_API_KEY in the environment or in .env")
     key = settings.llm_api_key.get_secret_value().strip()
     if not key.isascii() or not key.isprintable() or " " in key:
-        raise UserError("LLM_API_KEY has characters that no key has: copy it once more")
+        raise UserError("LLM_API_KEY has characters that no key has: copy it again")
     return key
 
 

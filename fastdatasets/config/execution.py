@@ -1,4 +1,4 @@
-"""ExecutionConfig: how a command works on a run. None of it enters a request."""
+"""ExecutionConfig: the options of one command. None of them enters a request."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from fastdatasets.config import options as opt
 
 @dataclass(frozen=True, kw_only=True)
 class ExecutionConfig:
-    """Options of one command; None where the settings, or what is known of the provider, decide."""
+    """Options of one command; None: the default of the settings or the provider."""
 
     engine_arg: opt.EngineArg = ()
     max_attempts: opt.MaxAttempts = 3

@@ -22,7 +22,7 @@ class Setting:
 
 
 def settings_in_force() -> list[Setting]:
-    """All settings by their names; raises UserError where one has no meaning."""
+    """All settings by their names; raises UserError for an invalid value."""
     settings = load_settings()
     in_file = {name.upper() for name, value in dotenv_values(Path(".env")).items() if value}
     in_environment = {name.upper() for name, value in os.environ.items() if value}

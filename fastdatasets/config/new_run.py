@@ -1,4 +1,4 @@
-"""The run that a user's options and the settings make."""
+"""Creating a Run from options and settings."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ RUN_FILES = ("work.", "run.lock", "progress.json", "distilled", "engine.", "jobs
 
 
 def new_run(config: RunConfig, settings: Settings) -> Run:
-    """The run that options and settings make, with an id of its own; raises UserError."""
+    """Create a run, with a new id, from options and settings; raises UserError."""
     if config.mode is Mode.AUGMENT and config.num_aug < 1:
         raise UserError(f"--num-aug {config.num_aug}: at least 1 variant is expected")
     formats = config.formats if config.formats is not None else settings.output_formats
@@ -63,13 +63,13 @@ def new_run(config: RunConfig, settings: Settings) -> Run:
 
 
 def backend_of(config: RunConfig, settings: Settings) -> BackendInfo:
-    """The backend that was named; else live requests where the settings name a server."""
+    """The backend of the options; else live requests where the settings have a server."""
     has_server = bool(settings.llm_api_key or settings.llm_api_base)
     return find_backend(config.backend or default_backend(has_server=has_server))
 
 
 def _sample_size(config: RunConfig, settings: Settings) -> int:
-    """As asked; else the settings', but all of the samples somebody chose to augment."""
+    """The option's; else the settings', but for augment all samples."""
     name, size = "--sample-size", config.sample_size
     if size is None:
         if config.mode is Mode.AUGMENT:
@@ -118,7 +118,7 @@ def _params(config: RunConfig, settings: Settings, backend: BackendInfo) -> dict
 
 
 def _lora(config: RunConfig, backend: BackendInfo) -> str | None:
-    """The adapter's folder, which makes another model of the model."""
+    """The absolute path of the LoRA adapter's folder; raises UserError."""
     if config.lora is None:
         return None
     if backend.uses_server:
@@ -133,9 +133,9 @@ def _lora(config: RunConfig, backend: BackendInfo) -> str | None:
 
 
 def check_output_file(file: Path | None, source: str) -> str | None:
-    """The absolute path of an --output-file; raises UserError now rather than after a night.
+    """The absolute path of an --output-file; raises UserError where it cannot be written.
 
-    A temporary file is made beside it and removed, as the export will do.
+    Checked with a temporary file in the same folder, as the export uses.
     """
     if file is None:
         return None

@@ -34,7 +34,8 @@ class Option:
 
 
 RunName = Annotated[
-    str | None, Option("A run's folder, or its name in it.", metavar="[RUN]", is_argument=True)
+    str | None,
+    Option("The run: its name, or the path of its folder.", metavar="[RUN]", is_argument=True),
 ]
 DatasetName = Annotated[
     str | None,
@@ -105,7 +106,7 @@ OutputCol = Annotated[
 BackendName = Annotated[
     str | None,
     Option(
-        "What answers: openai-batch, openai (live) or vllm. Default: openai where "
+        "The backend: openai-batch, openai (live) or vllm. Default: openai where "
         "LLM_API_KEY or LLM_API_BASE is set, else vllm.",
         panel=MODEL,
         flag="--backend",
@@ -129,7 +130,7 @@ Lora = Annotated[
 MaxOutputTokens = Annotated[
     int | None,
     Option(
-        "Most tokens of an answer. Default: LLM_MAX_TOKENS, else 4096.",
+        "Maximum tokens of an answer. Default: LLM_MAX_TOKENS, else 4096.",
         panel=MODEL,
         min=1,
     ),
@@ -145,7 +146,7 @@ PromptTemplate = Annotated[
 LanguageName = Annotated[
     Language | None,
     Option(
-        "Default prompt: Chinese, English, or by each record's script. Default: "
+        "Language of the default prompt: zh, en, or auto by each record's script. Default: "
         "LANGUAGE, else auto.",
         panel=MODEL,
         flag="--language",
@@ -154,14 +155,14 @@ LanguageName = Annotated[
 NumAug = Annotated[
     int,
     Option(
-        "Variants to write of each sample.",
+        "Variants to generate of each sample.",
         panel=DATA,
     ),
 ]
 AugmentWith = Annotated[
     int | None,
     Option(
-        "Count what an augment with so many variants of each sample would ask.",
+        "Estimate an augment with so many variants of each sample.",
         panel=DATA,
         flag="--num-aug",
     ),
@@ -169,7 +170,7 @@ AugmentWith = Annotated[
 EngineArg = Annotated[
     Sequence[str],
     Option(
-        "Any argument of vLLM's engine, such as tensor_parallel_size=2. Repeatable.",
+        "Any vLLM engine argument, such as tensor_parallel_size=2. Repeatable.",
         panel=MODEL,
         metavar="KEY=VALUE",
     ),
@@ -185,8 +186,7 @@ MaxAttempts = Annotated[
 Reuse = Annotated[
     Sequence[str],
     Option(
-        "Take answers to the same requests from this earlier run: its folder, or its "
-        "name. Repeatable.",
+        "Reuse answers to equal requests from this earlier run: its name or folder. Repeatable.",
         panel=DATA,
         metavar="RUN",
     ),
@@ -194,8 +194,7 @@ Reuse = Annotated[
 AcceptOtherServer = Annotated[
     bool,
     Option(
-        "Go on at LLM_API_BASE, or take --reuse answers, though that is another server "
-        "than the run's.",
+        "Continue at LLM_API_BASE, or accept --reuse answers, of another server than the run's.",
         panel=MODEL,
         flag="--accept-other-server",
     ),
@@ -203,7 +202,7 @@ AcceptOtherServer = Annotated[
 SkipGeneration = Annotated[
     bool,
     Option(
-        "Export the dataset's own outputs; ask nothing.",
+        "Export the dataset's own outputs without sending requests.",
         panel=OUTPUT,
     ),
 ]
@@ -217,7 +216,7 @@ IncludeReasoning = Annotated[
 DropTruncated = Annotated[
     bool,
     Option(
-        "Leave answers that were cut off at the token limit out of the training files.",
+        "Exclude answers that were cut off at the token limit from the training files.",
         panel=OUTPUT,
         flag="--drop-truncated",
     ),
@@ -239,7 +238,7 @@ OutputDir = Annotated[
 NewRunName = Annotated[
     str | None,
     Option(
-        "Name of the run; one that stands is gone on with. Default: the time.",
+        "Name of the run; an existing run is continued. Default: the time.",
         panel=OUTPUT,
         flag="--run",
     ),
@@ -247,14 +246,14 @@ NewRunName = Annotated[
 OutputFile = Annotated[
     Path | None,
     Option(
-        "Write distilled.json's content here as well.",
+        "Also write the content of distilled.json to this file.",
         panel=OUTPUT,
     ),
 ]
 Wait = Annotated[
     bool,
     Option(
-        "Wait for the server's batches, or submit, collect what is ready and leave.",
+        "Wait for the server's batches, or submit, collect what is ready and exit.",
         panel=BATCH,
         flag="--wait/--no-wait",
     ),
@@ -262,7 +261,7 @@ Wait = Annotated[
 KeepFiles = Annotated[
     bool,
     Option(
-        "Leave collected files at the server.",
+        "Do not delete collected files at the server.",
         panel=BATCH,
         flag="--keep-files",
     ),
@@ -270,7 +269,7 @@ KeepFiles = Annotated[
 MaxEnqueuedTokens = Annotated[
     int | None,
     Option(
-        "Most prompt tokens to have enqueued at the server. Default: learnt from it.",
+        "Maximum prompt tokens enqueued at the server. Default: learnt from its errors.",
         panel=BATCH,
         min=1,
     ),
@@ -278,14 +277,14 @@ MaxEnqueuedTokens = Annotated[
 CompletionWindow = Annotated[
     str | None,
     Option(
-        "A batch's completion window. Default: 24h.",
+        "Completion window of a batch. Default: 24h.",
         panel=BATCH,
     ),
 ]
 MaxTokensName = Annotated[
     str | None,
     Option(
-        "What the server calls the limit of an answer: max_tokens or "
+        "The server's parameter for the token limit: max_tokens or "
         "max_completion_tokens. Default: by the provider, else max_tokens.",
         panel=BATCH,
     ),
@@ -293,8 +292,8 @@ MaxTokensName = Annotated[
 JsonSchema = Annotated[
     bool | None,
     Option(
-        "Whether the server is told to answer by a JSON schema, where variants are "
-        "asked for. Default: by the provider, and yes where its list of models says vllm.",
+        "Whether requests for variants have a JSON schema as response_format. "
+        "Default: by the provider, and yes where its list of models says vllm.",
         panel=MODEL,
         flag="--json-schema/--no-json-schema",
     ),
@@ -302,7 +301,7 @@ JsonSchema = Annotated[
 ResubmitLost = Annotated[
     bool,
     Option(
-        "Ask, and pay, again for batches that the server does not deliver.",
+        "Send again, and pay again for, requests of lost batches.",
         panel=BATCH,
         flag="--resubmit-lost",
     ),
@@ -317,21 +316,21 @@ Forget = Annotated[
 PriceIn = Annotated[
     str | None,
     Option(
-        "USD per million prompt tokens, instead of the known price; with --price-out.",
+        "USD per million prompt tokens, replaces the known price; with --price-out.",
         panel=COST,
     ),
 ]
 PriceOut = Annotated[
     str | None,
     Option(
-        "USD per million completion tokens, instead of the known price; with --price-in.",
+        "USD per million completion tokens, replaces the known price; with --price-in.",
         panel=COST,
     ),
 ]
 MaxCost = Annotated[
     str | None,
     Option(
-        "The most that the whole run may cost; then it stops with exit 3.",
+        "Maximum cost of the whole run; it stops there with exit code 3.",
         panel=COST,
         metavar="USD",
     ),
@@ -339,7 +338,7 @@ MaxCost = Annotated[
 Yes = Annotated[
     bool,
     Option(
-        "Send a run that is dearer than FASTDATASETS_CONFIRM_ABOVE without asking.",
+        "Do not ask for confirmation above FASTDATASETS_CONFIRM_ABOVE.",
         panel=COST,
         flag="--yes",
     ),
@@ -354,21 +353,21 @@ GpuPrice = Annotated[
 RetryFailed = Annotated[
     bool,
     Option(
-        "Ask again for what failed for good.",
+        "Send requests that failed for good again.",
         flag="--retry-failed",
     ),
 ]
 RetryTruncated = Annotated[
     bool,
     Option(
-        "Ask again, with twice the limit, for what was cut off at it.",
+        "Send requests with truncated answers again, with twice the token limit.",
         flag="--retry-truncated",
     ),
 ]
 ChangedLimit = Annotated[
     int | None,
     Option(
-        "Most tokens of an answer from now on; what has no answer is asked again with it.",
+        "Maximum tokens of an answer from now on, also for requests without an answer.",
         flag="--max-output-tokens",
         min=1,
     ),

@@ -1,4 +1,4 @@
-"""RunConfig: what a user asks a new run to be, option by option."""
+"""RunConfig: the options of a new run."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from store.runs import Mode
 
 @dataclass(frozen=True, kw_only=True)
 class DataOptions:
-    """What is sampled, and how its columns are read."""
+    """The dataset, its sample and its columns."""
 
     dataset_name: opt.DatasetName = field(default=None, kw_only=False)
     high_quality_file: opt.HighQualityFile = None
@@ -25,7 +25,7 @@ class DataOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelOptions:
-    """Who is asked, and how."""
+    """The backend, the model and the prompt."""
 
     backend: opt.BackendName = None
     model: opt.Model = None
@@ -37,7 +37,7 @@ class ModelOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class OutputOptions:
-    """Which files are written, and with what in them."""
+    """The files that are written, and their content."""
 
     include_reasoning: opt.IncludeReasoning = False
     drop_truncated: opt.DropTruncated = False
@@ -47,7 +47,7 @@ class OutputOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig(OutputOptions, ModelOptions, DataOptions):
-    """What a new run is to be; None where the settings or defaults decide (config/new_run.py).
+    """Options of a new run; None: the default of the settings or of config/new_run.py.
 
     num_aug: variants of each record, where the mode is augment.
     """

@@ -1,4 +1,4 @@
-"""Settings from the environment and `.env`; a flag on the command line beats both."""
+"""Settings from the environment and `.env`; options of the command line override both."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from store.runs import Language
 
 
 class Settings(BaseSettings):
-    """What the environment says, then `.env` in the current folder, then the defaults here."""
+    """Settings: the environment, then `.env` in the current folder, then the defaults here."""
 
     model_config = SettingsConfigDict(
         env_file=".env", env_file_encoding="utf-8", env_ignore_empty=True, extra="ignore"
@@ -46,12 +46,12 @@ class Settings(BaseSettings):
     @field_validator("language", mode="before")
     @classmethod
     def _not_a_locale(cls, value: object) -> object:
-        """Systems use LANGUAGE for locales ('de', 'en_GB:en', 'C'): those say nothing to us."""
+        """Systems use LANGUAGE for locales ('de', 'en_GB:en', 'C'): these are ignored."""
         return value if value in set(Language) else Language.AUTO
 
 
 def load_settings() -> Settings:
-    """The settings in force; raises UserError, naming the variable, where one has no meaning."""
+    """The settings in force; raises UserError, naming the variable, for an invalid value."""
     try:
         settings = Settings()
     except ValidationError as error:

@@ -1,4 +1,4 @@
-"""What a run with a server says of its cost: before it asks, and when answers tell more."""
+"""Messages about the cost of a run with a server: before it sends, and after first answers."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ ANSWERS_TO_LEARN_FROM = 20  # as in the view expected_lengths
 def keep_cost_options(
     store: WorkStore, execution: ExecutionConfig, say: Callable[[str], None]
 ) -> ExecutionConfig:
-    """The options with the run's own cap and prices where the command gives none.
+    """The options, with the run's stored cap and prices where the command has none.
 
-    A cap holds for the whole run, whoever resumes it; a command that gives another replaces it.
-    Raises UserError for what is no amount.
+    A cap holds for the whole run; a command with another cap replaces it. Raises UserError for
+    invalid amounts.
     """
     budget_of(execution)
     given = parse_price(execution.price_in, execution.price_out) is not None
@@ -50,25 +50,25 @@ def open_costs(
     execution: ExecutionConfig,
     settings: Settings,
 ) -> None:
-    """Say what a run of which nothing was sent is about to buy; ask on a terminal where it is dear.
+    """Show the estimate of a run that has sent nothing; confirm a high cost on a terminal.
 
-    Raises Unfinished where the user does not want it.
+    Raises Unfinished where the user declines.
     """
     if store.requests.has_sent() or not store.requests.has_pending(execution.max_attempts):
         return
     run = store.run()
-    found = expected(
+    estimate = expected(
         store,
         run,
-        counter_for(run.model, quick=True),  # without what takes seconds
+        counter_for(run.model, quick=True),  # without tokenizers that take seconds to load
         max_attempts=execution.max_attempts,
         prompts=MAX_COUNTED_QUICKLY,
         price=parse_price(execution.price_in, execution.price_out),
     )
-    progress.say(one_line(found, run.backend))
-    if found.is_learnt:
+    progress.say(one_line(estimate, run.backend))
+    if estimate.is_learnt:
         store.costs.record_estimate()
-    cost, limit = _cost(found, run.backend, execution), settings.fastdatasets_confirm_above
+    cost, limit = _cost(estimate, run.backend, execution), settings.fastdatasets_confirm_above
     if execution.yes or cost is None or not 0 < limit < cost:
         return
     if not progress.confirm(
@@ -81,37 +81,37 @@ def open_costs(
         )
 
 
-def _cost(found: Estimate, backend: str, execution: ExecutionConfig) -> Decimal | None:
-    """USD that a run should cost; at most, where no answer's length is known; None: no price."""
-    quote = found.quote(backend)
+def _cost(estimate: Estimate, backend: str, execution: ExecutionConfig) -> Decimal | None:
+    """Expected USD of a run; the maximum where no length is known; None: no price."""
+    quote = estimate.quote(backend)
     cost = quote.max_cost if quote.expected_cost is None else quote.expected_cost
     budget = budget_of(execution)
     return cost if cost is None or budget is None else min(cost, dollars(budget))
 
 
 class SecondEstimate:
-    """A line that is said once a run, when there are enough answers to tell what the rest costs."""
+    """A line, once a run, with the cost of the rest estimated from the first answers."""
 
     def __init__(self, execution: ExecutionConfig) -> None:
         self._execution = execution
-        self._is_over = False
+        self._is_done = False
 
     def __call__(self, store: WorkStore, status: Status) -> str | None:
-        """Give the line where it is time for it; called at every look at the store."""
+        """The line, or None where it is not due; called after every count."""
         counts = status.requests
         is_time = counts.done >= ANSWERS_TO_LEARN_FROM and counts.pending + counts.in_flight > 0
-        if self._is_over or not is_time or not store.requests.has_sent():
+        if self._is_done or not is_time or not store.requests.has_sent():
             return None
         if store.costs.is_estimated():
-            self._is_over = True
+            self._is_done = True
             return None
         outlook = store.requests.outlook(self._execution.max_attempts)
         if not outlook.is_learnt:
             return None
-        self._is_over = True
+        self._is_done = True
         store.costs.record_estimate()
         line = (
-            f"{counts.done} answers tell: {outlook.requests} more will take about "
+            f"estimate from {counts.done} answers: {outlook.requests} more will take about "
             f"{outlook.prompt_tokens} prompt and {outlook.completion_tokens} completion tokens"
         )
         price, spent, budget = store.costs.price(), status.cost.spent, budget_of(self._execution)

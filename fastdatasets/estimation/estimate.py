@@ -1,4 +1,4 @@
-"""What a run would ask and cost, before anything is sent."""
+"""Estimates of requests, tokens and cost, before anything is sent."""
 
 from __future__ import annotations
 
@@ -29,20 +29,19 @@ from store.runs import Mode, Run
 MAX_COUNTED = 20_000  # prompts at most whose tokens are counted; beyond that a sample of so many
 MAX_COUNTED_QUICKLY = 2_000
 UNKNOWN_LENGTH = "not known"
-FROM_RESULTS = "as the results so far tell"
+FROM_RESULTS = "from the results so far"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Estimate:
-    """Requests, tokens and costs in USD of what is left to ask; None: not known.
+    """Requests, tokens and costs in USD of the requests that are left; None: not known.
 
-    base_url: the server whose prices these are; None: of the local engine's model, by its name.
-    unique_requests are sent: equal questions are asked once. later_answers: of an augment, answers
-    that will be asked when there are variants; tokens and costs include them. counted_prompts: how
-    many were counted, of which prompt_tokens is a projection where they are fewer than the unique
-    ones. tokenizer_error: by which share a count may well be off. min_completion_tokens: one an
-    answer. completion_tokens, and with them expected costs and hours, are None where nothing tells
-    the length of any answer.
+    base_url: the server of the prices; None: prices of the model by name. unique_requests are sent:
+    equal requests are sent once. later_answers: of an augment, requested when there are variants;
+    included in tokens and costs. counted_prompts: prompt_tokens is projected from
+    these where they are fewer than unique_requests. tokenizer_error: the relative error of counts.
+    min_completion_tokens: one for each answer. completion_tokens, expected costs and hours are None
+    where no length of an answer is known.
     """
 
     model: str
@@ -66,7 +65,7 @@ class Estimate:
 
     @property
     def is_exact(self) -> bool:
-        """Whether prompt_tokens are what the server should count."""
+        """Whether prompt_tokens should equal the server's count."""
         return not (
             self.tokenizer_error
             or self.later_answers
@@ -75,12 +74,12 @@ class Estimate:
 
     @property
     def is_learnt(self) -> bool:
-        """Whether the run's own answers tell the length of others."""
+        """Whether lengths are predicted from the run's results."""
         return self.completion_basis == FROM_RESULTS
 
     @property
     def volume(self) -> Volume:
-        """What is to be bought."""
+        """The tokens to price."""
         return Volume(
             prompt_tokens=self.prompt_tokens,
             max_prompt_tokens=ceil(self.prompt_tokens * (1 + self.tokenizer_error)),
@@ -90,18 +89,18 @@ class Estimate:
         )
 
     def quote(self, backend: str) -> Quote:
-        """What a server's backend costs."""
+        """The quote of a backend with a server."""
         return self.batch if find_backend(backend).uses_batches else self.live
 
 
-class _Quiet:
-    """Progress of what nobody waits for."""
+class _NoProgress:
+    """A Progress that shows nothing."""
 
     def say(self, line: str) -> None:
-        """Say nothing."""
+        """Show nothing."""
 
     def update(self, store: WorkStore) -> None:
-        """Count nothing."""
+        """Show nothing."""
 
 
 def estimate(
@@ -111,14 +110,14 @@ def estimate(
     gpu_price: Decimal | None = None,
     output_dir: Path | None = None,
 ) -> Estimate:
-    """Sample and plan in a temporary store, and count; raises UserError as the run would.
+    """Sample and plan in a temporary store, and count tokens; raises UserError as the run would.
 
-    price: instead of the known ones, for a batch and live alike. gpu_price: USD per hour.
-    output_dir: where finished runs tell how fast this machine is.
+    price: replaces the known ones, for batch and live. gpu_price: USD per hour. output_dir: of
+    finished runs, for the speed of this machine.
     """
     settings = load_settings()
     run = new_run(run_config, settings)
-    quiet = _Quiet()
+    quiet = _NoProgress()
     with (
         tempfile.TemporaryDirectory(prefix="fastdatasets-") as folder,
         open_run(RunFolder(Path(folder)), run) as store,
@@ -140,9 +139,9 @@ def expected(
     prompts: int = MAX_COUNTED,
     price: ModelPrice | None = None,
 ) -> Estimate:
-    """What is left of a run whose next stage is planned, from at most so many of its prompts.
+    """Estimate what is left of a run whose next stage is planned, from at most so many prompts.
 
-    price: instead of the known ones, for a batch and live alike.
+    price: replaces the known ones, for batch and live.
     """
     backlog = store.requests.backlog(max_attempts)
     counts = [
@@ -183,7 +182,7 @@ def expected(
 
 @dataclass(frozen=True, slots=True)
 class _Later:
-    """Answers that are asked when there are variants; their tokens are assumed."""
+    """Answers that are requested when there are variants; their tokens are assumed."""
 
     answers: int = 0
     with_old: int = 0
@@ -195,7 +194,7 @@ class _Later:
 def _later_answers(
     store: WorkStore, run: Run, counter: TokenCounter, backlog: Backlog, prompts: int
 ) -> _Later:
-    """The stage answer of an augment, each variant's prompt and answer as its record's own."""
+    """The stage answer of an augment; variants are assumed to be as long as their records."""
     if run.mode is not Mode.AUGMENT or run.skip_generation or backlog.answers_planned:
         return _Later()
     stage, limit = Answer(run), int(run.params["max_tokens"])
@@ -220,7 +219,7 @@ def _projected(total: int, of: int, onto: int) -> int:
 
 
 def _basis(learnt: int, with_old: int, answers: int, max_completion_tokens: int) -> str:
-    """What the expected completion tokens are taken from."""
+    """The basis of the expected completion tokens, for a person."""
     if learnt:
         return FROM_RESULTS
     if max_completion_tokens == answers:

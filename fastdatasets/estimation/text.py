@@ -22,7 +22,7 @@ def to_text(estimate: Estimate) -> str:
     counted = f"counted with {estimate.tokenizer}"
     if estimate.counted_prompts < estimate.unique_requests:
         counted += f" in a sample of {estimate.counted_prompts} prompts"
-    completion = f"completion tokens: {_range(estimate)}, as nothing tells an answer's length"
+    completion = f"completion tokens: {_range(estimate)}, as no length of an answer is known"
     if estimate.completion_tokens is not None:
         share = estimate.completion_tokens / (estimate.max_completion_tokens or 1)
         completion = (
@@ -57,7 +57,7 @@ def _prompt_tokens(estimate: Estimate) -> str:
 
 def _completion_tokens(estimate: Estimate) -> str:
     if estimate.completion_tokens is None:
-        return f"{_range(estimate)} completion tokens, as nothing tells an answer's length"
+        return f"{_range(estimate)} completion tokens, as no length of an answer is known"
     return f"{estimate.completion_tokens} completion tokens expected"
 
 

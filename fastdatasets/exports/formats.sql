@@ -1,5 +1,5 @@
 -- Every export by its file: the objects it is made of, from the view export_rows. $include_reasoning: the
--- reasoning, a blank line, then the output. A row without an output never stands in a training file.
+-- reasoning, a blank line, then the output. Rows without an output are in no training file.
 -- $drop_truncated: nor does a row whose answer was cut off at the token limit.
 
 -- name: distilled

@@ -1,1 +1,1 @@
-"""What tokens cost, how many there will be, and quotes made of both."""
+"""Prices, token counts, and quotes of both."""

@@ -1,8 +1,8 @@
-"""What a model costs, in USD per million tokens, from the table in the library genai-prices.
+"""Prices of models, in USD per million tokens, from the library genai-prices.
 
-The table is as old as the library's release; nothing is asked online. Names and addresses are taken
-more strictly than the library takes them: it also gives a price to some that only begin or end like
-one that it knows, or by the prices of another provider, and a wrong price is worse than none.
+The table is as old as the library's release; nothing is read online. Names and addresses are
+matched more strictly than by the library: it also matches names that only begin or end like a known
+one, or prices of another provider, and a wrong price is worse than none.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ EDITION = re.compile(r"-(latest|\d{4}|\d{8}|\d{4}-\d{2}-\d{2})$")
 class ModelPrice:
     """USD per million tokens, and where they are from.
 
-    cached_input: prompt tokens that the server found in its cache. written_input: those it charges
-    for putting there, as OpenAI does since gpt-5.6. Both are as input where no other is known.
+    cached_input: for prompt tokens read from the server's cache. written_input: for those written
+    to it, as OpenAI charges since gpt-5.6. Both default to input.
     """
 
     input: Decimal
@@ -50,7 +50,7 @@ class ModelPrice:
         *,
         written_tokens: int = 0,
     ) -> Decimal:
-        """USD for what a server counted; cached and written tokens are among the prompt's."""
+        """USD of a usage; cached and written tokens are included in prompt_tokens."""
         plain_tokens = prompt_tokens - cached_tokens - written_tokens
         return (
             self.input * plain_tokens
@@ -60,13 +60,13 @@ class ModelPrice:
         ) / MILLION
 
     def worst_cost(self, prompt_tokens: int, completion_tokens: int) -> Decimal:
-        """USD at most, however the server's cache is used."""
+        """Maximum USD, for any use of the server's cache."""
         dearest = max(self.input, self.cached_input, self.written_input)
         return (dearest * prompt_tokens + self.output * completion_tokens) / MILLION
 
 
 def given_price(price_in: Decimal, price_out: Decimal) -> ModelPrice:
-    """The price that a user gives, without a discount for cached tokens."""
+    """The price of the user's options, without a discount for cached tokens."""
     return ModelPrice(
         input=price_in,
         cached_input=price_in,
@@ -156,7 +156,7 @@ def find_price(
 
 
 def _lookup(name: str, base_url: str | None, when: datetime) -> PriceCalculation | None:
-    """The library's entry of a model and its provider, if it means this very model there."""
+    """The library's entry of a model and its provider, if it is exactly this model there."""
     from genai_prices import Usage, calc_price
 
     is_openais = bool(OPENAI_MODELS.match(name))
@@ -178,7 +178,7 @@ def _lookup(name: str, base_url: str | None, when: datetime) -> PriceCalculation
 
 
 def _is_of(found: PriceCalculation, base_url: str) -> bool:
-    """Whether a price is the own one of the provider whose whole host is in the address."""
+    """Whether a price is that of the provider whose host is the address's."""
     address = urlsplit(base_url)
     matched = re.match(found.provider.api_pattern, base_url)
     return (
@@ -189,18 +189,18 @@ def _is_of(found: PriceCalculation, base_url: str) -> bool:
 
 
 def _means(entry: ModelInfo, name: str) -> bool:
-    """Whether an entry is of the model of this name, and not of all that are named alike."""
+    """Whether an entry is of exactly this model, not of all models with similar names."""
     if EDITION.sub("", name) == EDITION.sub("", entry.id):
         return True
     if name.startswith("ft:"):
-        return entry.id.startswith("ft:")  # dearer than the model they are made from
+        return entry.id.startswith("ft:")  # more expensive than the base model
     return not (entry.is_match(f"{name}-x") or entry.is_match(f"x-{name}"))
 
 
 def _highest(
     rates: Iterable[Decimal | TieredPrices | None], longest_prompt: int | None
 ) -> Decimal | None:
-    """The highest of some rates, at most in the tier that the longest prompt reaches."""
+    """The highest of the rates, in tiers up to that of the longest prompt."""
     known: list[Decimal] = []
     for rate in rates:
         if isinstance(rate, Decimal):

@@ -1,4 +1,4 @@
-"""What the same requests cost in a batch, live and on this machine, side by side."""
+"""Quotes of the same requests in a batch, live, and on this machine."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ HOUR = 3600
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Volume:
-    """Tokens to buy, at least, as expected and at most; None: nobody knows what to expect."""
+    """Tokens: minimum, expected (None: not known) and maximum."""
 
     prompt_tokens: int
     max_prompt_tokens: int
@@ -28,9 +28,9 @@ class Volume:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quote:
-    """What a server charges, in USD; prices are per million tokens. None: not known.
+    """The cost at a server in USD; prices are per million tokens. None: not known.
 
-    min_cost: the prompts, with a token to answer each.
+    min_cost: with one completion token for each request.
     """
 
     price_in: Decimal | None = None
@@ -41,14 +41,14 @@ class Quote:
     max_cost: Decimal | None = None
 
     def costs(self, model: str, base_url: str | None) -> str:
-        """The costs; where there is no price, of which model at which address."""
+        """The costs in words; without a price, the model and address that have none."""
         if self.min_cost is None or self.max_cost is None:
             where = f" at {base_url}" if base_url else ""
             return f"no price is known for {model}{where}: give --price-in and --price-out"
         return _costs(self.min_cost, self.expected_cost, self.max_cost)
 
     def describe(self, model: str, base_url: str | None) -> str:
-        """The costs, and what they are from."""
+        """The costs in words, with the prices and their source."""
         costs = self.costs(model, base_url)
         if self.max_cost is None:
             return costs
@@ -59,7 +59,7 @@ class Quote:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LocalQuote:
-    """What this machine takes, at a speed it has shown; costs in USD. None: not known."""
+    """Hours on this machine, at a measured speed, and costs in USD. None: not known."""
 
     gpu_price: Decimal | None = None
     tokens_per_second: float | None = None
@@ -72,9 +72,9 @@ class LocalQuote:
     max_cost: Decimal | None = None
 
     def describe(self, model: str) -> str:
-        """The hours and costs, and what they are from."""
+        """The hours and costs in words, with the source of the speed."""
         if self.tokens_per_second is None:
-            return f"no speed is known, so no price: no finished local run of {model} tells it"
+            return f"no speed is known, so no price: no finished local run of {model} shows it"
         speed = f"{self.tokens_per_second:.0f} tokens/s as in {self.source}"
         hours = (
             f"from {self.min_hours:.2f} to {self.max_hours:.2f} hours"
@@ -90,14 +90,14 @@ class LocalQuote:
 
 
 def _costs(least: Decimal, expected: Decimal | None, most: Decimal) -> str:
-    """An amount as expected and at most, or its range where nobody knows what to expect."""
+    """An amount as expected and at most, or its range where no expectation is known."""
     if expected is None:
         return f"from {usd(least)} to {usd(most)}"
     return f"{usd(expected)} expected, {usd(most)} at most"
 
 
 def quote(volume: Volume, price: ModelPrice | None) -> Quote:
-    """What a volume costs at a server's price."""
+    """The quote of a volume at a server's price."""
     if price is None:
         return Quote()
     return Quote(
@@ -115,7 +115,7 @@ def quote(volume: Volume, price: ModelPrice | None) -> Quote:
 def local_quote(
     volume: Volume, model: str, runs: Iterable[RunFolder], gpu_price: Decimal | None
 ) -> LocalQuote:
-    """What a volume takes here, at the speed of the first of some runs that tells one."""
+    """The quote of a volume on this machine, at the speed of the first run that has one."""
     for folder in runs:
         speed = _speed(folder, model)
         if speed is None:

@@ -1,10 +1,10 @@
-"""Tokens of prompts, counted offline: with the model's own tokenizer where that is at hand.
+"""Counting tokens of prompts offline, with the model's own tokenizer where it is available.
 
 OpenAI's encodings are in the library toktok. Those of other models are read, with their chat
-templates, from the model's folder or the Hugging Face cache. Without one, o200k_base stands in: on
+templates, from the model's folder or the Hugging Face cache. Otherwise o200k_base is used: on
 English, Spanish, Chinese and code its counts are mostly within 20 % of Qwen's and Llama 3's, where
-a third of the UTF-8 bytes is up to 70 % above. It counts too few for a model whose tokenizer hardly
-knows the language.
+a third of the UTF-8 bytes is up to 70 % above. It counts too few tokens for a model whose tokenizer
+does not cover the language.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from backends.vllm.demo_model import DEMO_MODEL, GGUF, cache_folder
 
 Messages = Sequence[Mapping[str, Any]]
 
-# What newer models of OpenAI use is not known before OpenAI says so.
+# Encodings of newer OpenAI models are added when OpenAI publishes them.
 ENCODINGS = {
     "cl100k_base": re.compile(r"^(ft:)?gpt-(3\.5|35|4)(-|$)"),
     "o200k_base": re.compile(r"^(ft:)?((chat)?gpt-4o|gpt-4\.[15]|gpt-5|o[134])([-.]|$)"),
 }
-STAND_IN = "o200k_base"
-STAND_IN_ERROR = 0.25
+FALLBACK = "o200k_base"
+FALLBACK_ERROR = 0.25
 BYTES_ERROR = 0.7
 
-# OpenAI's cookbook on counting tokens; what comes with a chat beside its texts.
+# From OpenAI's cookbook: tokens of a chat beside its texts.
 TOKENS_PER_MESSAGE = 3
 TOKENS_PER_NAME = 1
 TOKENS_PER_REPLY = 3
@@ -40,9 +40,9 @@ TOKENS_PER_REPLY = 3
 
 @dataclass(frozen=True, slots=True)
 class TokenCounter:
-    """A way to count the tokens of a prompt; name is what users are told of it.
+    """A way to count the tokens of a prompt; name: for messages.
 
-    error: by which share a count may well be off; 0 where the tokenizer is the model's own.
+    error: relative error of a count; 0 for the model's own tokenizer.
     """
 
     name: str
@@ -51,9 +51,9 @@ class TokenCounter:
 
 
 def counter_for(model: str, *, quick: bool = False) -> TokenCounter:
-    """The best way to count a model's prompts that needs no network.
+    """The best token counter for a model that needs no network.
 
-    Takes seconds where the model's own tokenizer is read; quick counts bytes there.
+    Loading the model's own tokenizer takes seconds; quick: count bytes instead.
     """
     name = model.lower().removeprefix("openai/")
     for encoding, models in ENCODINGS.items():
@@ -65,9 +65,9 @@ def counter_for(model: str, *, quick: bool = False) -> TokenCounter:
     if tokenizer is not None:
         return TokenCounter("the model's own tokenizer", 0, partial(_count_rendered, tokenizer))
     return TokenCounter(
-        f"{STAND_IN}, not the model's own tokenizer (±{STAND_IN_ERROR:.0%})",
-        STAND_IN_ERROR,
-        partial(_count_encoded, STAND_IN),
+        f"{FALLBACK}, not the model's own tokenizer (±{FALLBACK_ERROR:.0%})",
+        FALLBACK_ERROR,
+        partial(_count_encoded, FALLBACK),
     )
 
 

@@ -1,4 +1,4 @@
-"""Finding, making and going on with runs: folders under the output folder."""
+"""Finding, creating and opening runs: folders in the output folder."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from store.status import State
 
 PRIVATE = 0o700  # the mode of a run's folder
 
-# What may differ when a run is gone on with by name: it enters no request. The address is compared
-# by resolve_address.
+# Fields that may differ when a run is continued by name: they enter no request. resolve_address
+# compares the address.
 NOT_FROZEN = {"run_id", "created_at", "base_url", "export"}
 
 
@@ -38,7 +38,7 @@ def find_run(name: str, output_dir: Path) -> RunFolder:
 
 
 def newest_first(output_dir: Path) -> list[RunFolder]:
-    """All runs under the output folder, the one made last first."""
+    """All runs in the output folder, the newest first."""
     if not output_dir.is_dir():
         return []
     folders = [RunFolder(path) for path in output_dir.iterdir() if RunFolder(path).exists()]
@@ -46,14 +46,14 @@ def newest_first(output_dir: Path) -> list[RunFolder]:
 
 
 def readable_runs(folders: Iterable[RunFolder]) -> Iterator[RunFolder]:
-    """Those of the runs whose stores can be read, or are held right now; says which ones cannot."""
+    """The runs whose stores can be read, or are open elsewhere; prints which ones cannot."""
     for folder in folders:
         try:
-            _peek(folder)
+            _read_run(folder)
         except StoreHeld:
             yield folder
         except UserError as error:
-            print(readable(f"run {folder.path} is passed over: {error}"), file=sys.stderr)
+            print(readable(f"run {folder.path} is skipped: {error}"), file=sys.stderr)
         else:
             yield folder
 
@@ -61,12 +61,12 @@ def readable_runs(folders: Iterable[RunFolder]) -> Iterator[RunFolder]:
 def source_of(folder: RunFolder) -> str | None:
     """A run's source, None where its store cannot be read right now."""
     try:
-        return _peek(folder).source
+        return _read_run(folder).source
     except (UserError, StoreHeld):
         return None
 
 
-def _peek(folder: RunFolder) -> Run:
+def _read_run(folder: RunFolder) -> Run:
     """What a run is; raises UserError where its store cannot be read, StoreHeld where held."""
     try:
         with WorkStore.open(folder.store_path, read_only=True, wait_seconds=0) as store:
@@ -77,7 +77,7 @@ def _peek(folder: RunFolder) -> Run:
 
 
 def is_unfinished(folder: RunFolder) -> bool:
-    """Whether a run wants something more, by progress.json: that says 'done' only when it is."""
+    """Whether a run is not done, by progress.json."""
     status = folder.read_progress()
     return status is None or status.state is not State.DONE
 
@@ -106,7 +106,7 @@ def find_or_newest(name: str | None, output_dir: Path) -> RunFolder:
 
 
 def named_folder(name: str, output_dir: Path) -> RunFolder:
-    """Where a run of that name stands, or would; raises UserError where that is no folder for one.
+    """The folder of a run of that name, existing or not; raises UserError for an invalid name.
 
     A name is that of a folder in the output folder; with a slash it is a path, from there.
     """
@@ -120,9 +120,9 @@ def named_folder(name: str, output_dir: Path) -> RunFolder:
 
 
 def new_folder(output_dir: Path, named: RunFolder | None, now: datetime) -> RunFolder:
-    """Make the folder of a new run, private: the one named, else one called by the time.
+    """Create the private folder of a new run: the named one, else one named by the time.
 
-    Raises UserError where it cannot be made.
+    Raises UserError where it cannot be created.
     """
     path = output_dir / now.strftime("%Y%m%d_%H%M%S") if named is None else named.path
     try:
@@ -142,9 +142,9 @@ def new_folder(output_dir: Path, named: RunFolder | None, now: datetime) -> RunF
 
 @contextmanager
 def open_run(folder: RunFolder, new: Run | None = None) -> Iterator[WorkStore]:
-    """The run's store, held for this command; made for `new` where the folder has none yet.
+    """The run's store, locked for this command; created for `new` where the folder has none.
 
-    A run that is made and fails before there is anything to resume is removed again. Raises Busy
+    A new run that fails before there is anything to resume is removed. Raises Busy
     where another command works on the run, UserError where the run is another than `new`.
     """
     with private_files(), folder.lock():
@@ -154,14 +154,14 @@ def open_run(folder: RunFolder, new: Run | None = None) -> Iterator[WorkStore]:
                     _check_same(folder, store.run_as_made(), new)
                 yield store
         elif new is not None:
-            with _made(folder, new) as store:
+            with _created(folder, new) as store:
                 yield store
         else:
             raise UserError(f"{folder.path} is not a run: there is no {folder.store_path.name}")
 
 
 @contextmanager
-def _made(folder: RunFolder, new: Run) -> Iterator[WorkStore]:
+def _created(folder: RunFolder, new: Run) -> Iterator[WorkStore]:
     """A new store; on an error the run is removed where there is nothing in it to resume."""
     keep = False
     try:
@@ -178,9 +178,9 @@ def _made(folder: RunFolder, new: Run) -> Iterator[WorkStore]:
 
 
 def _can_be_resumed(store: WorkStore, error: BaseException) -> bool:
-    """Whether a new run that ended with an error is worth another command.
+    """Whether a new run that ended with an error can be resumed.
 
-    Not without records, nor where the user has to change something and nothing was asked yet.
+    Not without records, nor where the user has to change something and nothing was sent.
     """
     if not isinstance(error, Exception):
         return True  # a Ctrl-C, say
@@ -194,8 +194,8 @@ def _check_same(folder: RunFolder, run: Run, new: Run) -> None:
         was, now = getattr(run, field.name), getattr(new, field.name)
         if field.name not in NOT_FROZEN and was != now:
             raise UserError(
-                f"run {folder.name} stands already with another {field.name} "
-                f"({_brief(was)}, now {_brief(now)}): go on with it as it is with "
+                f"run {folder.name} already exists with another {field.name} "
+                f"({_brief(was)}, now {_brief(now)}): continue it as it is with "
                 f"'fastdatasets resume {folder.path}', or choose another --run name"
             )
 
@@ -206,4 +206,4 @@ def _brief(value: object) -> str:
 
 
 def _say_waiting(holder: str) -> None:
-    print(readable(f"waiting for {holder} to give the store free"), file=sys.stderr)
+    print(readable(f"waiting for {holder} to close the store"), file=sys.stderr)

@@ -1,4 +1,4 @@
-"""What a command leaves: where a run is, which files were written, and what is missing."""
+"""The result of a command: the run's status, the files written, and what is missing."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class RunResult:
-    """Where a command left a run: its status, the files written, why requests failed.
+    """A run after a command: its status, the files written, why requests failed.
 
-    missing: rows that such files lack, where they were written before the run's end.
+    missing: rows that the files lack, where the run was exported before it was done.
     """
 
     folder: RunFolder
@@ -51,14 +51,14 @@ class RunResult:
             raise Unfinished(
                 f"{missing}{counts.failed} of {counts.total} requests failed for good and are in "
                 f"no export ({why}). "
-                f"Ask again: fastdatasets resume {self.folder.path} --retry-failed"
+                f"Send them again: fastdatasets resume {self.folder.path} --retry-failed"
             )
         if lost := self.status.lost:
             of = f" of {len(lost)} jobs" if len(lost) > 1 else ""
             raise Unfinished(
                 f"{self.status.lost_requests} requests{of} are lost at the server: "
-                f"{lost[0].reason}. fastdatasets resume {self.folder.path} looks again; with "
-                "--resubmit-lost it asks again and pays again"
+                f"{lost[0].reason}. fastdatasets resume {self.folder.path} polls again; with "
+                "--resubmit-lost it sends, and pays for, them again"
             )
         if counts.pending or counts.in_flight:
             raise Unfinished(

@@ -1,4 +1,4 @@
-"""Answers that earlier runs have: taken as they are, not asked for again."""
+"""Reusing answers of earlier runs to equal requests."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ WAIT_SECONDS = 5.0  # for a store that another process has open only for a momen
 
 @dataclass(frozen=True, slots=True)
 class EarlierRun:
-    """A run whose answers are to be reused, and the addresses that they are from; None: local."""
+    """A run whose answers are reused, and the addresses of their servers; None: local."""
 
     folder: RunFolder
     servers: frozenset[str | None]
@@ -28,9 +28,9 @@ def find_earlier(
     itself: Path | None = None,
     wait_seconds: float = WAIT_SECONDS,
 ) -> list[EarlierRun]:
-    """The runs of those names, each once; raises UserError where one is none or cannot be read.
+    """The runs of those names, each once; raises UserError for one that cannot be read.
 
-    itself: the folder of the run that reuses them, which is passed over.
+    itself: the folder of the run that reuses them, which is skipped.
     """
     folders = {}
     for name in names:
@@ -53,21 +53,21 @@ def find_earlier(
 def check_same_server(
     earlier: Sequence[EarlierRun], base_url: str | None, *, accept_other: bool
 ) -> None:
-    """Raise UserError where answers of another server would be reused without the user's word."""
+    """Raise UserError where answers of another server would be reused without accept_other."""
     for one in earlier:
         check_servers(one.folder.name, one.servers, base_url, accept_other=accept_other)
 
 
 class ReusedAnswers:
-    """Earlier runs from which a run takes answers, as often as it has planned more."""
+    """Earlier runs whose answers are copied whenever the run has planned more requests."""
 
     def __init__(self, runs: Sequence[EarlierRun], say: Callable[[str], None]) -> None:
         self._runs = runs
         self._say = say
-        self._said: set[Path] = set()
+        self._reported: set[Path] = set()
 
     def take(self, store: WorkStore) -> int:
-        """Take what they have of what is open; gives how many answers; raises UserError."""
+        """Copy their answers to open requests; returns how many; raises UserError."""
         taken = 0
         for run in self._runs:
             if not store.requests.has_open():
@@ -78,9 +78,9 @@ class ReusedAnswers:
                 answers = store.results.reuse(folder.store_path, WAIT_SECONDS)
             except StoreHeld as held:
                 raise _busy(folder, held) from None
-            if answers or folder.path not in self._said:
+            if answers or folder.path not in self._reported:
                 self._say(f"reused {answers} answers of run {folder.path}")
-            self._said.add(folder.path)
+            self._reported.add(folder.path)
             taken += answers
         return taken
 

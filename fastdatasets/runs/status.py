@@ -1,4 +1,4 @@
-"""What `status` shows, also while another process holds the store."""
+"""The report of `status`, also while another process has the store open."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ WAIT_SECONDS = 0.5  # for a store that another process has open only for a momen
 
 @dataclass(frozen=True, slots=True)
 class StatusReport:
-    """A run's status, and who holds its store where that kept us from reading it.
+    """A run's status; held_by: the process that has the store open, where it cannot be read.
 
     stale: the names of exported files that are gone, or older than its last answers.
     """
@@ -78,16 +78,16 @@ def _bill(cost: Cost) -> list[str]:
 
 
 def _unsure(cost: Cost) -> list[str]:
-    """What may have been billed besides, and counts under --max-cost as if it had been."""
+    """What may have been billed besides; it counts under --max-cost."""
     in_flight = cost.in_flight or Decimal(0)
     never_came = (cost.unsure or Decimal(0)) - in_flight
-    doubts = (
+    amounts = (
         (never_came, "answers that never came, or without a usable token count"),
         (in_flight, "requests that were in flight when a command was killed, or are now"),
     )
     return [
         f"  at most {amount:.4f} USD more may have been billed for {what}"
-        for amount, what in doubts
+        for amount, what in amounts
         if amount
     ]
 
@@ -125,18 +125,18 @@ def to_text(report: StatusReport) -> str:
 
 
 def _next_step(report: StatusReport) -> list[str]:
-    """What to do next about a run that nobody works on."""
+    """The next command for a run that no other command works on."""
     status, resume = report.status, f"fastdatasets resume {report.folder.path}"
     counts = status.requests
     if report.held_by:
         return []
     if status.lost:
-        return [f"ask again, and pay again, for what is lost with: {resume} --resubmit-lost"]
+        return [f"send, and pay for, lost requests again with: {resume} --resubmit-lost"]
     is_left = counts.pending or counts.in_flight
     if is_left or (status.state is State.INCOMPLETE and not counts.failed):
         return [f"go on with: {resume}"]
     if counts.failed:
-        return [f"ask again with: {resume} --retry-failed"]
+        return [f"send failed requests again with: {resume} --retry-failed"]
     if status.truncated > sum(count for _, _, count in report.refused_retries):
-        return [f"ask again for what was cut off: {resume} --retry-truncated"]
+        return [f"send requests with truncated answers again with: {resume} --retry-truncated"]
     return []

@@ -1,4 +1,4 @@
-"""Arrow data as DuckDB scans it here: in record batches, read anew for each scan."""
+"""Arrow data for DuckDB: record batches that are read again for each scan."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class ArrowRows:
     """Rows that DuckDB's from_arrow takes and can scan any number of times."""
 
     def __init__(self, schema: pa.Schema, read: ReadBatches) -> None:
-        """read: gives all batches, with the columns of those names only."""
+        """read: returns all batches, with the columns of these names only."""
         self.schema = schema
         self._read = read
 
@@ -102,7 +102,7 @@ def _open(
     with file.open("rb") as data:
         pages = mmap.mmap(data.fileno(), 0, access=mmap.ACCESS_READ)
     kind = pa.ipc.open_file if pages[:6] == b"ARROW1" else pa.ipc.open_stream
-    # What is decompressed goes back to the system at once: other pools keep it.
+    # The system pool returns freed memory at once; other pools keep it.
     return pages, kind(pa.py_buffer(pages), memory_pool=pa.system_memory_pool())
 
 
@@ -116,6 +116,6 @@ def _read_file(file: Path, names: list[str]) -> Iterator[pa.RecordBatch]:
     for batch in batches:
         for row in range(0, batch.num_rows, SLICE_ROWS):
             yield batch.slice(row, SLICE_ROWS).select(held)
-            # Else what was read stays in this process's memory to the end of the file.
+            # Otherwise the pages stay in memory until the end of the file.
             pages.madvise(mmap.MADV_DONTNEED)
         del batch  # a compressed one takes memory: not two at once

@@ -1,4 +1,4 @@
-"""Where JSON and CSV files cannot be read, and how to leave that out."""
+"""Locating unreadable records in JSON and CSV files, and how to leave them out."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def open_text(file: Path) -> io.BufferedReader:
 
 
 def describe_broken(file: Path) -> str | None:
-    """Where a .json, .jsonl or .csv file cannot be read, and how to leave that out; None: nowhere.
+    """Where a .json, .jsonl or .csv file cannot be read, and how to fix it; None: nowhere.
 
     DuckDB counts lines otherwise, names none of those that are too long, and stops at the first.
     Takes memory for one record of at most MAX_OBJECT.
@@ -66,7 +66,7 @@ def describe_broken(file: Path) -> str | None:
 
 
 def read_error(source: str, error: SqlError | OSError) -> UserError:
-    """What to tell the user of an error that came up while a source's rows were read."""
+    """The UserError for an error while a source's rows were read."""
     detail = error.detail if isinstance(error, SqlError) else str(error)
     named = re.search(r"^  file = (.+)$", detail, re.MULTILINE)  # of a folder's
     path = Path(named[1] if named else source)

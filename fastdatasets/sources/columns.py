@@ -1,4 +1,4 @@
-"""Which column of a dataset plays which role: the guide's rules, made safe."""
+"""Mapping columns of a dataset to roles: instruction, input, output, reasoning."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class ColumnMapping:
 def map_columns(
     names: Sequence[str], asked: Mapping[str, str | None], dataset: str
 ) -> ColumnMapping:
-    """Decide which of the named columns plays which role.
+    """Map columns to roles.
 
     A column the user asked for wins where it exists; else the dataset's special mapping; else the
     first candidate that exists, by exact name before another case. A column plays one role only,

@@ -1,4 +1,4 @@
-"""Where records come from: local files through DuckDB's readers, the Hub through `datasets`."""
+"""Reading datasets: local files with DuckDB's readers, the Hub with `datasets`."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ CHAT_MACROS = load_file("fastdatasets.sources", "chat.sql")
 def check_source(source: str) -> str:
     """The source as a run keeps it: a local path made absolute, or a name of the Hub.
 
-    Raises UserError where it is neither; whether the Hub has it is not asked here.
+    Raises UserError where it is neither; the Hub is not contacted here.
     """
     if is_local(source):
         return str(local_path(source))
@@ -84,7 +84,7 @@ def open_source(
 
 
 def close_source(connection: Connection) -> None:
-    """Forget what open_source made, once the rows are sampled."""
+    """Remove the relation of open_source, after sampling."""
     connection.unregister("source_rows")
     connection.execute("DROP TABLE IF EXISTS temp.gathered")
 
@@ -104,7 +104,7 @@ def _open_rows(
         arrow = hub_rows(source, config=config, split=split, say=say)
         return arrow, class_labels(arrow.schema)
     if config is not None:
-        say(f"--config-name {config} is for datasets of the Hub: {source} is read as it stands")
+        say(f"--config-name {config} is for datasets of the Hub: {source} is read as it is")
     files = find_files(Path(source), split, say)
     if kind_of(files[0]) == ".arrow":
         arrow = rows_of_files(files)

@@ -1,4 +1,4 @@
-"""Which files a local path stands for: one file, a folder, a folder that `datasets` saved."""
+"""Finding the data files of a local path: a file, a folder, a folder saved by `datasets`."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def _is_readable(path: Path) -> bool:
 
 
 def find_files(path: Path, split: str, say: Callable[[str], None]) -> list[Path]:
-    """The data files a path stands for, in the order of their names, all of one kind.
+    """The data files of a path, sorted by name, all of one kind.
 
     Raises UserError where there are none, none of that split, or several kinds.
     """

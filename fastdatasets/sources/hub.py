@@ -1,4 +1,4 @@
-"""Datasets of the Hub: found, downloaded by `datasets`, and every failure said in a line."""
+"""Datasets of the Hub, downloaded by `datasets`; every failure is a message of one line."""
 
 from __future__ import annotations
 
@@ -82,9 +82,9 @@ def hub_rows(name: str, *, config: str | None, split: str, say: Callable[[str], 
 
 
 def _look_up(name: str) -> str | None:
-    """Ask the Hub once whether it has a dataset; gives why it cannot be asked, None where it can.
+    """Look a dataset up on the Hub; returns why the Hub cannot be reached, None where it can.
 
-    Raises UserError where it says that it has none, or none for this user.
+    Raises UserError where it does not exist, or the user has no access.
     """
     from huggingface_hub import HfApi
     from huggingface_hub.errors import (
@@ -184,7 +184,7 @@ def _reason(error: BaseException) -> str:
 
 @contextmanager
 def _silence() -> Iterator[None]:
-    """Keep the libraries from speaking beside the command: of retries, say, or of old names."""
+    """Silence logs and warnings of the libraries, such as about retries."""
     logging.disable(logging.CRITICAL)
     try:
         with warnings.catch_warnings():

@@ -1,4 +1,4 @@
-"""JSON and CSV files as DuckDB reads them: the columns, then a relation of those that are used."""
+"""Reading JSON and CSV files with DuckDB: all columns, then a relation of the used ones."""
 
 from __future__ import annotations
 
@@ -165,7 +165,7 @@ def _csv_header(file: Path) -> list[str]:
     # pandas writes its index under an empty name
     names = [name or f"column{number}" for number, name in enumerate(header)]
     if len({name.lower() for name in names}) < len(names):
-        raise UserError(f"{file}: a column name stands twice in line 1: {some(names)}")
+        raise UserError(f"{file}: a column name occurs twice in line 1: {some(names)}")
     return names
 
 

@@ -1,1 +1,1 @@
-"""What a run asks: prompts, and rows that are read out of answers."""
+"""Stages: prompts, requests, and variants read from answers."""

@@ -18,7 +18,7 @@ class Answer:
         self._writer = RequestWriter(run, self.name, {})
 
     def ingest(self, store: WorkStore) -> None:
-        """Answers are what is exported: nothing comes of them."""
+        """Do nothing: answers are exported as they are."""
 
     def plan(self, store: WorkStore, progress: Progress) -> None:
         """Plan the rows that have no request yet."""

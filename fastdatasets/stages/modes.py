@@ -11,7 +11,7 @@ from store.runs import Mode, Run
 
 
 def stages_of(run: Run, max_generations: int) -> Sequence[Stage]:
-    """What a run's mode asks, in order; nothing where generation is skipped."""
+    """The stages of a run's mode, in order; none where generation is skipped."""
     if run.skip_generation:
         return ()
     if run.mode is Mode.AUGMENT:

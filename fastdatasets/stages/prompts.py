@@ -1,4 +1,4 @@
-"""Prompt templates: Jinja2 in a bounded sandbox, and which of the default ones a record gets."""
+"""Prompt templates: Jinja2 in a bounded sandbox, and the choice of the default template."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ class Prompt:
             ) from None
         if not prompt.strip():
             raise UserError(
-                f"the prompt template of stage {self._stage} gives an empty prompt for record "
+                f"the prompt template of stage {self._stage} renders an empty prompt for record "
                 f"{row.record}"
             )
         return prompt

@@ -1,4 +1,4 @@
-"""Where templates run: Jinja2's sandbox, with a limit of time and of size.
+"""The sandbox of templates: Jinja2's, with limits of time and size.
 
 A template may come from somebody else. Without limits two loops in one another, a macro that calls
 itself twice, or a product with a large number hold a run for ever or take all memory.
@@ -25,11 +25,11 @@ _WIDTH = re.compile(r"[%{][^%{}]*\d{7}")  # in a format
 
 
 class LimitExceeded(Exception):
-    """A template takes too long, or makes too much."""
+    """A template exceeds its limit of time or size."""
 
 
 class BoundedSandbox(ImmutableSandboxedEnvironment):
-    """Templates of whoever: each loop and each call looks at the clock of `start`."""
+    """A sandbox for untrusted templates: each loop and each call checks the time since `start`."""
 
     intercepted_binops = frozenset(("*", "**", "%"))
 
@@ -42,11 +42,11 @@ class BoundedSandbox(ImmutableSandboxedEnvironment):
         self._ends_at: float | None = None
 
     def start(self) -> None:
-        """Set the clock back before a rendering; it starts at the first loop or call."""
+        """Reset the time limit before rendering; it starts at the first loop or call."""
         self._ends_at = None
 
     def check(self) -> None:
-        """Raise LimitExceeded where the time is over."""
+        """Raise LimitExceeded where the time limit has passed."""
         now = time.thread_time()
         if self._ends_at is None:
             self._ends_at = now + RENDER_SECONDS

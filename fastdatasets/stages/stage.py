@@ -1,4 +1,4 @@
-"""What a stage is, and how it writes requests."""
+"""The interface of stages, and the writing of requests."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ _CANONICAL = msgspec.json.Encoder(order="sorted")
 
 
 class Stage(Protocol):
-    """A step of a run. Both verbs do what can be done now, and may be called again at any time."""
+    """A step of a run. Its methods do what can be done now, and may be called at any time."""
 
     name: str
 
     def ingest(self, store: WorkStore) -> None:
-        """Turn answers that came into rows of later stages, each once."""
+        """Turn answers into rows of later stages, each answer once."""
 
     def plan(self, store: WorkStore, progress: Progress) -> None:
-        """Store the requests that are to be made; equal rows make equal requests."""
+        """Store requests for rows without one; equal rows have equal requests."""
 
 
 class RequestWriter:
@@ -38,7 +38,7 @@ class RequestWriter:
     def request(self, row: Row, **variables: object) -> PlannedRequest:
         """The request for a row."""
         messages = [{"role": "user", "content": self._prompt.render(row, **variables)}]
-        # A chat's own system turn belongs to its question and takes the general one's place.
+        # A chat's own system turn replaces the general system prompt.
         if system := row.system or self._system_prompt:
             messages.insert(0, {"role": "system", "content": system})
         return PlannedRequest(

@@ -1,4 +1,4 @@
-"""Reading variants out of an answer, and leaving out those that are nearly the same."""
+"""Parsing variants from an answer, and removing near-duplicates."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def parse_variants(text: str) -> list[str] | None:
 def distinct(candidates: Sequence[str], taken: Sequence[str], wanted: int) -> tuple[list[str], int]:
     """The first wanted candidates that are no near-duplicates of taken ones or of each other.
 
-    Gives them and how many were dropped as near-duplicates.
+    Returns them, and how many were dropped as near-duplicates.
     """
     kept: list[str] = []
     dropped = 0

@@ -12,12 +12,12 @@ from store import WorkStore
 from store.planning import IngestedAnswer, PlannedRequest, Row, VariedAnswer
 from store.runs import Run
 
-# An instruction that speaks of working on a text, which may not be there.
+# Instructions that process an input text, which may be missing.
 _NEEDS_TEXT = re.compile(
     r"提取|抽取|分析|总结|概括|归纳|摘要|extract|analy[sz]|summari[sz]|sum up", re.IGNORECASE
 )
 
-# What backends that can force a schema are asked to force; the prompt asks for the bare array.
+# For backends with structured outputs; without them the prompt requests a bare array.
 VARIANTS_SCHEMA = {
     "type": "object",
     "properties": {SCHEMA_KEY: {"type": "array", "items": {"type": "string"}}},
@@ -37,7 +37,7 @@ class Vary:
         self._writer = RequestWriter(run, self.name, {"json_schema": VARIANTS_SCHEMA})
 
     def ingest(self, store: WorkStore) -> None:
-        """Commit the variants in the answers that came, without near-duplicates."""
+        """Store the variants of new answers, without near-duplicates."""
         for answers in store.planning.answers_to_ingest():
             ingested = [self._variants(answer) for answer in answers]
             verdicts = (

@@ -158,14 +158,15 @@ def yes(_: dict[str, Any]) -> Reply:
 
 
 def said_once(said: str, requests: int, budget: str = "") -> None:
-    """Check the one line in which answers told the rest: any number of them from twenty on."""
-    (line,) = re.findall(r"^\d+ answers tell: .*", said, re.MULTILINE)
-    answers = int(line.split()[0])
+    """Check the one line with the estimate from first answers: from any number of at least twenty."""
+    (line,) = re.findall(r"^estimate from \d+ answers: .*", said, re.MULTILINE)
+    answers = int(re.findall(r"\d+", line)[0])
     left = requests - answers
     each = 60 * Decimal("0.0001")
     assert answers >= 20
     assert line == (
-        f"{answers} answers tell: {left} more will take about {50 * left} prompt and {10 * left} "
+        f"estimate from {answers} answers: {left} more will take about {50 * left} prompt and "
+        f"{10 * left} "
         f"completion tokens; {usd(answers * each)} spent, {usd(requests * each)} "
         f"expected in all{budget}"
     )
@@ -213,4 +214,4 @@ def test_opening_that_is_learnt_is_enough(
     start(run_config("openai", 75), None, "r", replace(CENT, reuse=("earlier",)))
     said = capfd.readouterr().err
     assert "50 requests left: 500 prompt tokens, 500 completion tokens expected; " in said
-    assert "answers tell" not in said
+    assert "estimate from" not in said

@@ -133,10 +133,10 @@ def test_unknown_model() -> None:
     assert (found.batch, found.live) == (Quote(), Quote())
     assert to_text(found).splitlines()[2:] == [
         "prompt tokens: about 17, counted with o200k_base, not the model's own tokenizer (±25%)",
-        "completion tokens: from 2 to 200, as nothing tells an answer's length",
+        "completion tokens: from 2 to 200, as no length of an answer is known",
         f"batch: no price is known for m at {OPENAI}: give --price-in and --price-out",
         f"live: no price is known for m at {OPENAI}: give --price-in and --price-out",
-        "local: no speed is known, so no price: no finished local run of m tells it",
+        "local: no speed is known, so no price: no finished local run of m shows it",
     ]
 
 
@@ -271,7 +271,7 @@ def test_what_is_left(tmp_path: Path) -> None:
             )
         found = expected(store, store.run(), counter_for("gpt-4o-mini"))
     assert (found.unique_requests, found.prompt_tokens, found.completion_tokens) == (2, 16, 14)
-    assert found.completion_basis == "as the results so far tell"
+    assert found.completion_basis == "from the results so far"
     assert one_line(found, "openai-batch") == (
         "2 requests left: 16 prompt tokens, 14 completion tokens expected; "
         "under 0.0001 USD expected, under 0.0001 USD at most"
@@ -302,8 +302,8 @@ def test_line_at_the_start_of_a_run(
     run_config = wishes_for(HELLO, backend=backend)
     line, _ = opening_line(capfd, monkeypatch, run_config, price_in="1000", price_out="10000")
     assert line == (
-        "2 requests left: 17 prompt tokens, from 2 to 200 completion tokens, as nothing tells an "
-        "answer's length; from 0.0370 USD to 2.02 USD"
+        "2 requests left: 17 prompt tokens, from 2 to 200 completion tokens, as no length of an "
+        "answer is known; from 0.0370 USD to 2.02 USD"
     )
 
 
@@ -388,10 +388,10 @@ def test_text(command: Command) -> None:
         "records: 3",
         "requests: 3, unique: 2",
         "prompt tokens: 17, counted with o200k_base",
-        "completion tokens: from 2 to 200, as nothing tells an answer's length",
+        "completion tokens: from 2 to 200, as no length of an answer is known",
         f"batch: from 0.0370 USD to 2.02 USD {given}",
         f"live: from 0.0370 USD to 2.02 USD {given}",
-        "local: no speed is known, so no price: no finished local run of gpt-4o-mini tells it",
+        "local: no speed is known, so no price: no finished local run of gpt-4o-mini shows it",
     ]
     assert command(*arguments, "--num-aug", 1).stdout.splitlines()[2].startswith("then: 6 answers")
 

@@ -217,7 +217,7 @@ def test_named_run_with_another_frozen_part(tmp_path: Path) -> None:
     spec = spec_for(source, model="a")
     run(tmp_path / "run", ScriptedBackend(), spec)
     run(tmp_path / "run", ScriptedBackend(), replace(spec, export=replace(spec.export, formats=())))
-    with pytest.raises(UserError, match=r"stands already with another model \('a', now 'b'\)"):
+    with pytest.raises(UserError, match=r"already exists with another model \('a', now 'b'\)"):
         run(tmp_path / "run", ScriptedBackend(), replace(spec, model="b"))
 
 

@@ -283,7 +283,10 @@ def test_through_the_command_line(command: Command) -> None:
         status = command("status", "b").stdout
         assert "fastdatasets resume output/b --retry-truncated" in status
         done = command("resume", "b", "--retry-truncated", "--reuse", "a", env=env)
-        assert "asking again for 1 answers that were cut off: twice the limit\n" in done.stderr
+        assert (
+            "1 requests with truncated answers are sent again, with twice the limit\n"
+            in done.stderr
+        )
         files = ["output/b/distilled.json  (2 rows)", "output/b/distilled-alpaca.json  (2 rows)"]
         assert (done.returncode, done.stdout.splitlines()) == (0, files)
         limits = sorted(

@@ -42,7 +42,7 @@ def warnings(capfd: pytest.CaptureFixture[str]) -> list[tuple[str, int]]:
 def test_too_little_room(server: LLMServer) -> None:
     """Where old outputs tell that it cannot fit, nothing is asked and no run is left."""
     row = {"instruction": "a", "output": OLD}
-    with pytest.raises(UserError, match="make room on that disk") as refused:
+    with pytest.raises(UserError, match="free disk space there") as refused:
         begin(row, mode=Mode.AUGMENT, num_aug=VARIANTS)
     reported = r"about ([0-9]+) MB are needed in output/r, and ([0-9]+) MB are free: "
     found = re.match(reported, str(refused.value))

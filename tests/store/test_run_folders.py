@@ -308,7 +308,7 @@ def test_stored_output_file_is_named_again(capfd: pytest.CaptureFixture[str]) ->
     make("r", output_file=outside)
     content = outside.read_text()
     outside.unlink()
-    reported = f"{outside.resolve()} is written only where it is named again: --output-file"
+    reported = f"{outside.resolve()} is written only with the option: --output-file"
     resume("r", None, ExecutionConfig())
     assert reported in capfd.readouterr().err
     export_again("r")
@@ -434,6 +434,6 @@ def test_broken_source_leaves_no_run(command: Command) -> None:
 def test_run_that_stands_is_not_removed() -> None:
     """A command that does not fit a run that stands leaves it as it is."""
     make("r")
-    with pytest.raises(UserError, match="stands already with another seed"):
+    with pytest.raises(UserError, match="already exists with another seed"):
         make("r", seed=7)
     assert read_status("r").status.state == "done"

@@ -48,7 +48,7 @@ def next_step() -> str:
 
 
 LOST_NEXT = (
-    "ask again, and pay again, for what is lost with: fastdatasets resume output/r --resubmit-lost"
+    "send, and pay for, lost requests again with: fastdatasets resume output/r --resubmit-lost"
 )
 
 

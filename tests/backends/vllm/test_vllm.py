@@ -204,7 +204,7 @@ def test_lora(command_process: Command, tmp_path: Path) -> None:
     assert distilled("plain")[0]["output"] != distilled("adapted")[0]["output"]
     refused = command_process("distill", *options, "--run", "adapted")
     assert refused.returncode == 1
-    assert "stands already with another params" in refused.stderr
+    assert "already exists with another params" in refused.stderr
 
 
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])

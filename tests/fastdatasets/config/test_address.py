@@ -122,8 +122,8 @@ def test_another_server_needs_the_users_word(
     with pytest.raises(UserError) as raised:
         advance_run(how)
     assert str(raised.value) == (
-        f"this run asks {first}, and LLM_API_BASE is {second}: set LLM_API_BASE={first}, or "
-        "--accept-other-server to go on at the other one, with answers of both servers in one "
+        f"this run's server is {first}, and LLM_API_BASE is {second}: set LLM_API_BASE={first}, or "
+        "--accept-other-server to continue at the other one, with answers of both servers in one "
         "export"
     )
     assert servers.billed() == (2, 0)
@@ -144,7 +144,7 @@ def test_run_with_nothing_to_ask_needs_no_server(
     monkeypatch.setenv("LLM_API_BASE", servers.second.base_url)
     assert advance_run(how).status.requests == Counts(3, 2, 0, 1, 0)
     assert outputs() == ["first", "first"]
-    with pytest.raises(UserError, match=f"this run asks {servers.first.base_url}"):
+    with pytest.raises(UserError, match=f"this run's server is {servers.first.base_url}"):
         resume("r", None, ExecutionConfig(), retry_failed=True)
     assert servers.billed() == (2, 0)
 
@@ -174,7 +174,7 @@ def test_run_that_was_answered_nothing_moves(
     outcome = resume("r")
     assert outcome is not None
     assert (outcome.status.state, outputs()) == ("done", ["second"] * 3)
-    line = f"going on at {second}, no longer at {first}: it has answered nothing"
+    line = f"continuing at {second}, no longer at {first}: it has answered nothing"
     assert line in capfd.readouterr().err
     with WorkStore.open(Path("output/r/work.duckdb")) as store:
         assert store.servers() == {second}
@@ -207,8 +207,8 @@ def test_answers_of_another_server_are_not_reused(
     with pytest.raises(UserError) as raised:
         distill("b", reuse=["a"])
     assert str(raised.value) == (
-        f"the answers of run a are from {first}, and this run asks {second}: "
-        "--accept-other-server reuses them all the same"
+        f"the answers of run a are from {first}, and this run's server is {second}: "
+        "--accept-other-server reuses them anyway"
     )
     assert not Path("output/b").exists()
     distill("b", reuse=["a"], accept_other_server=True)
@@ -248,7 +248,9 @@ def test_local_answers_are_the_local_engines(servers: Servers) -> None:
         dataset_name=str(source), backend="vllm", model="default", skip_generation=True
     )
     start(run_config, None, "local", ExecutionConfig())
-    with pytest.raises(UserError, match="run local are from the local engine, and this run asks"):
+    with pytest.raises(
+        UserError, match="run local are from the local engine, and this run's server is"
+    ):
         distill("b", reuse=["local"])
     assert servers.billed() == (0, 0)
 

@@ -218,7 +218,7 @@ def test_vllms_own_server(server: LLMServer, capfd: pytest.CaptureFixture[str]) 
     outcome = resume("r", None, ExecutionConfig())
     assert outcome is not None
     assert outcome.status.state == "done"
-    reported = f"{server.base_url} is a vLLM server: it is told the JSON schema of variants"
+    reported = f"{server.base_url} is a vLLM server: requests for variants have a JSON schema"
     assert reported in capfd.readouterr().err
     assert formats(server) == ["json_schema"] * 4 + [None] * 16
     start(run_config(num_aug=2), None, "s", ExecutionConfig(json_schema=False))
