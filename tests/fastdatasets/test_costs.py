@@ -158,7 +158,7 @@ def yes(_: dict[str, Any]) -> Reply:
 
 
 def said_once(said: str, requests: int, budget: str = "") -> None:
-    """Check the one line with the estimate from first answers: from any number of at least twenty."""
+    """Check the one estimate from first answers, which are at least twenty."""
     (line,) = re.findall(r"^estimate from \d+ answers: .*", said, re.MULTILINE)
     answers = int(re.findall(r"\d+", line)[0])
     left = requests - answers
