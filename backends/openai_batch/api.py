@@ -1,4 +1,4 @@
-"""The calls to a server's Files and Batches, each made once; what they give is read leniently."""
+"""The calls to a server's Files and Batches, each made once; what they return is read leniently."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from backends.openai_batch.remote import RemoteBatch, id_of, page_data, remote_b
 
 T = TypeVar("T")
 
-PAGE = 100  # batches of a listing's page: the most OpenAI gives
+PAGE = 100  # batches of a listing's page: the most OpenAI returns
 TAIL_BYTES = 1 << 16  # of a file, read first in search of its last line
 LONGEST_TAIL = 1 << 25  # no line is so long
 PAGES = 1000  # of a list at most
 LIST_SECONDS = 1800.0  # for all of them
 SLOWEST = 1 << 16  # bytes a second of a file, on the average, beyond the time of a call
-# What is said of one prompt where it is said of a chat completion.
+# Kinds that concern one prompt of a chat completion mean something else for these calls.
 OF_A_CALL = {
     ErrorKind.FORBIDDEN: ErrorKind.STOP,
     ErrorKind.FILTERED: ErrorKind.REFUSED,
@@ -37,7 +37,7 @@ OF_A_CALL = {
 
 @dataclass(frozen=True, slots=True)
 class Downloaded:
-    """A download: its bytes, those the server says (0: not told), and whether it is whole."""
+    """A download: its bytes, those the server says (0: not reported), and whether it is whole."""
 
     size: int
     reported: int
@@ -46,7 +46,7 @@ class Downloaded:
 
 
 class BatchApi:
-    """One server, one key, seconds for a call to its last byte. Every method raises Trouble."""
+    """One server, one key, seconds for a call to its last byte. Every method raises ApiError."""
 
     def __init__(self, base_url: str, api_key: str, timeout_seconds: float) -> None:
         self._client = make_client(base_url, api_key, timeout_seconds=timeout_seconds)
@@ -70,7 +70,7 @@ class BatchApi:
         await self._client.close()
 
     def upload(self, path: Path, name: str) -> str:
-        """POST /files under a name; gives the file's id. The file is streamed from the disk."""
+        """POST /files under a name; returns the file's id. The file is streamed from the disk."""
         seconds = self._seconds + path.stat().st_size / SLOWEST
         with path.open("rb") as file:
             answer = self._call(
@@ -82,7 +82,7 @@ class BatchApi:
     def create(
         self, file_id: str, endpoint: str, completion_window: str, metadata: dict[str, str]
     ) -> RemoteBatch:
-        """POST /batches, never repeated: an UNKNOWN trouble may have worked."""
+        """POST /batches, never repeated: after an UNKNOWN error it may have worked."""
         answer = self._call(
             self._client.batches.create(
                 input_file_id=file_id,
@@ -98,10 +98,10 @@ class BatchApi:
         return remote_batch(self._call(self._client.batches.retrieve(batch_id)))
 
     def list_all(self) -> list[RemoteBatch]:
-        """All batches of the key's project, all pages: anything less would not count as a look.
+        """All batches of the key's project, all pages: anything less is no complete list.
 
         The order is documented nowhere, so nothing stops early; a page without a new id ends it,
-        since some servers say has_more for ever, and so does the thousandth: that is no look.
+        since some servers say has_more for ever, and so does the thousandth, as an error.
         """
         return self._call(self._all_pages(), LIST_SECONDS)
 
@@ -125,9 +125,9 @@ class BatchApi:
     def download(self, file_id: str, path: Path, most: int) -> Downloaded:
         """GET /files/{id}/content to a path, in pieces: so many bytes at most.
 
-        A connection that is closed early looks like the end of a file where the server gives no
+        A connection that is closed early looks like the end of a file where the server reports no
         length, so the size is compared with the file object's, which is that of the file or of what
-        was sent of it (Content-Encoding); where none is told, the last line must be whole.
+        was sent of it (Content-Encoding); where none is reported, the last line must be whole.
         """
         reported = self.size_of(file_id, lenient=True)
         size, sent, sha256 = self._call(self._fetch(file_id, path, most), math.inf)
@@ -160,7 +160,7 @@ class BatchApi:
         return size, bytes_received(answer.http_response), digest.hexdigest()
 
     def size_of(self, file_id: str, *, lenient: bool = False) -> int:
-        """GET /files/{id}: a file's bytes; 0 where that is not told.
+        """GET /files/{id}: a file's bytes; 0 where that is not reported.
 
         Lenient: also where the server does not have that call, no such object, or one without end.
         """

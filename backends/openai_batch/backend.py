@@ -1,7 +1,7 @@
-"""The OpenAI Batch API as a backend: jobs at half price that no death loses or pays twice.
+"""The OpenAI Batch API as a backend: jobs at half price that no crash loses or pays for twice.
 
 The journal is the whole state: each pass reads the jobs from it and does for each what it needs
-next, so a resume after any death is just another pass. Nothing has to stay running while the server
+next, so a resume after any crash is just another pass. Nothing has to stay running while the server
 works. The rules are in docs/batch.md.
 """
 

@@ -1,4 +1,4 @@
-"""Bringing a job's answers home: poll, download, store in one transaction, clean up."""
+"""Collecting a job: poll, download, store in one transaction, clean up."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Collecting:
         except ApiError as api_error:
             if api_error.kind not in (ErrorKind.NOT_FOUND, ErrorKind.REFUSED):
                 raise
-            # Not yet visible when young, else lost, which some looks decide.
+            # Not yet visible when young, else lost, which further polls decide.
             self._ended(job, batch, RemoteBatch(batch.batch_id, VANISHED))
             return
         if batch.status == VANISHED:
@@ -79,11 +79,11 @@ class Collecting:
         failpoint(FailPoint.ENDED)
 
     def _ask_to_cancel(self, batch: Batch) -> None:
-        """POST …/cancel, at each look until the status tells that the server took it."""
+        """POST …/cancel, at each poll until the status shows that the server took it."""
         try:
             self._session.api.cancel(batch.batch_id)
         except ApiError as api_error:
-            # A conflict or refusal: it may have ended in this moment, which the next look tells.
+            # A conflict or refusal: it may have ended in this moment, which the next poll shows.
             if api_error.status != 409 and api_error.kind is not ErrorKind.REFUSED:
                 raise
             self._session.say(f"{batch.batch_id} cannot be cancelled now: {api_error}")
@@ -113,7 +113,7 @@ class Collecting:
             else:
                 short.append((batch, found))
         if short:
-            if len(short) == len(ended):  # else a twin may have brought what is missing
+            if len(short) == len(ended):  # else a duplicate may have brought what is missing
                 self._lost.wait_or_lose(job, short)
             if job.state is JobState.LOST and (outside := self._ended_outside(job)):
                 self.stop = self.stop or f"job {job.job_id}: {outside}"
@@ -156,9 +156,9 @@ class Collecting:
         return f"the last {EMPTY_JOBS} batches ended without an answer ({statuses})"
 
     def _collect_batch(self, job: Job, batch: Batch, found: Delivery) -> str | None:
-        """Store what failed; gives why nothing more should be sent, if so."""
+        """Store what failed; returns why nothing more should be sent, if so."""
         refused, stop = self._refused_lines(job, batch)
-        # Requests without a line are failed attempts where each should be told of.
+        # Requests without a line are failed attempts where each should have one.
         reported = batch.status == "completed" or found.broken_without_id or found.absent
         found.counts.undelivered = found.undelivered
         failpoint(FailPoint.COLLECTING)

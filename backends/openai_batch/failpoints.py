@@ -1,6 +1,6 @@
 """Named points between the steps of the batch journal, at which tests kill the command.
 
-FASTDATASETS_FAILPOINT=<point> ends the process there as kill -9 would. A death can fall between any
+FASTDATASETS_FAILPOINT=<point> ends the process there as kill -9 would. A crash can fall between any
 two statements; these are the places where it would tell whether the journal keeps its promise.
 """
 
@@ -12,7 +12,7 @@ from enum import StrEnum
 
 
 class FailPoint(StrEnum):
-    """Where a death is interesting."""
+    """Points at which a crash is tested."""
 
     PLANNED = "planned"  # the intent is committed, nothing was sent
     FILE_SENT = "file-sent"  # the file is at the server, its id not yet in the store
@@ -31,6 +31,6 @@ class FailPoint(StrEnum):
 
 
 def failpoint(point: FailPoint) -> None:
-    """Die here if that was asked for."""
+    """Kill this process if FASTDATASETS_FAILPOINT names the point."""
     if os.environ.get("FASTDATASETS_FAILPOINT") == point:
         os.kill(os.getpid(), signal.SIGKILL)

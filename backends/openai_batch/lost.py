@@ -1,6 +1,6 @@
 """Batches that have ended and do not deliver, or that the server no longer knows.
 
-They are looked at again until the grace time has passed. What is not there then may have been paid
+They are polled again until the grace time has passed. What is not there then may have been paid
 for: the job is lost, which is journaled and said, and never bought again by itself.
 """
 
@@ -39,7 +39,7 @@ class LostJobs:
         return job.state is JobState.LOST and not again
 
     def raise_if_stopped(self) -> None:
-        """Raise Unfinished where a loss of this command may befall every job."""
+        """Raise Unfinished where what this command lost may be lost for every job."""
         if self._stop is not None:
             raise Unfinished(
                 f"{self._stop}. Nothing more is sent. If its answers cannot be had, 'resume "
@@ -49,7 +49,7 @@ class LostJobs:
     # -- losing
 
     def is_last_look(self, batch: Batch, found: Delivery) -> bool:
-        """Whether it was looked for long enough: by the journal, so that commands of cron add up.
+        """Whether it was polled for long enough: by the journal, so that commands of cron add up.
 
         A file that comes with another size each time may be a matter of the line: it is fetched
         more often, and once more by each resume.
@@ -59,7 +59,7 @@ class LostJobs:
         return batch.polls + 1 >= enough and waited >= self._session.options.grace_seconds
 
     def wait_or_lose(self, job: Job, short: Short) -> None:
-        """Look again at what is not all there; what stays so is lost.
+        """Poll again for what is not all there; after the grace time it is lost.
 
         Files without one id of ours are not waited for, and kept.
         """
@@ -142,7 +142,7 @@ class LostJobs:
     # -- what was lost before
 
     def ask_again(self, job: Job) -> None:
-        """Look at a lost job where something has changed; buy it anew, once, at the user's word."""
+        """Collect a lost job where something changed; with --resubmit-lost buy it again, once."""
         for batch in job.batches.values():
             if batch.state is BatchState.LOST and self._has_changed(job, batch):
                 for file_id in batch.file_ids:

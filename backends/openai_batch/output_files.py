@@ -1,4 +1,4 @@
-"""What a batch's files deliver: fetched each on its own, stored, and held against its counts.
+"""What a batch's files deliver: fetched each on its own, stored, and compared with its counts.
 
 The count `completed` of a batch is the server's promise, and its bill: answers that it does not
 deliver may have been paid for.
@@ -31,7 +31,7 @@ class Delivery:
     unequal: SHA-256 of downloads, by file id, that have not the size which the server says, or ''
     where none came to its end: overlong is the last reason.
     undelivered: answers that it says it completed and that its files do not have; None: it says
-    nothing. doubtful: requests without a result that may have been answered all the same.
+    nothing. maybe_answered: requests without a result that may have been answered all the same.
     """
 
     counts: BatchCounts = field(default_factory=BatchCounts)
@@ -61,7 +61,7 @@ class Delivery:
 
 
 def deliver(session: BatchSession, job: Job, batch: Batch) -> Delivery:
-    """Fetch what there is of a batch's files, store its answers, and count. Raises Trouble."""
+    """Fetch what there is of a batch's files, store its answers, and count. Raises ApiError."""
     found = Delivery()
     reader = LineReader(found.counts, partial(session.journal.answers.bounds, job))
     lines: dict[str, str] = {}
@@ -89,13 +89,13 @@ def deliver(session: BatchSession, job: Job, batch: Batch) -> Delivery:
     )
     if line_counts.missing == job.requests:
         found.foreign_id = reader.foreign_id
-    stored_before = min(batch.answers, found.counts.duplicates)  # at an earlier look
+    stored_before = min(batch.answers, found.counts.duplicates)  # at an earlier poll
     found.counts.results += stored_before
     found.counts.duplicates -= stored_before
     _hold_against_counts(batch, line_counts, found)
     others = [other for other in job.batches.values() if other is not batch]
     if batch.status == VANISHED and not any(other.was_collected for other in others):
-        found.maybe_answered = line_counts.open  # a twin that is gone takes nothing with it
+        found.maybe_answered = line_counts.open  # a duplicate that is gone takes nothing with it
     if found.foreign_id:
         found.maybe_answered = line_counts.open
     return found
@@ -112,7 +112,7 @@ def _note(
 
 
 def _hold_against_counts(batch: Batch, line_counts: LineCounts, found: Delivery) -> None:
-    """Set what is undelivered and doubtful.
+    """Set what is undelivered, and what may have been answered.
 
     Errors beyond the count `failed` are taken for completed ones: some servers count them so. And
     no more can be undelivered than there are requests without a line.
@@ -128,14 +128,14 @@ def _hold_against_counts(batch: Batch, line_counts: LineCounts, found: Delivery)
 
 
 def copy_of(folder: Path, file_id: str) -> Path:
-    """Where a file of the server stands in the run's folder, whole."""
+    """Where the copy of a server's file is in the run's folder, once it is whole."""
     return folder / "jobs" / f"{re.sub(r'[^A-Za-z0-9_-]', '_', file_id)}.result"
 
 
 def _fetch(
     session: BatchSession, job: Job, batch: Batch, file_id: str, found: Delivery
 ) -> Path | None:
-    """A file of the server on this disk; one that a death left behind was checked whole.
+    """A file of the server on this disk; one that a crash left behind was checked.
 
     None where it is not there, or came with another size than the server says: after a few
     downloads that are equal it is taken as it is.

@@ -58,7 +58,7 @@ _decode_line = msgspec.json.Decoder(_Line).decode
 class LineReader:
     """Reads files of one batch; what only it sees is counted into counts.
 
-    load_bounds: gives what bounds the usage of the job's requests, by their ids; called once.
+    load_bounds: returns what bounds the usage of the job's requests, by their ids; called once.
     stop: the first error that concerns every request; such lines use no attempt.
     """
 
@@ -162,8 +162,8 @@ class LineReader:
         words = words or code or "no response and no error"
         kind = kind_of_status(400, code, words)
         if kind not in (ErrorKind.STOP, ErrorKind.FILTERED):
-            verdict = ErrorKind.UNKNOWN  # a time-out, a worker that died
-        return self._failed(line.custom_id, ApiError(verdict, words, code=code))
+            kind = ErrorKind.UNKNOWN  # a time-out, a worker that died
+        return self._failed(line.custom_id, ApiError(kind, words, code=code))
 
     def _http_error(self, line: _Line, status: int, body: bytes) -> Failure | None:
         code, words = code_and_message(decode_leniently(body))

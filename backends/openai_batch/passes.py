@@ -33,8 +33,8 @@ class Passes:
         self._lost = LostJobs(session)
         self._collecting = Collecting(session, self._lost)
         self._silent = 0  # passes in a row in which a call failed
-        self._overlong: ApiError | None = None  # an answer that no look makes shorter
-        self._stalled = 0  # passes in a row in which the server took and gave nothing
+        self._overlong: ApiError | None = None  # an answer that no retry makes shorter
+        self._stalled = 0  # passes in a row in which the server accepted and delivered nothing
 
     def has_more_to_do_now(self, open_jobs: list[Job]) -> bool:
         """Whether a command that does not wait for batches should make another pass."""
@@ -66,7 +66,7 @@ class Passes:
         return self._lost.waits_for_user(job)
 
     def check_address(self) -> None:
-        """Jobs that are going on can be asked after at their own server only."""
+        """Jobs at a server can only be polled there; unsent ones are planned again."""
         base_url = self.session.options.base_url
         self.session.journal.check_address(base_url)
         for job in self.session.journal.unclosed():
@@ -74,7 +74,7 @@ class Passes:
                 self.session.close(job, CloseReason.STALE)  # nothing of it runs there: planned anew
 
     def advance_all(self) -> bool:
-        """Do for every job what it needs next; gives whether all calls were answered."""
+        """Do for every job what it needs next; returns whether all calls were answered."""
         self.session.refresh_listing()
         self.session.journal.invalidate_queue()
         self.planner.close_jobs_over_budget()
@@ -108,7 +108,7 @@ class Passes:
         return reached and looked and all(steps)
 
     def _look_at_first_answers(self) -> bool:
-        """Look at the oldest batch between two jobs: what fails alike is not sent on and on."""
+        """Poll the oldest batch between two jobs: what fails alike is not sent again and again."""
         oldest = next(
             (job for job in self.session.journal.unclosed() if job.state is JobState.OPEN), None
         )
@@ -131,7 +131,7 @@ class Passes:
             )
 
     def cancel_all(self, jobs: list[Job], *, forget: bool) -> bool:
-        """Bring every job nearer to its cancelled end; gives whether the server answered."""
+        """Bring every job nearer to its cancelled end; returns whether the server answered."""
         self.session.refresh_listing()
         reached = True
         for job in jobs:
@@ -163,7 +163,7 @@ class Passes:
         )
 
     def _guarded(self, step: Callable[[], None]) -> bool:
-        """Run a step; what cannot be mended here ends the run, the rest waits for the next pass."""
+        """Run a step; what the user has to fix ends the run, the rest waits for the next pass."""
         try:
             step()
         except ApiError as api_error:
@@ -200,7 +200,7 @@ class Passes:
         for batch in job.batches.values():
             if batch.state is BatchState.OPEN and not batch.cancelled_by_us:
                 self.session.journal.append(job, Cancelling(batch.batch_id))
-                with suppress(ApiError):  # the looks ask again until it takes
+                with suppress(ApiError):  # later polls repeat it
                     self.session.api.cancel(batch.batch_id)
         if job.maybe_duplicated:
             self._recovery.look_for_duplicates(job)

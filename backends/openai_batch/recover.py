@@ -43,7 +43,7 @@ class Recovery:
 
         There is none only if it did not show in a complete listing made after the grace time.
         """
-        self._session.listing()  # the clock starts with a look that worked
+        self._session.listing()  # the clock starts with a list that was complete
         last_look = self._session.schedule.is_over(job.job_id)
         if not self.adopt(job) and last_look:
             self._session.journal.append(job, NotFound(job.attempt))
@@ -87,7 +87,7 @@ class Recovery:
     ) -> None:
         """Cancel the younger of two batches of one file; what both answer is kept once."""
         for duplicate in duplicates:
-            # the younger one, but of one that is over and one that runs the one that runs
+            # the younger one; but where one has ended, the one that still runs
             order = sorted((mine, duplicate), key=lambda one: (not one.is_terminal, one.created_at))
             mine, younger = order
             self._cancel_duplicate(job, duplicate, younger)

@@ -16,10 +16,10 @@ TERMINAL = {"completed", "failed", "expired", "cancelled"}
 
 @dataclass(frozen=True, slots=True)
 class RemoteBatch:
-    """A batch as a server shows it; whatever it leaves out or writes otherwise is made even.
+    """A batch as a server shows it; what servers leave out or write differently is normalized.
 
     status is in lower case, 'cancelled' with two l. completed: requests that succeeded so far, None
-    where it is not told; failed likewise. created_at, expires_at: unix seconds.
+    where it is not reported; failed likewise. created_at, expires_at: unix seconds.
     """
 
     batch_id: str

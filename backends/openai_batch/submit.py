@@ -1,4 +1,4 @@
-"""Bringing a job to the server: upload, create once, and look before anything is sent again."""
+"""Submitting a job: upload its file, create its batch once."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class Submission:
         failpoint(FailPoint.UPLOADED)
 
     def create(self, job: Job) -> None:
-        """POST /batches: once, after a look wherever an earlier POST may have worked after all."""
+        """POST /batches: once; where an earlier POST may have worked, a search comes first."""
         if self._session.schedule.is_put_off(
             job.job_id
         ) or not self._session.quota().has_room_again(job):
@@ -89,7 +89,7 @@ class Submission:
         self._session.journal.append(job, Creating(attempt))
         failpoint(FailPoint.CREATING)
         assert job.file_id is not None
-        self._session.refresh_listing()  # a look at this POST has to come after it
+        self._session.refresh_listing()  # a search for this POST needs a list made after it
         try:
             remote = self._session.api.create(
                 job.file_id,
@@ -115,7 +115,7 @@ class Submission:
             self._session.say(
                 f"job {job.job_id}: the server's answer is lost ({api_error}); looking for it"
             )
-            return  # 'creating' stands: it is looked for before anything is sent again
+            return  # it is 'creating' still: searched for before anything is sent again
         if api_error.kind is ErrorKind.ENQUEUED_LIMIT:
             refuse_for_quota(self._session, job, api_error.message)
             return

@@ -1,4 +1,4 @@
-"""The server's limit of enqueued prompt tokens: how much more may be sent, and in what pieces."""
+"""The server's limit of enqueued prompt tokens: how much more may be sent, in which pieces."""
 
 from __future__ import annotations
 
