@@ -57,7 +57,7 @@ class ScriptedBackend(Backend):
 
 
 @dataclass
-class SilentProgress:
+class NullProgress:
     """Progress that only remembers."""
 
     lines: list[str] = field(default_factory=list)

@@ -33,7 +33,7 @@ from store.status import Tokens
 from tests.batch_runs import prompt_of
 from tests.conftest import Command, write_jsonl
 from tests.conftest import start as start_command
-from tests.doubles import SilentProgress
+from tests.doubles import NullProgress
 from tests.llmserver import (
     Fault,
     Kind,
@@ -452,7 +452,7 @@ def test_cached_tokens_have_their_price(server: LLMServer) -> None:
     )
     with WorkStore.open(Path("output/r/work.duckdb")) as store:
         store.costs.set_price(price)
-        OpenAILive(options).work(store, SilentProgress())
+        OpenAILive(options).work(store, NullProgress())
         cost = store.status("r", 3).cost
     assert cost.spent == Decimal(40 * 150 + 60 * 75 + 10 * 600) * Decimal("1e-9")
     assert [(stage.prompt, stage.cached, stage.completion) for stage in cost.stages] == [

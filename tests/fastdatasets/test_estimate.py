@@ -25,7 +25,7 @@ from fastdatasets.runs.folders import open_run
 from store import RunFolder
 from store.runs import Mode
 from tests.conftest import Command, write_jsonl
-from tests.doubles import ScriptedBackend, SilentProgress
+from tests.doubles import NullProgress, ScriptedBackend
 from tests.llmserver import LLMServer
 
 OPENAI = "https://api.openai.com/v1"
@@ -72,7 +72,7 @@ def _at_openai(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LLM_API_BASE", OPENAI)
 
 
-def wishes_for(rows: list[dict[str, object]], **given: Any) -> RunConfig:
+def config_for(rows: list[dict[str, object]], **given: Any) -> RunConfig:
     """All rows, the bare instruction as the prompt, answers of 100 tokens."""
     Path("bare.j2").write_text("{{ instruction }}", "utf-8")
     run_config: dict[str, Any] = {
@@ -91,9 +91,9 @@ def local_run(name: str, model: str, seconds: int) -> None:
     folder = RunFolder(Path("output") / name)
     folder.path.mkdir(parents=True)
     rows: list[dict[str, object]] = [{"prompt": str(number)} for number in range(3)]
-    spec = new_run(wishes_for(rows, model=model), load_settings())
-    with open_run(folder, replace(spec, backend="vllm")) as store:
-        advance_run(folder, store, lambda _: ScriptedBackend(), SilentProgress(), 3)
+    new = new_run(config_for(rows, model=model), load_settings())
+    with open_run(folder, replace(new, backend="vllm")) as store:
+        advance_run(folder, store, lambda _: ScriptedBackend(), NullProgress(), 3)
         store.connection.execute(
             "UPDATE results SET happened_at = TIMESTAMP '2026-11-01' "
             "+ to_seconds($seconds * rowid::DOUBLE)",
@@ -104,7 +104,7 @@ def local_run(name: str, model: str, seconds: int) -> None:
 
 def test_tokens_and_prices() -> None:
     """Equal questions are asked once, and each backend has its costs; no run is made."""
-    assert estimate(wishes_for(HELLO)) == TWO_ASKED
+    assert estimate(config_for(HELLO)) == TWO_ASKED
     assert not Path("output").exists()
 
 
@@ -115,12 +115,12 @@ def test_old_outputs_tell_lengths() -> None:
         {"prompt": "b", "output": "x" * 900},
         {"prompt": "c", "output": ""},
     ]
-    found = estimate(wishes_for(rows))
+    found = estimate(config_for(rows))
     assert (found.completion_tokens, found.max_completion_tokens) == (10 + 100 + 50, 300)
     assert found.completion_basis == (
         "a third of the old output's bytes for 2 of them, else half of the limit"
     )
-    found = estimate(wishes_for(rows[:2]))
+    found = estimate(config_for(rows[:2]))
     assert found.completion_basis == "a third of the old output's bytes"
     tokens = found.prompt_tokens * 15 + 110 * 60
     assert found.live.expected_cost == tokens * Decimal("1e-8")
@@ -129,7 +129,7 @@ def test_old_outputs_tell_lengths() -> None:
 
 def test_unknown_model() -> None:
     """A model without a price says so, and costs nothing that is known."""
-    found = estimate(wishes_for(HELLO, model="m"))
+    found = estimate(config_for(HELLO, model="m"))
     assert (found.batch, found.live) == (Quote(), Quote())
     assert to_text(found).splitlines()[2:] == [
         "prompt tokens: about 17, counted with o200k_base, not the model's own tokenizer (±25%)",
@@ -142,7 +142,7 @@ def test_unknown_model() -> None:
 
 def test_prices_are_those_of_the_address(monkeypatch: pytest.MonkeyPatch) -> None:
     """OpenAI's prices hold at OpenAI and for the local engine's model, and nowhere else."""
-    model = wishes_for(HELLO, model="gpt-4o-mini")
+    model = config_for(HELLO, model="gpt-4o-mini")
     monkeypatch.setenv("LLM_API_BASE", "https://gateway.example.com/v1")
     found = estimate(model)
     assert (found.base_url, found.batch, found.live) == (
@@ -168,7 +168,7 @@ def test_given_price() -> None:
         max_cost=Decimal("0.002022"),  # 17 tokens and a quarter, rounded up: 22
     )
     rows = [row | {"output": "x" * 150} for row in HELLO]
-    found = estimate(wishes_for(rows, model="m"), price=parse_price("1", "10"))
+    found = estimate(config_for(rows, model="m"), price=parse_price("1", "10"))
     assert (found.batch, found.live) == (given, given)
 
 
@@ -180,7 +180,7 @@ def test_price_of_this_machine() -> None:
     (Path("output") / "spoilt").mkdir()
     (Path("output") / "spoilt" / "work.duckdb").write_text("nothing")
     rows: list[dict[str, object]] = [{"prompt": "a", "output": "x" * 3600 * 3}]
-    found = estimate(wishes_for(rows, model="m", max_output_tokens=7200))
+    found = estimate(config_for(rows, model="m", max_output_tokens=7200))
     assert found.local == LocalQuote(
         tokens_per_second=1.0,
         source="run night",
@@ -192,7 +192,7 @@ def test_price_of_this_machine() -> None:
         "1.00 hours expected, 2.00 at most (1 tokens/s as in run night); "
         "give --gpu-price for a price"
     )
-    priced = estimate(wishes_for(rows, model="m", max_output_tokens=7200), gpu_price=Decimal("1.5"))
+    priced = estimate(config_for(rows, model="m", max_output_tokens=7200), gpu_price=Decimal("1.5"))
     assert priced.local == replace(
         found.local,
         gpu_price=Decimal("1.5"),
@@ -209,7 +209,7 @@ def test_price_of_this_machine() -> None:
 def test_time_on_this_machine_is_a_range_too() -> None:
     """Where nothing tells an answer's length, hours and their price are from least to most."""
     local_run("night", "m", seconds=7)
-    run_config = wishes_for([{"prompt": "a"}], model="m", max_output_tokens=7200)
+    run_config = config_for([{"prompt": "a"}], model="m", max_output_tokens=7200)
     assert estimate(run_config, gpu_price=Decimal("1.5")).local.describe("m") == (
         "from 0.0004 USD to 3.00 USD (from 0.00 to 2.00 hours; 1.5 USD an hour; "
         "1 tokens/s as in run night)"
@@ -219,13 +219,13 @@ def test_time_on_this_machine_is_a_range_too() -> None:
 def test_answers_of_one_moment_tell_no_speed() -> None:
     """A run whose answers were all stored at once does not tell how fast it was."""
     local_run("night", "m", seconds=0)
-    assert estimate(wishes_for(HELLO, model="m")).local == LocalQuote()
+    assert estimate(config_for(HELLO, model="m")).local == LocalQuote()
 
 
 def test_augment_assumes_the_answers() -> None:
     """Of an augment, answers to each record and its variants are assumed to be as its own."""
     rows: list[dict[str, object]] = [{"prompt": "Hi", "output": "x" * 30}]
-    two, five = (estimate(wishes_for(rows, mode=Mode.AUGMENT, num_aug=count)) for count in (2, 5))
+    two, five = (estimate(config_for(rows, mode=Mode.AUGMENT, num_aug=count)) for count in (2, 5))
     assert (two.requests, two.unique_requests, two.later_answers, five.later_answers) == (
         1, 1, 3, 6,
     )  # fmt: skip
@@ -242,9 +242,9 @@ def test_sample_is_scaled_up(tmp_path: Path) -> None:
     """Where there are more prompts than are counted, a sample stands for all, and that is said."""
     rows: list[dict[str, object]] = [{"prompt": f"q{number}"} for number in range(10)]
     counter = TokenCounter("the length", 0, lambda messages: len(messages[0]["content"]))
-    with open_run(RunFolder(tmp_path), new_run(wishes_for(rows), load_settings())) as store:
+    with open_run(RunFolder(tmp_path), new_run(config_for(rows), load_settings())) as store:
         with pytest.raises(InterruptedError):
-            advance_run(RunFolder(tmp_path), store, no_backend, SilentProgress(), 3)
+            advance_run(RunFolder(tmp_path), store, no_backend, NullProgress(), 3)
         found = expected(store, store.run(), counter, prompts=4)
     assert (found.unique_requests, found.counted_prompts, found.prompt_tokens) == (10, 4, 20)
     assert to_text(found).splitlines()[2] == (
@@ -260,13 +260,13 @@ def no_backend(run: object) -> ScriptedBackend:
 def test_what_is_left(tmp_path: Path) -> None:
     """In the midst of a run only what is pending counts, and its own answers tell lengths."""
     rows: list[dict[str, object]] = [{"prompt": f"{number}"} for number in range(22)]
-    with open_run(RunFolder(tmp_path), new_run(wishes_for(rows), load_settings())) as store:
+    with open_run(RunFolder(tmp_path), new_run(config_for(rows), load_settings())) as store:
         with pytest.raises(KeyboardInterrupt):
             advance_run(
                 RunFolder(tmp_path),
                 store,
                 lambda _: ScriptedBackend(dies_after=20),
-                SilentProgress(),
+                NullProgress(),
                 3,
             )
         found = expected(store, store.run(), counter_for("gpt-4o-mini"))
@@ -299,7 +299,7 @@ def test_line_at_the_start_of_a_run(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], backend: str
 ) -> None:
     """A run with a server says what it is going to ask and what that costs, before it asks."""
-    run_config = wishes_for(HELLO, backend=backend)
+    run_config = config_for(HELLO, backend=backend)
     line, _ = opening_line(capfd, monkeypatch, run_config, price_in="1000", price_out="10000")
     assert line == (
         "2 requests left: 17 prompt tokens, from 2 to 200 completion tokens, as no length of an "
@@ -313,7 +313,7 @@ def test_line_at_the_start_without_a_price(
 ) -> None:
     """At a server that nobody knows no name has a price, and that is said with the address."""
     rows: list[dict[str, object]] = [{"prompt": "Hi", "output": "x" * 30}]
-    line, base_url = opening_line(capfd, monkeypatch, wishes_for(rows, model=model))
+    line, base_url = opening_line(capfd, monkeypatch, config_for(rows, model=model))
     about = "about " if model == "m" else ""
     assert line == (
         f"1 requests left: {about}8 prompt tokens, 10 completion tokens expected; "
@@ -323,7 +323,7 @@ def test_line_at_the_start_without_a_price(
 
 def test_json(command: Command) -> None:
     """--json is one object; amounts are numbers, and null where they are not known."""
-    wishes_for(HELLO)
+    config_for(HELLO)
     done = command(
         "estimate", "--dataset-name", "d.jsonl", "--sample-size", 0, "--backend", "openai-batch",
         "--model", "gpt-4o-mini", "--max-output-tokens", 100, "--prompt-template", "bare.j2",
@@ -377,7 +377,7 @@ def test_json(command: Command) -> None:
 
 def test_text(command: Command) -> None:
     """The lines for a person are these; --num-aug makes it an augment's."""
-    wishes_for(HELLO)
+    config_for(HELLO)
     arguments = (
         "estimate", "--dataset-name", "d.jsonl", "--sample-size", 0, "--backend", "openai",
         "--model", "gpt-4o-mini", "--max-output-tokens", 100, "--prompt-template", "bare.j2",
@@ -406,7 +406,7 @@ def test_text(command: Command) -> None:
 )
 def test_users_errors(command: Command, arguments: list[str], message: str) -> None:
     """A user's mistake is one line, and exit 1."""
-    wishes_for(HELLO)
+    config_for(HELLO)
     done = command("estimate", "--dataset-name", "d.jsonl", *arguments)
     assert (done.returncode, done.stdout, done.stderr) == (1, "", f"fastdatasets: {message}\n")
 

@@ -20,7 +20,7 @@ from store.requests import RequestOrder
 from store.runs import Run
 from store.status import Status
 from tests.conftest import write_jsonl
-from tests.doubles import ScriptedBackend, SilentProgress
+from tests.doubles import NullProgress, ScriptedBackend
 
 ROWS: list[dict[str, Any]] = [
     {"instruction": f"Question {n}", "input": "", "output": f"old {n}", "reasoning": "why"}
@@ -28,7 +28,7 @@ ROWS: list[dict[str, Any]] = [
 ]
 
 
-def spec_for(path: Path, **given: Any) -> Run:
+def run_for(path: Path, **given: Any) -> Run:
     """A run over a file; all rows unless said otherwise, and the bare instruction as its prompt."""
     template = path.parent / "bare.j2"
     template.write_text("{{ instruction }}{{ input }}", "utf-8")
@@ -36,13 +36,11 @@ def spec_for(path: Path, **given: Any) -> Run:
     return new_run(RunConfig(dataset_name=str(path), **run_config), load_settings())
 
 
-def run(
-    folder: Path, backend: ScriptedBackend, spec: Run | None = None
-) -> tuple[Status, list[str]]:
+def run(folder: Path, backend: ScriptedBackend, new: Run | None = None) -> tuple[Status, list[str]]:
     """One command's worth of work on the run in a folder."""
     folder.mkdir(exist_ok=True)
-    progress = SilentProgress()
-    with open_run(RunFolder(folder), spec) as store:
+    progress = NullProgress()
+    with open_run(RunFolder(folder), new) as store:
         status, _ = advance_run(RunFolder(folder), store, lambda _: backend, progress, 3)
     return status, progress.lines
 
@@ -62,7 +60,7 @@ def test_files_of_a_run(tmp_path: Path) -> None:
     status, _ = run(
         tmp_path / "run",
         ScriptedBackend(reverse=True, answer={"Ax": "42", "B": "```\n{}\n```", "only": "ü"}.get),  # type: ignore[arg-type]
-        spec_for(source, model="teacher"),
+        run_for(source, model="teacher"),
     )
     assert status.state == "done"
     common = {"reasoning": "", "finish_reason": "stop", "model": "teacher"}
@@ -96,14 +94,14 @@ def test_interrupted_run_asks_nothing_twice(tmp_path: Path) -> None:
     source = write_jsonl(tmp_path / "d.jsonl", ROWS)
     first = ScriptedBackend(dies_after=7)
     with pytest.raises(KeyboardInterrupt):
-        run(tmp_path / "run", first, spec_for(source))
+        run(tmp_path / "run", first, run_for(source))
     assert not (tmp_path / "run/distilled.json").exists()
     second = ScriptedBackend(reverse=True)
     status, _ = run(tmp_path / "run", second)
     assert first.asked + second.asked[::-1] == [f"Question {n}" for n in range(20)]
     assert status.state == "done"
     undisturbed = ScriptedBackend()
-    run(tmp_path / "other", undisturbed, spec_for(source))
+    run(tmp_path / "other", undisturbed, run_for(source))
     for name in ("distilled.json", "distilled-alpaca.json", "distilled-sharegpt.json"):
         assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "other" / name).read_bytes()
 
@@ -111,7 +109,7 @@ def test_interrupted_run_asks_nothing_twice(tmp_path: Path) -> None:
 def test_resume_of_a_done_run_writes_missing_exports(tmp_path: Path) -> None:
     """A done run asks nothing more and gets its files back."""
     source = write_jsonl(tmp_path / "d.jsonl", ROWS)
-    run(tmp_path / "run", ScriptedBackend(), spec_for(source))
+    run(tmp_path / "run", ScriptedBackend(), run_for(source))
     before = (tmp_path / "run/distilled.json").read_bytes()
     (tmp_path / "run/distilled.json").unlink()
     again = ScriptedBackend()
@@ -124,7 +122,7 @@ def test_equal_questions_are_asked_once(tmp_path: Path) -> None:
     """Records with equal questions share one request and each get its answer."""
     source = write_jsonl(tmp_path / "d.jsonl", [{"prompt": p} for p in ("a", "b", "a")])
     backend = ScriptedBackend()
-    status, _ = run(tmp_path / "run", backend, spec_for(source))
+    status, _ = run(tmp_path / "run", backend, run_for(source))
     assert (backend.asked, status.requests.total, status.records) == (["a", "b"], 2, 3)
     assert [row["output"] for row in exported(tmp_path / "run")] == [
         "Answer to a",
@@ -137,7 +135,7 @@ def test_retries_and_permanent_failures(tmp_path: Path) -> None:
     """What fails twice is answered; what fails thrice or is refused is left out and counted."""
     source = write_jsonl(tmp_path / "d.jsonl", [{"prompt": p} for p in ("a", "b", "c", "d")])
     backend = ScriptedBackend(fails={"a": 2, "b": 3, "c": -1})
-    status, _ = run(tmp_path / "run", backend, spec_for(source))
+    status, _ = run(tmp_path / "run", backend, run_for(source))
     assert backend.asked == ["a", "b", "c", "d", "a", "b", "a", "b"]
     assert (status.requests.done, status.requests.failed, status.state) == (2, 2, "incomplete")
     assert [row["instruction"] for row in exported(tmp_path / "run")] == ["a", "d"]
@@ -157,7 +155,7 @@ def test_empty_rows_are_not_asked(tmp_path: Path) -> None:
     rows: list[dict[str, Any]] = [{"prompt": "a"}, {"prompt": " \n"}, {"prompt": None}]
     source = write_jsonl(tmp_path / "d.jsonl", rows)
     backend = ScriptedBackend()
-    _, lines = run(tmp_path / "run", backend, spec_for(source))
+    _, lines = run(tmp_path / "run", backend, run_for(source))
     assert backend.asked == ["a"]
     assert lines[1:3] == [
         "columns: instruction ← prompt",
@@ -174,7 +172,7 @@ def test_sample_is_seeded_and_grows(tmp_path: Path) -> None:
         return int.from_bytes(hashlib.md5(f"42:{row}".encode()).digest()[8:], "little")
 
     for name, seed, size in [("a", 42, 5), ("b", 42, 9), ("c", 7, 5), ("d", 42, 50)]:
-        run(tmp_path / name, ScriptedBackend(), spec_for(source, seed=seed, sample_size=size))
+        run(tmp_path / name, ScriptedBackend(), run_for(source, seed=seed, sample_size=size))
         picks[name] = [row["source_row"] for row in exported(tmp_path / name)]
     assert picks["a"] == sorted(range(20), key=pick)[:5]
     assert picks["b"][:5] == picks["a"]
@@ -186,8 +184,8 @@ def test_skip_generation(tmp_path: Path) -> None:
     """The dataset's own outputs are exported and nothing is asked."""
     source = write_jsonl(tmp_path / "d.jsonl", [*ROWS[:1], {"instruction": "no output"}])
     backend = ScriptedBackend()
-    spec = spec_for(source, skip_generation=True, include_reasoning=True)
-    status, _ = run(tmp_path / "run", backend, spec)
+    new = run_for(source, skip_generation=True, include_reasoning=True)
+    status, _ = run(tmp_path / "run", backend, new)
     assert (status.state, backend.asked) == ("done", [])
     assert exported(tmp_path / "run")[0] == {
         "instruction": "Question 0",
@@ -207,18 +205,18 @@ def test_output_file(tmp_path: Path) -> None:
     """--output-file gets distilled.json's content."""
     source = write_jsonl(tmp_path / "d.jsonl", ROWS)
     target = tmp_path / "deep/er/copy.json"
-    run(tmp_path / "run", ScriptedBackend(), spec_for(source, output_file=target))
+    run(tmp_path / "run", ScriptedBackend(), run_for(source, output_file=target))
     assert target.read_bytes() == (tmp_path / "run/distilled.json").read_bytes()
 
 
 def test_named_run_with_another_frozen_part(tmp_path: Path) -> None:
     """Going on by name with another model is refused, with other formats it is not."""
     source = write_jsonl(tmp_path / "d.jsonl", ROWS)
-    spec = spec_for(source, model="a")
-    run(tmp_path / "run", ScriptedBackend(), spec)
-    run(tmp_path / "run", ScriptedBackend(), replace(spec, export=replace(spec.export, formats=())))
+    new = run_for(source, model="a")
+    run(tmp_path / "run", ScriptedBackend(), new)
+    run(tmp_path / "run", ScriptedBackend(), replace(new, export=replace(new.export, formats=())))
     with pytest.raises(UserError, match=r"already exists with another model \('a', now 'b'\)"):
-        run(tmp_path / "run", ScriptedBackend(), replace(spec, model="b"))
+        run(tmp_path / "run", ScriptedBackend(), replace(new, model="b"))
 
 
 def test_system_prompts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -229,7 +227,7 @@ def test_system_prompts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     ]
     source = write_jsonl(tmp_path / "d.jsonl", [{"messages": chat} for chat in chats])
     monkeypatch.setenv("SYSTEM_PROMPT", "General.")
-    run(tmp_path / "run", ScriptedBackend(fails={"a": -1, "b": -1}), spec_for(source))
+    run(tmp_path / "run", ScriptedBackend(fails={"a": -1, "b": -1}), run_for(source))
     with open_run(RunFolder(tmp_path / "run")) as store:
         store.results.retry_failed()
         assert [request.messages for request in store.requests.pending(3, RequestOrder.PREFIX)] == [

@@ -18,7 +18,7 @@ from store import Unfinished, UserError, WorkStore
 from store.runs import Mode
 from store.status import Counts
 from tests.conftest import Command, write_jsonl
-from tests.fastdatasets.test_pipeline import spec_for
+from tests.fastdatasets.test_pipeline import run_for
 from tests.fastdatasets.test_reuse import Limited, outputs, run
 from tests.llmserver import LLMServer, Reply, insufficient_quota
 
@@ -45,7 +45,7 @@ def server(server: LLMServer) -> LLMServer:
     return server
 
 
-def wishes_for(questions: list[str], backend: str, **run_config: Any) -> RunConfig:
+def config_for(questions: list[str], backend: str, **run_config: Any) -> RunConfig:
     """A run over questions with at most 50 tokens an answer."""
     source = write_jsonl(Path("d.jsonl"), [{"instruction": question} for question in questions])
     options: dict[str, Any] = {"max_output_tokens": 50, "model": "m", "sample_size": 0}
@@ -70,7 +70,7 @@ def test_what_has_no_answer_is_asked_with_the_new_limit(
     server: LLMServer, capfd: pytest.CaptureFixture[str], backend: str
 ) -> None:
     """What was refused at one limit is asked with the next; what has an answer keeps it."""
-    outcome = start(wishes_for(QUESTIONS, backend), None, "r", ExecutionConfig())
+    outcome = start(config_for(QUESTIONS, backend), None, "r", ExecutionConfig())
     assert outcome.status.requests == Counts(7, 1, 0, 6, 0)
     outcome = advance_run(20)
     assert (outcome.status.state, outcome.status.requests) == ("done", Counts(7, 7, 0, 0, 0))
@@ -85,7 +85,7 @@ def test_run_that_was_stopped_goes_on_with_the_limit(server: LLMServer) -> None:
     """A run whose first requests were all refused for their limit ends whole with a lower one."""
     questions = [f"Asked {number}" for number in range(30)]
     with pytest.raises(Unfinished, match="Resume with a lower --max-output-tokens"):
-        start(wishes_for(questions, "openai"), None, "r", ExecutionConfig())
+        start(config_for(questions, "openai"), None, "r", ExecutionConfig())
     outcome = advance_run(20)
     assert (outcome.status.state, outcome.status.requests) == ("done", Counts(30, 30, 0, 0, 0))
     assert (limits(server), server.bill.twice()) == ({20: 30}, [])
@@ -93,7 +93,7 @@ def test_run_that_was_stopped_goes_on_with_the_limit(server: LLMServer) -> None:
 
 def test_limit_and_back(server: LLMServer) -> None:
     """Back at the limit of before, the requests are those of before, with their failures."""
-    start(wishes_for(QUESTIONS, "openai"), None, "r", ExecutionConfig())
+    start(config_for(QUESTIONS, "openai"), None, "r", ExecutionConfig())
     assert advance_run(40).status.requests == Counts(7, 1, 0, 6, 0)
     calls = len(server.requests_log)
     assert advance_run(50).status.requests == Counts(7, 1, 0, 6, 0)
@@ -103,7 +103,7 @@ def test_limit_and_back(server: LLMServer) -> None:
 
 def test_change_that_was_interrupted(server: LLMServer) -> None:
     """A death after the limit was noted leaves what a plain resume does; it may be said twice."""
-    start(wishes_for(QUESTIONS, "openai"), None, "r", ExecutionConfig())
+    start(config_for(QUESTIONS, "openai"), None, "r", ExecutionConfig())
     with WorkStore.open(STORE) as store:
         store.requests.change_limit(20)
         store.requests.change_limit(20)
@@ -119,7 +119,7 @@ def test_what_is_in_flight_keeps_its_limit(
     """Requests at the server are let be and collected, the others asked with the new limit."""
     server.answer, server.looks = small_context(99), None
     questions = [f"Asked {number}" for number in range(103)]
-    outcome = start(wishes_for(questions, "openai-batch"), None, "r", ExecutionConfig(wait=False))
+    outcome = start(config_for(questions, "openai-batch"), None, "r", ExecutionConfig(wait=False))
     assert outcome.status.requests == Counts(103, 0, 3, 0, 100)
     outcome = advance_run(20, wait=False)
     assert outcome.status.requests == Counts(103, 0, 3, 0, 100)
@@ -134,7 +134,7 @@ def test_job_that_was_not_sent_is_planned_anew(server: LLMServer) -> None:
     """A job that the server never took is closed, its file removed, its questions asked anew."""
     server.faults.append(insufficient_quota("POST /batches", times=1))
     with pytest.raises(Unfinished):
-        start(wishes_for(QUESTIONS, "openai-batch"), None, "r", ExecutionConfig())
+        start(config_for(QUESTIONS, "openai-batch"), None, "r", ExecutionConfig())
     assert advance_run(20).status.requests == Counts(7, 7, 0, 0, 0)
     assert (limits(server), list(Path("output/r/jobs").iterdir())) == ({20: 7}, [])
 
@@ -155,7 +155,7 @@ def test_augment_uses_the_limit_in_both_stages(server: LLMServer) -> None:
         return Reply(f'["Question of {len(prompt)} characters"]')
 
     server.answer = teacher
-    run_config = wishes_for(["Describe it", "Paint it"], "openai", mode=Mode.AUGMENT, num_aug=1)
+    run_config = config_for(["Describe it", "Paint it"], "openai", mode=Mode.AUGMENT, num_aug=1)
     outcome = start(run_config, None, "r", ExecutionConfig())
     assert outcome.status.requests == Counts(6, 2, 0, 4, 0)
     assert advance_run(20).status.requests == Counts(8, 8, 0, 0, 0)
@@ -175,7 +175,7 @@ def test_new_limit_of_a_local_run() -> None:
     """A run of any backend goes on with its new limit, and new requests are those of that limit."""
     source = write_jsonl(Path("d.jsonl"), [{"prompt": str(n)} for n in (5, 15, 35)])
     refusing = Limited(highest=30)
-    status, _ = run("a", refusing, spec_for(source, max_output_tokens=40))
+    status, _ = run("a", refusing, run_for(source, max_output_tokens=40))
     assert (status.requests.failed, len(refusing.asked)) == (3, 3)
     with WorkStore.open(Path("a/work.duckdb")) as store:
         store.requests.change_limit(30)
@@ -185,7 +185,7 @@ def test_new_limit_of_a_local_run() -> None:
     status, _ = run("a", Limited(highest=30))
     assert (outputs("a"), status.state, status.truncated) == ([5, 15, 30], "done", 1)
     other = Limited()
-    run("b", other, spec_for(source, max_output_tokens=30), reuse=["a"])
+    run("b", other, run_for(source, max_output_tokens=30), reuse=["a"])
     assert other.asked == []
 
 
@@ -195,7 +195,7 @@ def test_old_output_tells_the_length_under_another_limit() -> None:
     rows: list[dict[str, object]] = [
         {"instruction": f"Asked {n}", "output": "x" * 30} for n in range(3)
     ]
-    run_config = wishes_for([], "openai")
+    run_config = config_for([], "openai")
     write_jsonl(Path("d.jsonl"), rows)
     with pytest.raises(Unfinished, match="all failed alike"):
         start(run_config, None, "r", ExecutionConfig())

@@ -27,8 +27,8 @@ from store.results import Failure, FailureKind, Result
 from store.runs import Mode, Run
 from store.status import Counts, Status
 from tests.conftest import Command, write_jsonl
-from tests.doubles import ScriptedBackend, SilentProgress
-from tests.fastdatasets.test_pipeline import ROWS, exported, spec_for
+from tests.doubles import NullProgress, ScriptedBackend
+from tests.fastdatasets.test_pipeline import ROWS, exported, run_for
 from tests.llmserver import LLMServer, Reply
 from tests.store.test_store import HOLD
 
@@ -63,7 +63,7 @@ class Limited(Backend):
 def run(
     name: str,
     backend: Backend,
-    spec: Run | None = None,
+    new: Run | None = None,
     *,
     reuse: Sequence[str] = (),
     retry_truncated: bool = False,
@@ -71,9 +71,9 @@ def run(
     """One command's worth of work on the run of that name."""
     folder = RunFolder(Path(name))
     folder.path.mkdir(exist_ok=True)
-    progress = SilentProgress()
+    progress = NullProgress()
     earlier = find_earlier(reuse, Path(), folder.path, wait_seconds=0)
-    with open_run(folder, spec) as store:
+    with open_run(folder, new) as store:
         if retry_truncated:
             ask_again(store)
         status, _ = advance_run(folder, store, lambda _: backend, progress, 3, None, earlier)
@@ -98,10 +98,10 @@ def table(name: str, columns: str) -> list[tuple[Any, ...]]:
 
 def test_second_run_asks_nothing() -> None:
     """A second run over the same data takes all answers, as they are, and gives the same files."""
-    spec = spec_for(write_jsonl(Path("d.jsonl"), ROWS))
+    new = run_for(write_jsonl(Path("d.jsonl"), ROWS))
     first, second = ScriptedBackend(), ScriptedBackend()
-    run("a", first, spec)
-    status, lines = run("b", second, spec, reuse=["a"])
+    run("a", first, new)
+    status, lines = run("b", second, new, reuse=["a"])
     assert (len(first.asked), second.asked) == (20, [])
     assert (status.state, status.requests.done, lines[-1]) == (
         "done", 20, "reused 20 answers of run a",
@@ -121,9 +121,9 @@ def test_larger_sample_asks_only_what_is_new() -> None:
     """A larger sample buys what two earlier runs, one of them named twice, do not have."""
     source = write_jsonl(Path("d.jsonl"), ROWS)
     for name, size in [("a", 5), ("b", 9)]:
-        run(name, ScriptedBackend(), spec_for(source, sample_size=size))
+        run(name, ScriptedBackend(), run_for(source, sample_size=size))
     backend = ScriptedBackend()
-    status, lines = run("c", backend, spec_for(source), reuse=["a", "b", "./a"])
+    status, lines = run("c", backend, run_for(source), reuse=["a", "b", "./a"])
     known = {row["instruction"] for row in exported(Path("b"))}
     assert backend.asked == [row["instruction"] for row in ROWS if row["instruction"] not in known]
     assert (status.state, lines[-2:]) == (
@@ -134,25 +134,25 @@ def test_larger_sample_asks_only_what_is_new() -> None:
 def test_other_models_and_limits_are_not_taken() -> None:
     """Answers of another model, or with another limit, are answers to other requests."""
     source = write_jsonl(Path("d.jsonl"), ROWS)
-    run("a", ScriptedBackend(), spec_for(source, model="m"))
+    run("a", ScriptedBackend(), run_for(source, model="m"))
     others: dict[str, dict[str, Any]] = {
         "b": {"model": "n"},
         "c": {"model": "m", "max_output_tokens": 9},
     }
     for name, run_config in others.items():
         backend = ScriptedBackend()
-        _, lines = run(name, backend, spec_for(source, **run_config), reuse=["a"])
+        _, lines = run(name, backend, run_for(source, **run_config), reuse=["a"])
         assert (len(backend.asked), lines[-1]) == (20, "reused 0 answers of run a")
 
 
 def test_interrupted_and_failed_requests_are_taken() -> None:
     """A resume takes what it has not, given up or not; the run itself is passed over."""
-    spec = spec_for(write_jsonl(Path("d.jsonl"), ROWS))
-    run("a", ScriptedBackend(), spec)
+    new = run_for(write_jsonl(Path("d.jsonl"), ROWS))
+    run("a", ScriptedBackend(), new)
     refusing = ScriptedBackend(fails={"Question 3": -1})
-    run("b", refusing, spec)
+    run("b", refusing, new)
     with pytest.raises(KeyboardInterrupt):
-        run("c", ScriptedBackend(dies_after=7), spec)
+        run("c", ScriptedBackend(dies_after=7), new)
     for name, answers in [("b", 1), ("c", 13)]:
         backend = ScriptedBackend()
         status, lines = run(name, backend, reuse=[name, "a"])
@@ -167,12 +167,12 @@ def test_augment_takes_both_stages() -> None:
     def answer(prompt: str) -> str:
         return '["one of another kind", "2 + 2?"]' if "JSON" in prompt else f"A {prompt}"
 
-    distill = spec_for(path)
+    distill = run_for(path)
     templates = distill.templates | default_templates("vary")
-    spec = replace(distill, mode=Mode.AUGMENT, num_aug=2, templates=templates)
-    run("a", ScriptedBackend(answer=answer), spec)
+    new = replace(distill, mode=Mode.AUGMENT, num_aug=2, templates=templates)
+    run("a", ScriptedBackend(answer=answer), new)
     backend = ScriptedBackend()
-    status, lines = run("b", backend, spec, reuse=["a"])
+    status, lines = run("b", backend, new, reuse=["a"])
     assert (backend.asked, status.state) == ([], "done")
     assert lines[-2:] == ["reused 3 answers of run a", "reused 5 answers of run a"]
     assert Path("a/distilled.json").read_bytes() == Path("b/distilled.json").read_bytes()
@@ -180,7 +180,7 @@ def test_augment_takes_both_stages() -> None:
 
 def test_earlier_run_that_is_held() -> None:
     """A run whose store another process has open is busy, and said to be."""
-    run("a", ScriptedBackend(), spec_for(write_jsonl(Path("d.jsonl"), ROWS)))
+    run("a", ScriptedBackend(), run_for(write_jsonl(Path("d.jsonl"), ROWS)))
     command = [sys.executable, "-c", HOLD, "a"]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -212,8 +212,8 @@ def test_not_a_run(command: Command) -> None:
 
 def test_drop_truncated() -> None:
     """Answers that were cut off stand in distilled.json and in no training file."""
-    spec = spec_for(lengths(5, 50, 10), max_output_tokens=10, drop_truncated=True)
-    status, lines = run("a", Limited(), spec)
+    new = run_for(lengths(5, 50, 10), max_output_tokens=10, drop_truncated=True)
+    status, lines = run("a", Limited(), new)
     assert [outputs("a", file) for file in FILES[:2]] == [[5, 10, 10], [5, 10]]
     assert len(exported(Path("a"), FILES[2])) == 2
     assert [row["finish_reason"] for row in exported(Path("a"))] == ["stop", "length", "stop"]
@@ -224,7 +224,7 @@ def test_drop_truncated() -> None:
 
 def test_retry_truncated_doubles_the_limit_each_time() -> None:
     """Only what was cut off is asked again, with twice the limit, until it is whole."""
-    run("a", Limited(), spec_for(lengths(5, 15, 35, 35), max_output_tokens=10))
+    run("a", Limited(), run_for(lengths(5, 15, 35, 35), max_output_tokens=10))
     asked, found = [], []
     for _ in range(3):
         backend = Limited()
@@ -241,7 +241,7 @@ def test_retry_truncated_doubles_the_limit_each_time() -> None:
 
 def test_answer_stays_until_its_retry_is_there() -> None:
     """A row whose retry is refused keeps its answer and is done; its limit is not asked again."""
-    run("a", Limited(), spec_for(lengths(5, 15), max_output_tokens=10))
+    run("a", Limited(), run_for(lengths(5, 15), max_output_tokens=10))
     for asked in ([("15", 20)], []):
         backend = Limited(highest=10)
         status, _ = run("a", backend, retry_truncated=True)
@@ -256,10 +256,10 @@ def test_answer_stays_until_its_retry_is_there() -> None:
 def test_retry_is_the_request_of_a_higher_limit() -> None:
     """A run with twice the limit from the start takes the answers that retries brought."""
     source = lengths(5, 15)
-    run("a", Limited(), spec_for(source, max_output_tokens=10))
+    run("a", Limited(), run_for(source, max_output_tokens=10))
     run("a", Limited(), retry_truncated=True)
     backend = Limited()
-    run("b", backend, spec_for(source, max_output_tokens=20), reuse=["a"])
+    run("b", backend, run_for(source, max_output_tokens=20), reuse=["a"])
     assert (backend.asked, outputs("b")) == ([("5", 20)], [5, 15])
 
 

@@ -403,9 +403,9 @@ def test_home_folders(monkeypatch: pytest.MonkeyPatch) -> None:
         dataset_name="d.jsonl", backend="vllm", model="~/m", lora=Path("~/lora"),
         output_file=Path("~/x.json"),
     )  # fmt: skip
-    spec = new_run(run_config, Settings())
-    assert (spec.model, spec.params["lora"]) == (f"{folder}/m", f"{folder}/lora")
-    assert spec.export.output_file == f"{folder}/x.json"
+    new = new_run(run_config, Settings())
+    assert (new.model, new.params["lora"]) == (f"{folder}/m", f"{folder}/lora")
+    assert new.export.output_file == f"{folder}/x.json"
 
 
 def test_names_that_begin_with_a_tilde(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -415,9 +415,9 @@ def test_names_that_begin_with_a_tilde(monkeypatch: pytest.MonkeyPatch) -> None:
         dataset_name="d.jsonl", backend="vllm", model="~no-such-user/m",
         lora=Path("~no-such-user/lora"), output_file=Path("./~x.json"),
     )  # fmt: skip
-    spec = new_run(run_config, Settings())
-    assert (spec.model, spec.params["lora"]) == (f"{here}/m", f"{here}/lora")
-    assert spec.export.output_file == str(here.with_name("~x.json"))
+    new = new_run(run_config, Settings())
+    assert (new.model, new.params["lora"]) == (f"{here}/m", f"{here}/lora")
+    assert new.export.output_file == str(here.with_name("~x.json"))
     with pytest.raises(UserError, match=r"no LoRA adapter at .*/~nobody-there: a folder"):
         new_run(replace(run_config, lora=Path("~nobody-there")), Settings())
     with pytest.raises(UserError, match="no model at ~nobody-there"):

@@ -43,7 +43,7 @@ def error(message: str, code: Any = None) -> dict[str, Any]:
     return {"error": {"message": message, "type": None, "code": code}}
 
 
-VERDICTS = {
+CLASSIFIED = {
     "403": (403, error("Flagged by moderation."), "refused", "403: Flagged by moderation."),
     "425": (425, error("Too early."), "server", "425: Too early."),
     "404": (404, error("No adapter.", 404), "refused", "404: No adapter."),
@@ -70,10 +70,10 @@ VERDICTS = {
 
 @pytest.mark.quick(6)
 @pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("name", VERDICTS)
+@pytest.mark.parametrize("name", CLASSIFIED)
 def test_one_request(server: LLMServer, name: str, backend: str) -> None:
     """An error of one request is that request's failure, of the same kind on both backends."""
-    status, body, kind, words = VERDICTS[name]
+    status, body, kind, words = CLASSIFIED[name]
     server.answer = refusing(status, body, "Question 3.")
     outcome = distill(backend, max_attempts=1)
     assert (outcome.status.requests.done, outcome.reasons) == (6, ((kind, words, 1),))

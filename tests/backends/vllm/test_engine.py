@@ -15,7 +15,7 @@ from store import Unfinished, WorkStore
 from store.planning import PlannedRequest
 from store.requests import RequestOrder
 from store.results import FailureKind
-from tests.doubles import SilentProgress
+from tests.doubles import NullProgress
 from tests.store.test_store import store  # noqa: F401 - a fixture
 
 
@@ -58,7 +58,7 @@ def test_request_that_kills_the_engine(store: WorkStore, tmp_path: Path) -> None
     prompts = [f"question {number}" for number in range(60)]
     ask(store, [*prompts[:30], "poison", *prompts[30:]])
     engine = backend(tmp_path)
-    engine.work(store, SilentProgress())
+    engine.work(store, NullProgress())
     engine.close()
     assert texts(store) == {f"Answer to {prompt}" for prompt in prompts}
     assert store.results.failure_reasons() == [
@@ -77,7 +77,7 @@ def test_requests_that_are_refused_alike(store: WorkStore, tmp_path: Path) -> No
     ask(store, [f"refuse template {number}" for number in range(30)])
     engine = backend(tmp_path)
     with pytest.raises(Unfinished, match=r"the first \d+ requests all failed alike: No"):
-        engine.work(store, SilentProgress())
+        engine.work(store, NullProgress())
     engine.close()
     assert len(store.requests.pending_positions(1, RequestOrder.PREFIX)) == 30
 
@@ -86,7 +86,7 @@ def test_prompts_that_are_too_long_fail_alone(store: WorkStore, tmp_path: Path) 
     """They are asked first, being the longest, and end nothing."""
     ask(store, [*(f"refuse {TOO_LONG} {number}" for number in range(30)), "a"])
     engine = backend(tmp_path)
-    engine.work(store, SilentProgress())
+    engine.work(store, NullProgress())
     engine.close()
     assert (texts(store), store.results.failure_reasons()) == (
         {"Answer to a"},
@@ -100,7 +100,7 @@ def test_ctrl_c(store: WorkStore, tmp_path: Path) -> None:  # noqa: F811
     ask(store, [*questions, "interrupt"])
     engine = backend(tmp_path)
     with pytest.raises(KeyboardInterrupt):
-        engine.work(store, SilentProgress())
+        engine.work(store, NullProgress())
     engine.close()
     # It holds 16 at a time: so many answers had come when the last request went out.
     assert {f"Answer to {question}" for question in questions[:25]} <= texts(store)
@@ -111,7 +111,7 @@ def test_lack_of_memory(store: WorkStore, tmp_path: Path) -> None:  # noqa: F811
     """After running out of memory the engine is started again with less, and goes on."""
     ask(store, ["a", "starve", "b"])
     engine = backend(tmp_path)
-    progress = SilentProgress()
+    progress = NullProgress()
     engine.work(store, progress)
     engine.close()
     assert texts(store) == {"Answer to a", "Answer to starve", "Answer to b"}
@@ -127,7 +127,7 @@ def test_engine_that_cannot_live(store: WorkStore, tmp_path: Path) -> None:  # n
     with pytest.raises(
         Unfinished, match=r"died 2 times before it answered anything \(it ended with"
     ):
-        engine.work(store, SilentProgress())
+        engine.work(store, NullProgress())
     assert store.requests.has_pending(3)
 
 
@@ -136,7 +136,7 @@ def test_engine_that_never_answers(store: WorkStore, tmp_path: Path) -> None:  #
     ask(store, [f"poison {number}" for number in range(6)])
     engine = backend(tmp_path)
     with pytest.raises(Unfinished, match=r"the engine died 2 times before it answered anything"):
-        engine.work(store, SilentProgress())
+        engine.work(store, NullProgress())
     assert starts(tmp_path) == ["start 1.0"] * 2
     assert (store.results.failure_reasons(), store.requests.has_pending(1)) == ([], True)
 
@@ -151,7 +151,7 @@ def test_first_request_kills_the_engine(
     prompts = [f"question {number}" for number in range(others)]
     ask(store, ["poison", *prompts])
     engine = backend(tmp_path)
-    engine.work(store, SilentProgress())
+    engine.work(store, NullProgress())
     engine.close()
     assert texts(store) == {f"Answer to {prompt}" for prompt in prompts}
     assert [reason[::2] for reason in store.results.failure_reasons()] == [(FailureKind.SERVER, 1)]
@@ -167,7 +167,7 @@ def test_keys_are_not_the_engines(
         monkeypatch.setenv(name, "x")
     ask(store, ["keys"])
     options = replace(backend(tmp_path)._options, engine_args={"trust_remote_code": True})
-    engine, progress = VllmBackend(options), SilentProgress()
+    engine, progress = VllmBackend(options), NullProgress()
     engine.work(store, progress)
     engine.close()
     assert "keys ['HF_TOKEN']" in (tmp_path / "journal").read_text().splitlines()

@@ -237,8 +237,8 @@ def test_addresses_without_a_setting(
     """Without LLM_API_BASE a run asks OpenAI, live without a key a local server, or none at all."""
     monkeypatch.setenv("LLM_API_KEY", key)
     source = write_jsonl(Path("d.jsonl"), [{"prompt": "a"}])
-    spec = new_run(RunConfig(dataset_name=str(source), backend=backend, model="m"), load_settings())
-    assert spec.base_url == address
+    new = new_run(RunConfig(dataset_name=str(source), backend=backend, model="m"), load_settings())
+    assert new.base_url == address
 
 
 def test_local_answers_are_the_local_engines(servers: Servers) -> None:

@@ -24,8 +24,8 @@ from store.requests import RequestOrder
 from store.results import Result
 from tests.backends.test_full_disk import files_of_at_most
 from tests.conftest import Command, write_jsonl
-from tests.doubles import SilentProgress
-from tests.fastdatasets.test_pipeline import spec_for
+from tests.doubles import NullProgress
+from tests.fastdatasets.test_pipeline import run_for
 from tests.llmserver import LLMServer
 
 RUN = Path("output/r")
@@ -158,10 +158,10 @@ def test_answers_in_no_order(tmp_path: Path) -> None:
     """Put side by side first, they give what one page of all gives, and leave no file."""
     source = write_jsonl(tmp_path / "d.jsonl", [{"prompt": f"{n:02}"} for n in range(20)])
     (tmp_path / "run").mkdir()
-    with open_run(RunFolder(tmp_path / "run"), spec_for(source)) as store:
+    with open_run(RunFolder(tmp_path / "run"), run_for(source)) as store:
         run = store.run()
         sample_records(store, run, print)
-        Answer(run).plan(store, SilentProgress())
+        Answer(run).plan(store, NullProgress())
         requests = list(store.requests.pending(3, RequestOrder.PREFIX))
         for first in range(4):
             results = [

@@ -42,10 +42,10 @@ def read(path: Path, split: str = "train", **columns: str) -> list[tuple[Any, ..
 
 def sampled(path: Path, **run_config: Any) -> tuple[list[tuple[Any, ...]], list[str]]:
     """All records of a source, out of the store of a run over it, and what was said meanwhile."""
-    wished = RunConfig(dataset_name=str(path), sample_size=0, skip_generation=True, model="m")
-    spec = new_run(replace(wished, **run_config), load_settings())
+    config = RunConfig(dataset_name=str(path), sample_size=0, skip_generation=True, model="m")
+    new = new_run(replace(config, **run_config), load_settings())
     said: list[str] = []
-    with tempfile.TemporaryDirectory() as folder, open_run(RunFolder(Path(folder)), spec) as store:
+    with tempfile.TemporaryDirectory() as folder, open_run(RunFolder(Path(folder)), new) as store:
         sample_records(store, store.run(), said.append)
         rows = store.connection.execute(
             "SELECT instruction, input, original_output, reasoning, system FROM records "
@@ -127,7 +127,7 @@ def test_plain_folder_is_read_as_a_whole_and_said(tmp_path: Path) -> None:
     rows, said = sampled(tmp_path, config_name="main")
     assert [row[0] for row in rows] == ["a", "b"]
     assert said == [
-        f"--config-name main is for datasets of the Hub: {tmp_path} is read as it stands",
+        f"--config-name main is for datasets of the Hub: {tmp_path} is read as it is",
         f"no file of {tmp_path} is named after a split: reading a.jsonl, b.jsonl",
         "columns: instruction ← instruction",
         "sampled 2 of 2 rows",
@@ -456,7 +456,7 @@ def test_values_become_strings(tmp_path: Path) -> None:
         ),
         ("d.csv.gz", b"no gzip", "cannot read {path}: zlib inflate failed: incorrect header check"),
         ("d.csv", b"", "{path} is empty: a line of column names is expected"),
-        ("d.csv", b"a,a\n1,2\n", "{path}: a column name stands twice in line 1: a, a"),
+        ("d.csv", b"a,a\n1,2\n", "{path}: a column name occurs twice in line 1: a, a"),
         (
             "d.csv",
             b'prompt,b\n"1\n1",2\n1,2,3\n1,"\xff\n"\n1,2\n',
