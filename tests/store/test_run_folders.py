@@ -139,13 +139,13 @@ def break_newest() -> None:
         OUTPUT.joinpath(name, "work.duckdb").write_bytes(content)
 
 
-def test_broken_runs_are_passed_over(capfd: pytest.CaptureFixture[str]) -> None:
+def test_broken_runs_are_skipped(capfd: pytest.CaptureFixture[str]) -> None:
     """A status and a resume without a name say which runs cannot be read, and find one that can."""
     break_newest()
     capfd.readouterr()
     assert read_status(None).folder.name == "good"
     reported = capfd.readouterr().err.splitlines()
-    assert sorted(line.split(" is passed")[0] for line in reported) == [
+    assert sorted(line.split(" is skipped")[0] for line in reported) == [
         "run output/a", "run output/b", "run output/c",
     ]  # fmt: skip
     assert resume(None, None, ExecutionConfig()) is None
