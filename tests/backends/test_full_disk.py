@@ -37,6 +37,7 @@ def fill(process: subprocess.Popen[str]) -> None:
     limit_files(process, WAL.stat().st_size)
 
 
+@pytest.mark.slow
 def test_room_is_made(server: LLMServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """Answers are kept and nothing more is sent; once the disk has space the run goes on."""
     monkeypatch.setenv("FASTDATASETS_POLL_SECONDS", "0.1")
@@ -55,6 +56,7 @@ def test_room_is_made(server: LLMServer, monkeypatch: pytest.MonkeyPatch) -> Non
     assert server.bill.twice() == []
 
 
+@pytest.mark.slow
 def test_room_is_not_made(server: LLMServer) -> None:
     """A disk that stays full ends the run, which says what is lost; its cost still counts."""
     process = start_distill(*LIMITS, "--max-cost", CAP)

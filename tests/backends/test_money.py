@@ -118,6 +118,7 @@ def test_bill_is_the_servers(server: LLMServer, backend: str) -> None:
     assert jobs == (answers.cost if backend == "openai-batch" else 0)
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_cap_stops_the_run_and_a_higher_one_goes_on(server: LLMServer, backend: str) -> None:
     """A cap buys what it can and says what is left; a resume with a higher one ends the run."""
@@ -130,6 +131,7 @@ def test_cap_stops_the_run_and_a_higher_one_goes_on(server: LLMServer, backend: 
     assert outcome.status.cost.spent == billed(server)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("server")
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_cap_that_is_named_is_enough(backend: str) -> None:
@@ -202,7 +204,7 @@ FAULTS: dict[str, tuple[str, Any]] = {
 }
 
 
-@pytest.mark.quick(4)
+@pytest.mark.quick(2)
 @pytest.mark.parametrize("name", FAULTS)
 def test_cap_holds_through_faults(server: LLMServer, name: str) -> None:
     """Whatever fails, the server never bills more than the cap."""
@@ -311,6 +313,7 @@ def test_filtered_answers_are_billed_as_told(server: LLMServer, backend: str) ->
     assert MAX_TOKENS < cost.unsure < 2 * MAX_TOKENS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_hidden_system_prompt(server: LLMServer, backend: str) -> None:
     """A server that puts 500 tokens around each prompt is believed, and kept below the cap."""
@@ -400,6 +403,7 @@ def openais_price(backend: str) -> PriceSnapshot:
     return price
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_cap_holds_for_resumes_that_do_not_name_it(server: LLMServer, backend: str) -> None:
     """The cap and the price are the run's: a resume without them buys nothing beyond the cap."""
@@ -496,6 +500,7 @@ def test_second_run_over_the_same_data_costs_nothing(server: LLMServer) -> None:
     assert second.cost.saved.reuse == spent
 
 
+@pytest.mark.slow
 def test_reuse_is_told_on_the_bill(server: LLMServer) -> None:
     """A larger sample pays for what is new, and is told what the rest would have cost."""
     distill("openai-batch", questions=QUESTIONS[:20], **PRICE)

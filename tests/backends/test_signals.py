@@ -127,6 +127,7 @@ def interrupt() -> None:
     os.kill(os.getpid(), signal.SIGINT)
 
 
+@pytest.mark.slow
 def test_cap_holds_through_signals(server: LLMServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """Interrupted again and again, the run never costs more than its cap, nor loses an answer."""
     monkeypatch.setenv("MAX_LLM_CONCURRENCY", "2")
@@ -164,6 +165,7 @@ def test_what_is_in_flight_counts(server: LLMServer, monkeypatch: pytest.MonkeyP
     )
 
 
+@pytest.mark.slow
 def test_kill_leaves_what_could_be_in_flight(
     server: LLMServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -187,6 +189,7 @@ def test_kill_leaves_what_could_be_in_flight(
     assert billed(server) == before
 
 
+@pytest.mark.slow
 def test_closed_terminal_of_a_batch_run(server: LLMServer) -> None:
     """At a SIGHUP everything is left at the server, and a resume collects it."""
     server.looks = None
@@ -232,6 +235,7 @@ def test_live_answers_at_more_signals(
     check_done()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", ["POST /files", "POST /batches", "GET /files/*/content"])
 def test_batch_call_that_hangs_at_signals(server: LLMServer, where: str) -> None:
     """A call that hangs is left at a signal, however many follow, and a resume goes on."""
@@ -246,6 +250,7 @@ def test_batch_call_that_hangs_at_signals(server: LLMServer, where: str) -> None
     check_done()
 
 
+@pytest.mark.slow
 def test_batch_wait_at_signals(server: LLMServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """So is the wait for a batch."""
     monkeypatch.setenv("FASTDATASETS_POLL_SECONDS", "60")
@@ -258,6 +263,7 @@ def test_batch_wait_at_signals(server: LLMServer, monkeypatch: pytest.MonkeyPatc
     assert read_status("r").status.requests.in_flight == len(QUESTIONS)
 
 
+@pytest.mark.slow
 def test_engine_that_hangs_at_signals(tmp_path: Path) -> None:
     """What a local engine answered is stored, also where it takes nothing more."""
     prompts = [*(f"question {number}" for number in range(15)), "hang"]

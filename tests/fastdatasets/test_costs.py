@@ -188,6 +188,7 @@ def test_live_answers_tell_a_new_estimate(
     said_once(capfd.readouterr().err, 75, f", {fits} --max-cost {cap}")
 
 
+@pytest.mark.slow
 def test_batch_answers_tell_a_new_estimate(
     server: LLMServer, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -204,6 +205,7 @@ def test_batch_answers_tell_a_new_estimate(
     said_once(capfd.readouterr().err, 75)
 
 
+@pytest.mark.slow
 def test_opening_that_is_learnt_is_enough(
     server: LLMServer, capfd: pytest.CaptureFixture[str]
 ) -> None:

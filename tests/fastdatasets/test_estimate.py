@@ -172,6 +172,7 @@ def test_given_price() -> None:
     assert (found.batch, found.live) == (given, given)
 
 
+@pytest.mark.slow
 def test_price_of_this_machine() -> None:
     """The newest finished local run of the same model tells how long it takes."""
     local_run("slow", "m", seconds=100)

@@ -65,6 +65,7 @@ def limits(server: LLMServer) -> Counter[int]:
     return Counter(body["max_tokens"] for body in bodies)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["openai", "openai-batch"])
 def test_what_has_no_answer_is_asked_with_the_new_limit(
     server: LLMServer, capfd: pytest.CaptureFixture[str], backend: str
@@ -91,6 +92,7 @@ def test_run_that_was_stopped_goes_on_with_the_limit(server: LLMServer) -> None:
     assert (limits(server), server.bill.twice()) == ({20: 30}, [])
 
 
+@pytest.mark.slow
 def test_limit_and_back(server: LLMServer) -> None:
     """Back at the limit of before, the requests are those of before, with their failures."""
     start(config_for(QUESTIONS, "openai"), None, "r", ExecutionConfig())
@@ -113,6 +115,7 @@ def test_change_that_was_interrupted(server: LLMServer) -> None:
     assert (advance_run().status.state, limits(server)) == ("done", {50: 1, 20: 6})
 
 
+@pytest.mark.slow
 def test_what_is_in_flight_keeps_its_limit(
     server: LLMServer, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -139,6 +142,7 @@ def test_job_that_was_not_sent_is_planned_anew(server: LLMServer) -> None:
     assert (limits(server), list(Path("output/r/jobs").iterdir())) == ({20: 7}, [])
 
 
+@pytest.mark.slow
 def test_augment_uses_the_limit_in_both_stages(server: LLMServer) -> None:
     """Questions for variants keep their samples, and answers planned later have the new limit."""
     asked: Counter[str] = Counter()
@@ -171,6 +175,7 @@ def test_augment_uses_the_limit_in_both_stages(server: LLMServer) -> None:
         assert db.execute(kept).fetchall() == [(0, 2, 0), (1, 2, 2)]
 
 
+@pytest.mark.slow
 def test_new_limit_of_a_local_run() -> None:
     """A run of any backend goes on with its new limit, and new requests are those of that limit."""
     source = write_jsonl(Path("d.jsonl"), [{"prompt": str(n)} for n in (5, 15, 35)])
@@ -211,6 +216,7 @@ def test_old_output_tells_the_length_under_another_limit() -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("server")
 def test_limit_by_the_command(command: Command) -> None:
     """The command takes the new limit, and none below 1; the old command line goes on with it."""

@@ -131,6 +131,7 @@ def test_larger_sample_asks_only_what_is_new() -> None:
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_other_models_and_limits_are_not_taken() -> None:
     """Answers of another model, or with another limit, are answers to other requests."""
     source = write_jsonl(Path("d.jsonl"), ROWS)
@@ -145,6 +146,7 @@ def test_other_models_and_limits_are_not_taken() -> None:
         assert (len(backend.asked), lines[-1]) == (20, "reused 0 answers of run a")
 
 
+@pytest.mark.slow
 def test_interrupted_and_failed_requests_are_taken() -> None:
     """A resume takes what it has not, given up or not; the run itself is passed over."""
     new = run_for(write_jsonl(Path("d.jsonl"), ROWS))
@@ -222,6 +224,7 @@ def test_drop_truncated() -> None:
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_retry_truncated_doubles_the_limit_each_time() -> None:
     """Only what was cut off is asked again, with twice the limit, until it is whole."""
     run("a", Limited(), run_for(lengths(5, 15, 35, 35), max_output_tokens=10))
@@ -239,6 +242,7 @@ def test_retry_truncated_doubles_the_limit_each_time() -> None:
     ]
 
 
+@pytest.mark.slow
 def test_answer_stays_until_its_retry_is_there() -> None:
     """A row whose retry is refused keeps its answer and is done; its limit is not asked again."""
     run("a", Limited(), run_for(lengths(5, 15), max_output_tokens=10))
@@ -253,6 +257,7 @@ def test_answer_stays_until_its_retry_is_there() -> None:
     assert (outputs("a"), status.truncated, status.state) == ([5, 15], 0, "done")
 
 
+@pytest.mark.slow
 def test_retry_is_the_request_of_a_higher_limit() -> None:
     """A run with twice the limit from the start takes the answers that retries brought."""
     source = lengths(5, 15)
@@ -298,6 +303,7 @@ def test_through_the_command_line(command: Command) -> None:
     assert (done.returncode, done.stdout.splitlines()) == (0, files)
 
 
+@pytest.mark.slow
 def test_refused_retry_by_the_command(command: Command) -> None:
     """A retry that the server refuses is told with its reason; the run is done, and stays so."""
 

@@ -263,6 +263,7 @@ def test_the_token_limit_may_refuse_the_post(
         assert len(server.batches) == 1
 
 
+@pytest.mark.slow
 def test_twenty_thousand_requests_run_quickly(server: LLMServer, client: OpenAI) -> None:
     """Well under a second on a usual machine; the bound here is for a busy one."""
     file_id = upload(client, jsonl(line_of(n) for n in range(20_000)))

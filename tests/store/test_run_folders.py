@@ -66,7 +66,7 @@ def run_child(
     )
 
 
-@pytest.mark.quick(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("closed", ["<&- >&- 2>&-", "2>&-"])
 def test_closed_standard_files(closed: str) -> None:
     """A run that is started with closed standard files has a store that can be read."""
@@ -75,6 +75,7 @@ def test_closed_standard_files(closed: str) -> None:
     assert (status.state, status.records) == ("done", 1)
 
 
+@pytest.mark.slow
 def test_closed_reader() -> None:
     """A log reader that leaves after a line ends no command."""
     done = run_child(words("r"), '"$@" 2>&1 | head -1; exit ${PIPESTATUS[0]}')
@@ -82,6 +83,7 @@ def test_closed_reader() -> None:
     assert read_status("r").status.state == "done"
 
 
+@pytest.mark.slow
 def test_closed_reader_of_the_output() -> None:
     """A reader of the output that leaves ends no command."""
     make("r")
@@ -89,6 +91,7 @@ def test_closed_reader_of_the_output() -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.slow
 def test_output_that_cannot_be_written() -> None:
     """A full disk under the output is an error, in one line."""
     make("r")
@@ -98,7 +101,7 @@ def test_output_that_cannot_be_written() -> None:
     )  # fmt: skip
 
 
-@pytest.mark.quick(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [0, 20_000, 300_000])
 def test_disk_that_is_full_at_the_start(size: int) -> None:
     """Where there is no room, the disk is named, and the same run goes through later."""

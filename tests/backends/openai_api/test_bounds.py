@@ -123,7 +123,7 @@ def test_answer_that_trickles(server: LLMServer, monkeypatch: pytest.MonkeyPatch
 # -- in a batch
 
 
-@pytest.mark.quick(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", FLOODS)
 def test_batch_that_is_too_long(runs: Runs, kind: Kind) -> None:
     """Its object ends the command in one line, a cancel as well, and a resume goes on."""
@@ -268,6 +268,7 @@ def test_call_that_trickles(runs: Runs, monkeypatch: pytest.MonkeyPatch, where: 
     runs.check_done()
 
 
+@pytest.mark.slow
 def test_file_that_trickles(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
     """It ends as one that is too long does."""
     monkeypatch.setenv(TIMEOUT, "0.2")

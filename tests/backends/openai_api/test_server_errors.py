@@ -156,7 +156,7 @@ def test_refused_by_a_filter_is_no_stop(server: LLMServer) -> None:
     assert (counts.failed, counts.pending, server.bill.total) == (7, 0, 7)
 
 
-@pytest.mark.quick(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_first_answers_that_are_none(server: LLMServer, backend: str) -> None:
     """Answers without a choice stop the run too; they were billed, so attempts are used."""
@@ -171,6 +171,7 @@ def test_first_answers_that_are_none(server: LLMServer, backend: str) -> None:
     assert (outcome.status.requests.done, server.bill.total) == (600, 600 + bought)
 
 
+@pytest.mark.slow
 def test_custom_headers_in_the_environment(server: LLMServer, command: Command) -> None:
     """Headers that the SDK would read from the environment do not take the place of our key."""
     write_jsonl(Path("d.jsonl"), [{"prompt": "a"}])

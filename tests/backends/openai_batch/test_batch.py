@@ -468,6 +468,7 @@ def test_lost_batch(runs: Runs) -> None:
     runs.check_done()
 
 
+@pytest.mark.slow
 def test_resubmit_lost(runs: Runs) -> None:
     """--resubmit-lost asks again for what a batch held that was lost before."""
     runs.server.looks = None
@@ -493,6 +494,7 @@ def test_no_wait(runs: Runs) -> None:
     runs.check_done()
 
 
+@pytest.mark.slow
 def test_first_job_is_small(runs: Runs) -> None:
     """Until the server has answered anything, only a small job is sent."""
     runs.questions = [f"Question {number}" for number in range(300)]
@@ -646,6 +648,7 @@ def test_memory_is_bounded(tmp_path: Path) -> None:
         assert (server.bill.total, server.bill.twice()) == (20_000, [])
 
 
+@pytest.mark.slow
 def test_cancel_that_fails_once_is_repeated(runs: Runs) -> None:
     """A cancel answered with 500 is sent again, so that no batch runs on."""
     runs.server.looks = None
@@ -670,6 +673,7 @@ def test_twin_whose_cancel_fails(runs: Runs) -> None:
     assert "cancelled" in {batch.status for batch in runs.server.batches.values()}
 
 
+@pytest.mark.slow
 def test_failed_lists_do_not_count_as_looks(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
     """The grace time starts with a list that could be read, so a late batch is found after it."""
     monkeypatch.setenv("FASTDATASETS_ADOPT_GRACE_SECONDS", "0.5")

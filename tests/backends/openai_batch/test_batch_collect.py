@@ -135,6 +135,7 @@ def test_lost_jobs_under_cron(runs: Runs) -> None:
 # -- fewer lines than completed
 
 
+@pytest.mark.slow
 def test_fewer_lines_than_completed(runs: Runs, capfd: pytest.CaptureFixture[str]) -> None:
     """What is there is stored, the rest is lost and said; asked again only at the user's word."""
     three = [f"Question {number}" for number in (1, 2, 4)]
@@ -216,6 +217,7 @@ def test_error_file_that_is_not_there(runs: Runs) -> None:
     runs.check_done()
 
 
+@pytest.mark.slow
 def test_error_file_that_comes_late(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is asked for through the grace time, and what it says counts."""
     monkeypatch.setenv(GRACE, "600")
@@ -243,6 +245,7 @@ def test_error_file_that_is_not_there_without_counts(runs: Runs) -> None:
     assert "is 'completed', but the server has not its file file-" in lost.reason
 
 
+@pytest.mark.slow
 def test_resubmit_lost_ends(runs: Runs) -> None:
     """It asks once a command, for what was lost before, and uses an attempt each time."""
     runs.server.absent_files = ["output"]
@@ -399,6 +402,7 @@ def test_vanished_batch_is_unsure(runs: Runs) -> None:
     assert next_step() == LOST_NEXT
 
 
+@pytest.mark.slow
 def test_vanished_batch_under_cron(runs: Runs) -> None:
     """With --no-wait the looks add up too; one that is visible again starts anew."""
     runs.server.looks = None

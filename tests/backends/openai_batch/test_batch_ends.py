@@ -119,6 +119,7 @@ def test_batch_that_is_always_refused(server: LLMServer, name: str, wait: bool) 
     assert (advance_run(max_attempts=1).status.state, server.bill.total) == ("done", 7)
 
 
+@pytest.mark.slow
 def test_lasting_rate_limit_without_waiting(server: LLMServer) -> None:
     """With --no-wait a 429 that stays ends the command with the server's words, for cron."""
     server.faults.append(rate_limited(POST, times=None))
@@ -194,6 +195,7 @@ def test_outage_after_the_first_answers(server: LLMServer) -> None:
 # -- the first job, and those that follow it
 
 
+@pytest.mark.slow
 def test_rest_follows_the_validated_first_job(server: LLMServer) -> None:
     """Once the server works on the first job the rest is sent, before anything is answered."""
     server.looks = None
@@ -223,6 +225,7 @@ def test_first_answers_that_fail_alike_end_the_planning(
 # -- cancel
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", [rate_limited(CANCEL, times=3), Fault(CANCEL, Kind.REFUSE, 3)])
 def test_cancel_is_repeated_until_it_takes(server: LLMServer, fault: Fault) -> None:
     """A cancel that the server puts off is asked again, so that no batch runs on."""
@@ -247,6 +250,7 @@ def test_cancel_that_never_takes(server: LLMServer) -> None:
     assert (statuses(server), server.bill.total, server.bill.twice()) == (["completed"], 7, [])
 
 
+@pytest.mark.slow
 def test_late_twin_of_a_closed_job(server: LLMServer) -> None:
     """A batch that turns up after its job is over is cancelled until that takes."""
     server.looks = 4
@@ -278,6 +282,7 @@ def test_overdue_batch_is_said(server: LLMServer, capfd: pytest.CaptureFixture[s
     ) in capfd.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("status", ["in_progress", "cancelling"])
 def test_forget(server: LLMServer, command: Command, status: str) -> None:
     """`cancel --forget` gives up a batch that never ends; the bill counts it as unsure."""

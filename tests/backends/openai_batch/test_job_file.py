@@ -45,6 +45,7 @@ def answered(run: str) -> list[tuple[str, str]]:
     return [(row["instruction"], row["output"]) for row in rows]
 
 
+@pytest.mark.slow
 def test_server_that_splits_lines_elsewhere_too(server: LLMServer) -> None:
     """A batch goes through whole, with the answers and the request bodies of live calls."""
     start(run_config("openai-batch"), None, "batch", ExecutionConfig()).raise_if_left()

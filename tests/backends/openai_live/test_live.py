@@ -173,6 +173,7 @@ def test_first_requests_time_out(server: LLMServer, monkeypatch: pytest.MonkeyPa
         distill(max_attempts=1)
 
 
+@pytest.mark.slow
 def test_attempts_are_counted_once(server: LLMServer) -> None:
     """A resume goes on with the attempts that were used before."""
     broken = Reply(status_code=500, error={"message": "Oh no.", "code": None})

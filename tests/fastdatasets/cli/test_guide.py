@@ -96,6 +96,7 @@ def test_old_command_lines(arguments: tuple[str, ...], rows: int, files: int) ->
     assert len(json.loads(distilled.read_text("utf-8"))) == rows
 
 
+@pytest.mark.slow
 def test_old_script_takes_no_sample_below_0(server: LLMServer) -> None:
     """The script says that 0 means all rows, and asks nothing."""
     make_datasets()

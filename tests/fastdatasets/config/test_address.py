@@ -109,6 +109,7 @@ def advance_run(how: str, **execution: Any) -> RunResult:
     return outcome
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["resume", "distill"])
 def test_another_server_needs_the_users_word(
     servers: Servers, monkeypatch: pytest.MonkeyPatch, how: str
@@ -149,6 +150,7 @@ def test_run_with_nothing_to_ask_needs_no_server(
     assert servers.billed() == (2, 0)
 
 
+@pytest.mark.slow
 def test_run_is_asked_at_its_own_server(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without LLM_API_BASE, or with another spelling of it, a run goes on where it was made."""
     distill()
@@ -180,6 +182,7 @@ def test_run_that_was_answered_nothing_moves(
         assert store.servers() == {second}
 
 
+@pytest.mark.slow
 def test_jobs_keep_a_run_at_their_server(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> None:
     """With jobs going on at a server no word lets the run go elsewhere, and nothing changes."""
     servers.first.looks = None
@@ -197,6 +200,7 @@ def test_jobs_keep_a_run_at_their_server(servers: Servers, monkeypatch: pytest.M
     assert (outputs(), servers.billed()) == (["first", "first"], (2, 0))
 
 
+@pytest.mark.slow
 def test_answers_of_another_server_are_not_reused(
     servers: Servers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -255,6 +259,7 @@ def test_local_answers_are_the_local_engines(servers: Servers) -> None:
     assert servers.billed() == (0, 0)
 
 
+@pytest.mark.slow
 def test_by_the_command(servers: Servers, command: Command) -> None:
     """The command's exit is 1 elsewhere, and 0 with --accept-other-server."""
     source = write_jsonl(Path("d.jsonl"), [{"prompt": question} for question in QUESTIONS])

@@ -60,6 +60,7 @@ def rows(name: str = NAMES[0]) -> int:
     return len(found)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("finished", [7, 3])
 def test_cancel_exports_what_was_finished(server: LLMServer, finished: int) -> None:
     """What a cancelled batch had finished is in the files; they say what they lack."""
@@ -85,6 +86,7 @@ def test_cancel_exports_what_was_finished(server: LLMServer, finished: int) -> N
     assert (advance_run.status.state, rows(), server.bill.twice()) == ("done", 7, [])
 
 
+@pytest.mark.slow
 def test_export_of_an_unfinished_run(server: LLMServer, command: Command) -> None:
     """It writes what is answered, says how many rows are missing and exits with 3."""
     server.looks = None

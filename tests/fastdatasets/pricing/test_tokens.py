@@ -134,6 +134,7 @@ def test_refused_by_the_template(model: Path) -> None:
     assert counter_for(str(model)).count([{"role": "tool", "content": "one"}]) == 0
 
 
+@pytest.mark.slow
 def test_no_template(model: Path) -> None:
     """Without a chat template the model's own tokenizer is of no use."""
     (model / "tokenizer_config.json").write_text('{"tokenizer_class": "PreTrainedTokenizerFast"}')

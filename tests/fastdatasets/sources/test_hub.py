@@ -252,7 +252,7 @@ NOWHERE = (
 slow = pytest.mark.slow
 
 
-@pytest.mark.quick(1)
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "env", "message"),
     [

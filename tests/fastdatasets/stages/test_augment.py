@@ -112,6 +112,7 @@ def test_samples_and_variants_are_answered(server: LLMServer) -> None:
     assert server.bill.total == 4 + 16
 
 
+@pytest.mark.slow
 def test_near_duplicates_are_asked_for_again(server: LLMServer) -> None:
     """Variants that repeat the original or each other are dropped, and asked for once more."""
     asked: list[str] = []
@@ -139,6 +140,7 @@ def test_near_duplicates_are_asked_for_again(server: LLMServer) -> None:
     assert server.bill.twice() == []
 
 
+@pytest.mark.slow
 def test_what_cannot_be_parsed_is_never_invented(
     server: LLMServer, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -167,7 +169,7 @@ def test_refused_variants_are_failures(server: LLMServer) -> None:
     assert len(exported()) == 13
 
 
-@pytest.mark.quick(1)
+@pytest.mark.slow
 def test_resume_in_either_stage(server: LLMServer) -> None:
     """A death in the first stage, then one in the second: nothing is asked twice."""
     source = write_jsonl(Path("d.jsonl"), SAMPLES)  # type: ignore[arg-type]
@@ -189,7 +191,7 @@ def test_resume_in_either_stage(server: LLMServer) -> None:
     assert (len(exported()), server.bill.twice(), server.bill.total) == (16, [], 20)
 
 
-@pytest.mark.quick(1)
+@pytest.mark.slow
 def test_server_that_can_force_a_schema(server: LLMServer) -> None:
     """With --json-schema a server is told the schema of variants, and none of answers."""
     words = ("augment", "--high-quality-file", write_jsonl(Path("d.jsonl"), SAMPLES))  # type: ignore[arg-type]
@@ -207,7 +209,7 @@ def test_server_that_can_force_a_schema(server: LLMServer) -> None:
     assert formats(server) == ["json_schema"] * 4 + [None] * 16
 
 
-@pytest.mark.quick(1)
+@pytest.mark.slow
 def test_vllms_own_server(server: LLMServer, capfd: pytest.CaptureFixture[str]) -> None:
     """By its list of models it is known to force a schema, also at a resume; a user may forbid."""
     server.models, server.owned_by = ["m"], "vllm"
