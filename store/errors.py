@@ -1,7 +1,7 @@
 """The one error tree of the project. Its branches are what the caller does.
 
 FastDatasetsError
-├── UserError        tell the user what to change, and stop: exit 1
+├── UserError        show the user what to change, and stop: exit 1
 ├── Unfinished       something is left for a later resume: exit 3
 │   ├── Busy         another command is working on the run
 │   │   └── StoreHeld    another process has the store's file open

@@ -1,4 +1,4 @@
-"""The workers of live requests: what they ask, what they found, and what holds them all."""
+"""The workers of live requests: sending requests, retries, and waits of all workers."""
 
 from __future__ import annotations
 

@@ -142,8 +142,8 @@ def rates_of(price: ModelPrice) -> Rates:
     def rate(usd: Decimal) -> int:
         return int(usd.scaleb(6).to_integral_value(ROUND_CEILING))
 
-    dearest = max(price.input, price.written_input)
-    return Rates(rate(dearest), rate(price.cached_input), rate(price.output))
+    highest = max(price.input, price.written_input)
+    return Rates(rate(highest), rate(price.cached_input), rate(price.output))
 
 
 def key_for(backend: BackendInfo, settings: Settings) -> str:

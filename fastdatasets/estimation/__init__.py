@@ -1,1 +1,1 @@
-"""What a run would ask and cost, and what is said of that."""
+"""Estimates of requests, tokens and cost, and their text."""

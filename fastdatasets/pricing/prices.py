@@ -61,8 +61,8 @@ class ModelPrice:
 
     def worst_cost(self, prompt_tokens: int, completion_tokens: int) -> Decimal:
         """Maximum USD, for any use of the server's cache."""
-        dearest = max(self.input, self.cached_input, self.written_input)
-        return (dearest * prompt_tokens + self.output * completion_tokens) / MILLION
+        highest = max(self.input, self.cached_input, self.written_input)
+        return (highest * prompt_tokens + self.output * completion_tokens) / MILLION
 
 
 def given_price(price_in: Decimal, price_out: Decimal) -> ModelPrice:

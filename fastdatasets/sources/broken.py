@@ -177,7 +177,7 @@ def _why_not(text: bytes) -> tuple[str, int] | None:
         return f"longer than {MAX_OBJECT >> 20} MB", begin
     try:
         decoded = text.decode()
-        # What is nested deeper than a decoder of Python's goes is none of the reasons.
+        # Nesting deeper than Python's decoder supports is not a reason.
         value = json.loads(shallow(decoded), parse_int=float)
     except json.JSONDecodeError as error:
         return error.msg, len(decoded[: error.pos].encode())
@@ -227,7 +227,7 @@ def _broken_csv(file: Path) -> Iterator[Broken]:
 
 
 def _csv_lines(stream: io.BufferedIOBase, too_long: set[int]) -> Iterator[str]:
-    """The lines of a file; of one that is too long its quotes, which tell where fields end."""
+    """The lines of a file; of one that is too long its quotes, which delimit fields."""
     number = 0
     while line := stream.readline(MAX_CSV_RECORD + 1):
         number += 1

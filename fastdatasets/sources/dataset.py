@@ -97,7 +97,7 @@ def _open_rows(
     split: str,
     say: Callable[[str], None],
 ) -> tuple[ArrowRows | FileRows | Relation, dict[str, list[str]]]:
-    """A source's rows, and what the numbers of its class labels stand for."""
+    """A source's rows, and the names of its class labels by column."""
     if not is_local(source):
         from fastdatasets.sources.hub import hub_rows
 
@@ -151,7 +151,7 @@ def _project(
 ) -> Relation:
     """The relation with the roles' names; DuckDB quotes the columns' own.
 
-    labels: of columns whose numbers stand for names, these.
+    labels: the names of class labels, by column.
     """
     types = dict(zip(relation.columns, relation.types, strict=True))
 

@@ -117,7 +117,7 @@ def find_files(path: Path, split: str, say: Callable[[str], None]) -> list[Path]
 def _files_of_split(
     path: Path, found: list[Path], split: str, say: Callable[[str], None]
 ) -> list[Path]:
-    """Those of a folder's files that a file's or folder's name gives to the split.
+    """The files of a folder that belong to the split, by the names of files or folders.
 
     All of them where none names any split and none was asked for: a plain folder of files.
     """
@@ -158,7 +158,7 @@ def _some_files(files: Sequence[Path], folder: Path) -> str:
 def _saved_to_disk(path: Path, split: str) -> list[Path]:
     """The files of a folder that save_to_disk wrote, none where it is none.
 
-    They are named in it: what stands beside them may be the cache of a later `map`.
+    They are named in state.json: other files may be the cache of a later `map`.
     """
     if splits := _described(path / "dataset_dict.json", "splits"):
         if split not in splits:

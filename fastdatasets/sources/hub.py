@@ -47,7 +47,7 @@ def hub_rows(name: str, *, config: str | None, split: str, say: Callable[[str], 
     datasets.disable_progress_bars()
     disable_progress_bars()
     was_offline = datasets.config.HF_HUB_OFFLINE
-    # Else each request is tried six times before it looks into its cache.
+    # Else each request is sent six times before the cache is read.
     datasets.config.HF_HUB_OFFLINE = was_offline or unreachable is not None
     try:
         with _silence(), users_files():

@@ -74,7 +74,7 @@ def json_rows(connection: Connection, files: Sequence[Path]) -> FileRows:
 def _objects(connection: Connection, file: Path) -> Relation:
     with open_text(file) as stream:
         begins = stream.read(4096)
-    # With a byte order mark DuckDB takes an array for one value, unless it is told.
+    # With a byte order mark DuckDB reads an array as one value, unless format is given.
     is_array = begins.startswith(BOM) and begins.removeprefix(BOM).lstrip().startswith(b"[")
     return connection.read_json(
         pattern_of(file),

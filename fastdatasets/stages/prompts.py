@@ -113,7 +113,7 @@ class Prompt:
 
 @cache
 def _compile(text: str) -> tuple[BoundedSandbox, Template, dict[str, Any]]:
-    """A template and the functions that Jinja gives to each; raises UserError, TemplateError."""
+    """A compiled template, its sandbox and Jinja's globals; raises UserError, TemplateError."""
     sandbox = BoundedSandbox()
     try:
         template = sandbox.from_string(text)

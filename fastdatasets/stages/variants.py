@@ -47,7 +47,7 @@ _MARK = re.compile(r"[\[{\"'“”]")
 _MAX_MARKS = 1_000  # in JSON to repair, which takes time by their square
 _DECODER = JSONDecoder(strict=False)  # a line end within a string is a common slip
 
-# How a text begins that gives no instructions, whatever it lists: reasons, alternatives.
+# Beginnings of texts without instructions, whatever they list: reasons, alternatives.
 _APOLOGY = re.compile(
     r"\W*(?:(?:i['’]?m|i am)\s+(?:\w+\s+)?)?(?:sorry|afraid|unable|not able)\b"
     r"|\W*i\s+(?:cannot|can['’]?t|can not|won['’]?t|will not|must decline|apologi[sz]e)\b"
@@ -69,8 +69,8 @@ def parse_variants(text: str) -> list[str] | None:
 
     Understood are a JSON array of strings or of objects, an object that holds one, either of them
     in prose or in a fenced block, slightly broken or cut off (then without the last, half item),
-    and a numbered or bulleted list. A refusal gives none, nor does a list of something else: it is
-    better to ask again than to take what is no instruction.
+    and a numbered or bulleted list. A refusal has none, nor does a list of something else: a
+    further request is better than a wrong instruction.
     """
     text = _FENCE.sub("", text.rpartition("</think>")[2]).strip()
     items = list(_ITEM.finditer(text))
@@ -106,7 +106,7 @@ def _is_near(one: str, other: str) -> bool:
 
 
 def _within(match: re.Match[str], items: Sequence[re.Match[str]]) -> bool:
-    """Whether JSON stands in an item of a list: the instruction speaks of it."""
+    """Whether JSON is inside an item of a list, as part of the instruction."""
     before = bisect(items, match.start(), key=lambda item: item.start())
     return before > 0 and match.start() < items[before - 1].end()
 
@@ -201,11 +201,11 @@ def _unquoted(text: str) -> str:
 
 
 def _refuses(text: str, items: Sequence[re.Match[str]]) -> bool:
-    """Whether what stands before a list says that there will be none."""
+    """Whether the text before a list is a refusal."""
     before = text[: items[0].start()] if items else text
     return bool(_APOLOGY.match(text) or _REFUSAL.search(before))
 
 
 def _is_refusal(item: str) -> bool:
-    """Whether a text that stands for an instruction refuses, as where a schema was forced."""
+    """Whether an item is a refusal, as with a forced schema."""
     return bool(_APOLOGY.match(item) and _REFUSAL.search(item))
