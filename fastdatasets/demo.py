@@ -42,7 +42,7 @@ def demo() -> None:
         model=DEMO_MODEL,
     )
     outcome = start(run_config, None, None, ExecutionConfig())
-    print(readable("\n".join(map(str, outcome.files))))
+    print(readable("\n".join(map(str, outcome.exported))))
     outcome.raise_if_left()
     rows = json.loads((outcome.folder.path / "distilled.json").read_text("utf-8"))
     print(
