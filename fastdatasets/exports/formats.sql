@@ -7,7 +7,7 @@ SELECT record, ordinal, {
     'instruction': instruction, 'input': input, 'output': output, 'reasoning': reasoning,
     'finish_reason': finish_reason, 'model': model, 'source_row': source_row
 } AS object
-FROM export_rows
+FROM export_rows;
 
 -- name: augmented
 SELECT record, ordinal, {
@@ -15,7 +15,7 @@ SELECT record, ordinal, {
     'finish_reason': finish_reason, 'model': model, 'source_row': source_row,
     'original_instruction': original_instruction, 'variant': ordinal
 } AS object
-FROM export_rows
+FROM export_rows;
 
 -- name: alpaca
 SELECT record, ordinal, {
@@ -24,7 +24,7 @@ SELECT record, ordinal, {
                    ELSE output END
 } AS object
 FROM export_rows
-WHERE output <> '' AND NOT ($drop_truncated AND coalesce(finish_reason, '') = 'length')
+WHERE output <> '' AND NOT ($drop_truncated AND coalesce(finish_reason, '') = 'length');
 
 -- name: sharegpt
 SELECT record, ordinal, {'conversations': [
@@ -37,4 +37,4 @@ SELECT record, ordinal, {'conversations': [
                    THEN reasoning || chr(10) || chr(10) || output ELSE output END}
 ]} AS object
 FROM export_rows
-WHERE output <> '' AND NOT ($drop_truncated AND coalesce(finish_reason, '') = 'length')
+WHERE output <> '' AND NOT ($drop_truncated AND coalesce(finish_reason, '') = 'length');

@@ -10,4 +10,4 @@ FROM (SELECT kind, unnest(keys) AS key, generate_subscripts(keys, 1) AS place, r
             WHERE json IS NOT NULL
             GROUP BY ALL))
 GROUP BY kind, key
-ORDER BY min(row), min(place)
+ORDER BY min(row), min(place);

@@ -6,11 +6,11 @@ from importlib.resources import files
 
 
 def load(text: str) -> dict[str, str]:
-    """Split SQL text at its '-- name: …' lines into name -> statement."""
+    """Split SQL text at its '-- name: …' lines: name -> statement, without its semicolon."""
     statements: dict[str, str] = {}
     for part in text.split("-- name: ")[1:]:
         name, _, statement = part.partition("\n")
-        statements[name.strip()] = statement.strip()
+        statements[name.strip()] = statement.strip().removesuffix(";")
     return statements
 
 

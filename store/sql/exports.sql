@@ -8,7 +8,7 @@ SELECT count(*), coalesce(sum(strlen(instruction) + strlen(input)), 0)::BIGINT,
        coalesce((SELECT avg(completion_tokens) FROM results
                  SEMI JOIN (SELECT request_id FROM row_requests WHERE stage = 'answer') USING (request_id)),
                 avg(output_tokens(strlen(original_output))) FILTER (original_output != ''))
-FROM records
+FROM records;
 
 -- name: export_keys_answered
 -- Keys of the exported rows in sample order, one for each answered record or variant, in pages of $page_bytes bytes
@@ -24,7 +24,7 @@ FROM (
                  strlen(text) + strlen(coalesce(reasoning, '')) AS result_bytes
           FROM results) USING (request_id)
     LEFT JOIN (SELECT record, ordinal, rowid AS variant_row FROM variants) USING (record, ordinal))
-ORDER BY record, ordinal
+ORDER BY record, ordinal;
 
 -- name: export_rows_answered
 CREATE OR REPLACE TEMP VIEW export_rows AS
@@ -39,27 +39,19 @@ JOIN (SELECT *, rowid AS record_row FROM records
 JOIN export_results AS results USING (result_row)
 LEFT JOIN (SELECT *, rowid AS variant_row FROM variants
            WHERE rowid BETWEEN getvariable('first_variant') AND getvariable('last_variant')) AS variants
-    USING (variant_row)
+    USING (variant_row);
 
 -- name: export_results_in_order
 -- All results between the first and the last of a page.
 CREATE OR REPLACE TEMP VIEW export_results AS
 SELECT rowid AS result_row, text, reasoning, finish_reason
 FROM results
-WHERE rowid BETWEEN getvariable('first_result') AND getvariable('last_result')
-
--- name: write_export_results
--- Results that were stored in another order than their rows, as one file a page.
-COPY (
-    SELECT page, result_row, text, reasoning, finish_reason
-    FROM (SELECT DISTINCT page, result_row FROM export_keys)
-    JOIN (SELECT rowid AS result_row, text, reasoning, finish_reason FROM results) USING (result_row)
-) TO $folder (FORMAT parquet, PARTITION_BY (page))
+WHERE rowid BETWEEN getvariable('first_result') AND getvariable('last_result');
 
 -- name: export_results_by_page
 CREATE OR REPLACE TEMP VIEW export_results AS
 FROM read_parquet(getvariable('export_folder') || '/page=' || getvariable('page') || '/*.parquet',
-                  hive_partitioning := false)
+                  hive_partitioning := false);
 
 -- name: export_keys_originals
 CREATE OR REPLACE TEMP TABLE export_keys AS
@@ -67,7 +59,7 @@ SELECT *, sum(bytes) OVER (ORDER BY record) // $page_bytes AS page
 FROM (SELECT record, 0 AS ordinal, rowid AS record_row, NULL::BIGINT AS result_row, NULL::BIGINT AS variant_row,
              strlen(instruction) + strlen(input) + strlen(original_output) + strlen(reasoning) AS bytes
       FROM records)
-ORDER BY record
+ORDER BY record;
 
 -- name: export_rows_originals
 -- The dataset's own outputs, for a run that skips generation.
@@ -77,26 +69,34 @@ SELECT record, 0 AS ordinal, instruction, input, original_output AS output, reas
        instruction AS original_instruction
 FROM records
 JOIN (SELECT record FROM export_keys WHERE page = getvariable('page')) USING (record)
-WHERE rowid BETWEEN getvariable('first_record') AND getvariable('last_record')
+WHERE rowid BETWEEN getvariable('first_record') AND getvariable('last_record');
 
 -- name: export_counts
 -- The row counts that an export depends on.
-SELECT (SELECT count(*) FROM row_requests), (SELECT count(*) FROM results), (SELECT count(*) FROM variants)
+SELECT (SELECT count(*) FROM row_requests), (SELECT count(*) FROM results), (SELECT count(*) FROM variants);
 
 -- name: exported
 -- The events of exports, in order.
-SELECT detail FROM events WHERE event = 'exported' ORDER BY rowid
+SELECT detail FROM events WHERE event = 'exported' ORDER BY rowid;
 
 -- name: count_rows
 -- Rows of an export when all known rows are answered.
-SELECT (SELECT count(*) FROM records) + (SELECT count(*) FROM variants)
+SELECT (SELECT count(*) FROM records) + (SELECT count(*) FROM variants);
 
 -- name: export_pages
 SELECT page, min(record_row), max(record_row), coalesce(min(result_row), 0), coalesce(max(result_row), 0),
        coalesce(min(variant_row), 0), coalesce(max(variant_row), 0)
-FROM export_keys GROUP BY page ORDER BY page
+FROM export_keys GROUP BY page ORDER BY page;
 
 -- name: export_scans
 -- How many results the pages read, each all between its first and its last; how many results there are.
 SELECT coalesce(sum(results), 0)::BIGINT, (SELECT count(*) FROM results)
-FROM (SELECT max(result_row) - min(result_row) + 1 AS results FROM export_keys GROUP BY page)
+FROM (SELECT max(result_row) - min(result_row) + 1 AS results FROM export_keys GROUP BY page);
+
+-- name: write_export_results
+-- Results that were stored in another order than their rows, as one file a page.
+COPY (
+    SELECT page, result_row, text, reasoning, finish_reason
+    FROM (SELECT DISTINCT page, result_row FROM export_keys)
+    JOIN (SELECT rowid AS result_row, text, reasoning, finish_reason FROM results) USING (result_row)
+) TO $folder (FORMAT parquet, PARTITION_BY (page));

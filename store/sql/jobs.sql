@@ -2,19 +2,20 @@
 -- parameters; 'incoming': rows that the caller registers.
 
 -- name: insert_job_event
-INSERT INTO job_events VALUES ($job_id, $event, (now() AT TIME ZONE 'UTC'), $detail)
+INSERT INTO job_events VALUES ($job_id, $event, (now() AT TIME ZONE 'UTC'), $detail);
 
 -- name: job_events
-SELECT job_id, detail FROM job_events ORDER BY rowid
+SELECT job_id, detail FROM job_events ORDER BY rowid;
 
 -- name: build_queue
 -- Pending requests, in the order in which they go into job files; incoming: their rowids in that order. bytes:
 -- a line has 200 beside its messages and parameters.
 CREATE OR REPLACE TEMP TABLE queue AS
-SELECT place, request_id, strlen(params) + strlen(messages) + 200 AS bytes, estimated_prompt_tokens(strlen(messages)) AS tokens,
+SELECT place, request_id, strlen(params) + strlen(messages) + 200 AS bytes,
+       estimated_prompt_tokens(strlen(messages)) AS tokens,
        strlen(messages) AS prompt_bytes, limit_of(params) AS max_tokens
 FROM incoming JOIN (SELECT *, rowid AS position FROM requests) USING (position)
-ORDER BY place
+ORDER BY place;
 
 -- name: next_job
 -- The next requests of the queue that fit into one job file, at least one if the budget allows: the last one's place,
@@ -29,18 +30,18 @@ FROM (
     WINDOW running AS (ORDER BY place)
 )
 WHERE (requests = 1 OR (running_bytes <= $max_bytes AND running_tokens <= $max_tokens))
-  AND running_cost <= $max_cost
+  AND running_cost <= $max_cost;
 
 -- name: insert_job_requests
 -- In the order of the lines of the job's file.
 INSERT INTO job_requests
-SELECT $job_id, request_id, prompt_bytes, max_tokens FROM queue WHERE place BETWEEN $first AND $last ORDER BY place
+SELECT $job_id, request_id, prompt_bytes, max_tokens FROM queue WHERE place BETWEEN $first AND $last ORDER BY place;
 
 -- name: job_span
 -- The first and last rowid of a job's requests, and their distinct parameters.
 SELECT min(position), max(position), list(DISTINCT params)
 FROM (SELECT request_id, params, rowid AS position FROM requests)
-SEMI JOIN (SELECT request_id FROM job_requests WHERE job_id = $job_id) USING (request_id)
+SEMI JOIN (SELECT request_id FROM job_requests WHERE job_id = $job_id) USING (request_id);
 
 -- name: job_lines
 -- The lines of a job's file in order, each with its newline. incoming: by params, the opening of a request's body,
@@ -50,7 +51,7 @@ SELECT '{"custom_id":"' || request_id::VARCHAR || '","method":"POST","url":"' ||
 FROM (SELECT request_id, rowid AS line FROM job_requests WHERE job_id = $job_id)
 JOIN (SELECT * FROM requests WHERE rowid BETWEEN $first AND $last) USING (request_id)
 JOIN incoming USING (params)
-ORDER BY line
+ORDER BY line;
 
 -- name: insert_job_results
 -- The first answer of a request wins; requests of other jobs are left out.
@@ -60,7 +61,7 @@ SELECT request_id, text, reasoning, finish_reason, prompt_tokens, completion_tok
        (now() AT TIME ZONE 'UTC'), false
 FROM (SELECT * REPLACE (request_id::UUID AS request_id) FROM incoming)
 SEMI JOIN (SELECT request_id FROM job_requests WHERE job_id = $job_id) USING (request_id)
-ANTI JOIN results USING (request_id)
+ANTI JOIN results USING (request_id);
 
 -- name: insert_plain_results
 -- An output file whose lines are all plain answers: a text, a finish_reason and a plausible usage, no refusal, no
@@ -93,28 +94,28 @@ FROM (
                     finish_reason VARCHAR)[],
                 usage STRUCT(prompt_tokens VARCHAR, completion_tokens VARCHAR,
                              prompt_tokens_details STRUCT(cached_tokens VARCHAR))))'})))
-LEFT JOIN (SELECT request_id, prompt_bytes, max_tokens FROM job_requests WHERE job_id = $job_id) USING (request_id)
+LEFT JOIN (SELECT request_id, prompt_bytes, max_tokens FROM job_requests WHERE job_id = $job_id) USING (request_id);
 
 -- name: job_bounds
 -- The limits of the usage of each of a job's requests.
-SELECT request_id::VARCHAR, prompt_bytes, max_tokens FROM job_requests WHERE job_id = $job_id
+SELECT request_id::VARCHAR, prompt_bytes, max_tokens FROM job_requests WHERE job_id = $job_id;
 
 -- name: job_largest
 -- The limits of the usage of any $number of a job's requests.
 SELECT (SELECT sum(prompt_bytes) FROM (SELECT prompt_bytes FROM job_requests WHERE job_id = $job_id
                                        ORDER BY prompt_bytes DESC LIMIT $number)),
        (SELECT sum(max_tokens) FROM (SELECT max_tokens FROM job_requests WHERE job_id = $job_id
-                                     ORDER BY max_tokens DESC LIMIT $number))
+                                     ORDER BY max_tokens DESC LIMIT $number));
 
 -- name: count_answered
 -- How many requests of a job have a result.
 SELECT count(*)
-FROM (SELECT request_id FROM job_requests WHERE job_id = $job_id) SEMI JOIN results USING (request_id)
+FROM (SELECT request_id FROM job_requests WHERE job_id = $job_id) SEMI JOIN results USING (request_id);
 
 -- name: job_usage
 SELECT count(DISTINCT request_id), coalesce(sum(prompt_tokens), 0)::BIGINT,
        coalesce(sum(cached_tokens), 0)::BIGINT, coalesce(sum(completion_tokens), 0)::BIGINT
-FROM results WHERE job_id = $job_id
+FROM results WHERE job_id = $job_id;
 
 -- name: insert_job_failures
 INSERT INTO failures
@@ -122,7 +123,7 @@ SELECT request_id, kind, code, message, retryable, text,
        $round, $job_id, (now() AT TIME ZONE 'UTC')
 FROM (SELECT * REPLACE (request_id::UUID AS request_id) FROM incoming)
 SEMI JOIN (SELECT request_id FROM job_requests WHERE job_id = $job_id) USING (request_id)
-ANTI JOIN (SELECT request_id FROM failures WHERE job_id = $job_id) USING (request_id)
+ANTI JOIN (SELECT request_id FROM failures WHERE job_id = $job_id) USING (request_id);
 
 -- name: job_line_counts
 -- A job's requests with an answer in the lines of a batch, with an error, without a line, and without a line, result
@@ -132,7 +133,7 @@ SELECT count(*) FILTER (kind = 'answer'), count(*) FILTER (kind = 'error'), coun
 FROM (SELECT request_id FROM job_requests WHERE job_id = $job_id)
 LEFT JOIN (SELECT request_id::UUID AS request_id, kind FROM incoming) USING (request_id)
 LEFT JOIN (SELECT request_id, true AS answered FROM results
-           UNION SELECT request_id, true FROM failures WHERE job_id = $job_id) USING (request_id)
+           UNION SELECT request_id, true FROM failures WHERE job_id = $job_id) USING (request_id);
 
 -- name: insert_missing
 -- Requests of a job without a line; incoming: those that were not attempted.
@@ -142,8 +143,8 @@ SELECT request_id, 'server', NULL, $message, $retryable, NULL,
 FROM (SELECT request_id FROM job_requests WHERE job_id = $job_id)
 ANTI JOIN results USING (request_id)
 ANTI JOIN (SELECT request_id FROM failures WHERE job_id = $job_id) USING (request_id)
-ANTI JOIN (SELECT request_id::UUID AS request_id FROM incoming) USING (request_id)
+ANTI JOIN (SELECT request_id::UUID AS request_id FROM incoming) USING (request_id);
 
 -- name: request_of_line
 -- The request on a line (from 1) of a job's file.
-SELECT request_id::VARCHAR FROM job_requests WHERE job_id = $job_id ORDER BY rowid LIMIT 1 OFFSET $line - 1
+SELECT request_id::VARCHAR FROM job_requests WHERE job_id = $job_id ORDER BY rowid LIMIT 1 OFFSET $line - 1;

@@ -15,7 +15,7 @@ FROM (
 )
 ANTI JOIN (SELECT record, ordinal FROM row_requests
            WHERE stage = 'answer' AND record BETWEEN $first AND $last) USING (record, ordinal)
-ORDER BY record, ordinal
+ORDER BY record, ordinal;
 
 -- name: rows_to_vary
 -- Records without a request for variants, or whose latest answer was rejected; with their variants and the number of
@@ -31,7 +31,7 @@ LEFT JOIN (SELECT record, 1 + max(generation) AS rejected
            FROM verdicts WHERE stage = 'vary' GROUP BY record) USING (record)
 WHERE coalesce(generations, 0) < $max_generations
   AND coalesce(generations, 0) = coalesce(rejected, 0)
-ORDER BY record
+ORDER BY record;
 
 -- name: answers_to_ingest
 -- Answers of the stage vary that were not ingested yet; with the variants of their records.
@@ -43,18 +43,18 @@ ANTI JOIN (SELECT record, generation FROM ingestions WHERE stage = 'vary') USING
 LEFT JOIN (SELECT record, list(instruction ORDER BY ordinal) AS known
            FROM variants GROUP BY record) USING (record)
 WHERE stage = 'vary'
-ORDER BY record, generation
+ORDER BY record, generation;
 
 -- name: insert_variants
-INSERT INTO variants SELECT record, ordinal, instruction FROM incoming ORDER BY position
+INSERT INTO variants SELECT record, ordinal, instruction FROM incoming ORDER BY position;
 
 -- name: insert_ingestions
-INSERT INTO ingestions SELECT record, 'vary', generation, kept, dropped FROM incoming
+INSERT INTO ingestions SELECT record, 'vary', generation, kept, dropped FROM incoming;
 
 -- name: insert_verdicts
 INSERT INTO verdicts
 SELECT record, stage, ordinal, generation, request_id::UUID, check_name, reason, (now() AT TIME ZONE 'UTC')
-FROM incoming
+FROM incoming;
 
 -- name: reject_truncated
 -- Truncated answers, of the latest request of each row; each is rejected once.
@@ -65,26 +65,26 @@ FROM latest_row_requests
 SEMI JOIN (SELECT request_id FROM results WHERE finish_reason = 'length') USING (request_id)
 ANTI JOIN (FROM verdicts WHERE check_name = $check_name)
     USING (record, stage, ordinal, generation, request_id)
-WHERE stage = 'answer'
+WHERE stage = 'answer';
 
 -- name: short_of_variants
 SELECT count(*), coalesce(sum($num_aug - known), 0)::BIGINT
 FROM (SELECT record, count(variants.ordinal) AS known
       FROM records LEFT JOIN variants USING (record) GROUP BY record)
-WHERE known < $num_aug
+WHERE known < $num_aug;
 
 -- name: insert_requests
 INSERT INTO requests
 SELECT request_id, params, messages
 FROM (SELECT * REPLACE (request_id::UUID AS request_id) FROM incoming WHERE is_first)
 ANTI JOIN requests USING (request_id)
-ORDER BY position
+ORDER BY position;
 
 -- name: insert_row_requests
 INSERT INTO row_requests
-SELECT record, $stage, ordinal, generation, version, request_id::UUID FROM incoming
+SELECT record, $stage, ordinal, generation, version, request_id::UUID FROM incoming;
 
 -- name: unplanned
 -- Records and variants without a request of the stage answer.
 SELECT (SELECT count(*) FROM records) + (SELECT count(*) FROM variants)
-       - (SELECT count(*) FROM row_requests WHERE stage = 'answer' AND version = 0)
+       - (SELECT count(*) FROM row_requests WHERE stage = 'answer' AND version = 0);

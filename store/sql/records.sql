@@ -2,18 +2,18 @@
 -- parameters; 'incoming': rows that the caller registers.
 
 -- name: sampled
-SELECT detail FROM events WHERE event = 'sampled'
+SELECT detail FROM events WHERE event = 'sampled';
 
 -- name: count_source
 -- One pass over the source: its rows, and those with neither instruction nor input.
-SELECT count(*), count(*) FILTER (NOT regexp_matches(instruction || input, '[^\s\p{Z}]')) FROM source_rows
+SELECT count(*), count(*) FILTER (NOT regexp_matches(instruction || input, '[^\s\p{Z}]')) FROM source_rows;
 
 -- name: sample_all
 INSERT INTO records
 SELECT row_number() OVER () - 1,
        source_row, instruction, input, output, reasoning, system
 FROM (SELECT *, row_number() OVER () - 1 AS source_row FROM source_rows)
-WHERE regexp_matches(instruction || input, '[^\s\p{Z}]')
+WHERE regexp_matches(instruction || input, '[^\s\p{Z}]');
 
 -- name: sample_some
 -- md5 of seed and row: the same choice in every version of DuckDB and with any number of threads, and a larger
@@ -27,16 +27,16 @@ FROM (
     WHERE regexp_matches(instruction || input, '[^\s\p{Z}]')
     ORDER BY pick, source_row
     LIMIT $sample_size
-)
+);
 
 -- name: count_records
-SELECT count(*) FROM records
+SELECT count(*) FROM records;
 
 -- name: expected_of_records
 -- Records with an old output, and the expected completion tokens of an answer to each record.
 SELECT count(*) FILTER (original_output <> ''),
        coalesce(sum(default_expected_tokens(strlen(original_output), $max_tokens)), 0)::BIGINT
-FROM records
+FROM records;
 
 -- name: first_without_instruction
-SELECT source_row FROM records WHERE NOT regexp_matches(instruction, '[^\s\p{Z}]') ORDER BY source_row LIMIT 1
+SELECT source_row FROM records WHERE NOT regexp_matches(instruction, '[^\s\p{Z}]') ORDER BY source_row LIMIT 1;

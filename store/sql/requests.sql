@@ -3,7 +3,7 @@
 
 -- name: has_pending
 SELECT count(*) > 0
-FROM (FROM pending_requests($max_attempts) LIMIT 1)
+FROM (SELECT request_id FROM pending_requests($max_attempts) LIMIT 1);
 
 -- name: has_open
 SELECT count(*) > 0
@@ -11,38 +11,38 @@ FROM (SELECT request_id FROM requests
       ANTI JOIN results USING (request_id)
       ANTI JOIN requests_in_jobs USING (request_id)
       ANTI JOIN superseded_requests USING (request_id)
-      LIMIT 1)
+      LIMIT 1);
 
 -- name: has_sent
 -- Whether any request of the run was sent, or about to be sent.
 SELECT EXISTS (FROM results WHERE NOT reused) OR EXISTS (FROM failures) OR EXISTS (FROM charges)
-       OR EXISTS (FROM job_events)
+       OR EXISTS (FROM job_events);
 
 -- name: pending
 -- Rowids of the pending requests, in the order in which they were planned.
-SELECT position FROM pending_requests($max_attempts) ORDER BY position
+SELECT position FROM pending_requests($max_attempts) ORDER BY position;
 
 -- name: pending_bounds
 -- The smallest and the largest of the pending prompts: their common prefix is that of all.
 SELECT min(messages), max(messages)
-FROM requests SEMI JOIN pending_requests($max_attempts) USING (request_id)
+FROM requests SEMI JOIN pending_requests($max_attempts) USING (request_id);
 
 -- name: prefix_groups
 -- How many different prefixes the pending prompts have, and how many requests are pending.
 SELECT count(DISTINCT hash(left(messages, $prefix))), count(*)
-FROM requests SEMI JOIN pending_requests($max_attempts) USING (request_id)
+FROM requests SEMI JOIN pending_requests($max_attempts) USING (request_id);
 
 -- name: pending_by_prefix
 -- Requests with a common prefix are adjacent; otherwise as planned.
 SELECT position
 FROM (SELECT position, min(position) OVER (PARTITION BY hash(left(messages, $prefix))) AS first
       FROM pending_requests($max_attempts) JOIN requests USING (request_id))
-ORDER BY first, position
+ORDER BY first, position;
 
 -- name: pending_longest_first
 SELECT position
 FROM pending_requests($max_attempts) JOIN expected_lengths USING (request_id)
-ORDER BY tokens DESC, position
+ORDER BY tokens DESC, position;
 
 -- name: pending_longest_first_by_prefix
 -- Groups of a common prefix by their longest answer, within them the longest first.
@@ -51,7 +51,7 @@ FROM (SELECT position, tokens, prefix, max(tokens) OVER (PARTITION BY prefix) AS
       FROM (SELECT request_id, position, hash(left(messages, $prefix)) AS prefix
             FROM pending_requests($max_attempts) JOIN requests USING (request_id))
       JOIN expected_lengths USING (request_id))
-ORDER BY longest DESC, prefix, tokens DESC, position
+ORDER BY longest DESC, prefix, tokens DESC, position;
 
 -- name: requests_by_rowid
 -- In the order of $rowids, with the failed attempts of each in the current round.
@@ -60,13 +60,13 @@ FROM (SELECT unnest($rowids) AS position, generate_subscripts($rowids, 1) AS pla
 JOIN (SELECT *, rowid AS position FROM requests) USING (position)
 LEFT JOIN (SELECT request_id, count(*) AS attempts
            FROM failures WHERE round = current_round() GROUP BY request_id) USING (request_id)
-ORDER BY place
+ORDER BY place;
 
 -- name: expected_tokens
 SELECT coalesce(sum(tokens), 0)::BIGINT
 FROM expected_lengths
 ANTI JOIN results USING (request_id)
-ANTI JOIN superseded_requests USING (request_id)
+ANTI JOIN superseded_requests USING (request_id);
 
 -- name: backlog
 -- Pending requests, their rows, those with an old output, those whose length is predicted from results, estimated
@@ -79,7 +79,7 @@ SELECT count(*),
        coalesce(sum(tokens), 0)::BIGINT,
        coalesce(sum(max_tokens), 0)::BIGINT,
        (SELECT count(*) FROM row_requests WHERE stage = 'answer')
-FROM pending_requests($max_attempts) JOIN expected_lengths USING (request_id)
+FROM pending_requests($max_attempts) JOIN expected_lengths USING (request_id);
 
 -- name: outlook
 -- Of the stage answer, which comes last: requests without an answer, in flight included, those whose length is
@@ -93,14 +93,14 @@ SEMI JOIN (SELECT request_id FROM pending_requests($max_attempts)
            UNION ALL
            SELECT request_id FROM requests_in_jobs ANTI JOIN results USING (request_id)) USING (request_id)
 CROSS JOIN (SELECT coalesce(sum(prompt_tokens) / sum(strlen(messages)), 1 / 3) AS tokens_a_byte
-            FROM requests JOIN results USING (request_id) WHERE prompt_tokens IS NOT NULL)
+            FROM requests JOIN results USING (request_id) WHERE prompt_tokens IS NOT NULL);
 
 -- name: sample_prompts
 -- Pending prompts. Ids are hashes: the smallest ones are a random choice, the same each time.
 SELECT messages
 FROM requests
 SEMI JOIN (SELECT request_id FROM pending_requests($max_attempts) ORDER BY request_id LIMIT $prompts)
-    USING (request_id)
+    USING (request_id);
 
 -- name: rejected
 -- Rows whose latest answer the check rejected, and its request.
@@ -108,7 +108,7 @@ SELECT stage, record, ordinal, generation, version, params, messages
 FROM latest_row_requests
 SEMI JOIN (FROM verdicts WHERE check_name = $check_name) USING (record, stage, ordinal, generation, request_id)
 JOIN requests USING (request_id)
-ORDER BY stage, record, ordinal, generation
+ORDER BY stage, record, ordinal, generation;
 
 -- name: other_limits
 -- Row requests without an answer and in no job whose limit is not the run's.
@@ -116,13 +116,13 @@ SELECT stage, record, ordinal, generation, version, params, messages
 FROM row_requests_of_other_limits($max_tokens)
 ANTI JOIN requests_in_jobs USING (request_id)
 JOIN (SELECT *, rowid AS position FROM requests) USING (request_id)
-ORDER BY position, record
+ORDER BY position, record;
 
 -- name: count_other_limits
 -- Requests without an answer whose limit is not the run's: those in no job, and those in one.
 SELECT count(*) FILTER (job IS NULL), count(*) FILTER (job IS NOT NULL)
 FROM (SELECT DISTINCT request_id FROM row_requests_of_other_limits($max_tokens))
-LEFT JOIN (SELECT DISTINCT request_id, true AS job FROM requests_in_jobs) USING (request_id)
+LEFT JOIN (SELECT DISTINCT request_id, true AS job FROM requests_in_jobs) USING (request_id);
 
 -- name: jobs_of_other_limits
-SELECT DISTINCT job_id FROM job_requests SEMI JOIN row_requests_of_other_limits($max_tokens) USING (request_id)
+SELECT DISTINCT job_id FROM job_requests SEMI JOIN row_requests_of_other_limits($max_tokens) USING (request_id);

@@ -5,22 +5,17 @@
 -- The first answer of a request wins.
 INSERT INTO results
 SELECT request_id, text, reasoning, finish_reason, prompt_tokens, completion_tokens,
-       cached_tokens, $backend, cost_of(prompt_tokens, cached_tokens, completion_tokens, $input, $cached, $output), NULL,
+       cached_tokens, $backend,
+       cost_of(prompt_tokens, cached_tokens, completion_tokens, $input, $cached, $output), NULL,
        (now() AT TIME ZONE 'UTC'), false
 FROM (SELECT * REPLACE (request_id::UUID AS request_id) FROM incoming)
-ANTI JOIN results USING (request_id)
+ANTI JOIN results USING (request_id);
 
 -- name: insert_failures
 INSERT INTO failures
 SELECT request_id::UUID, kind, code, message, retryable, text,
        current_round(), NULL, (now() AT TIME ZONE 'UTC')
-FROM incoming
-
--- name: attach_earlier
-ATTACH $path AS earlier (READ_ONLY)
-
--- name: detach_earlier
-DETACH earlier
+FROM incoming;
 
 -- name: reuse_results
 -- Results of an earlier run for requests that have none here, are in no job, and are not superseded. Equal ids mean
@@ -32,24 +27,24 @@ FROM earlier.results
 SEMI JOIN (SELECT request_id FROM requests
            ANTI JOIN results USING (request_id)
            ANTI JOIN requests_in_jobs USING (request_id)
-           ANTI JOIN superseded_requests USING (request_id)) USING (request_id)
+           ANTI JOIN superseded_requests USING (request_id)) USING (request_id);
 
 -- name: count_results
-SELECT count(*) FROM results
+SELECT count(*) FROM results;
 
 -- name: any_result
-SELECT count(*) > 0 FROM (SELECT 1 FROM results LIMIT 1)
+SELECT count(*) > 0 FROM (SELECT 1 FROM results LIMIT 1);
 
 -- name: answer_speed
 -- Completion tokens a second, without those of the first commit: when they began is not known.
 SELECT sum(completion_tokens) FILTER (WHERE happened_at > first)
        / nullif(epoch(max(happened_at) - any_value(first)), 0)
-FROM results, (SELECT min(happened_at) AS first FROM results)
+FROM results, (SELECT min(happened_at) AS first FROM results);
 
 -- name: failed_alike
 -- Of the current round: how many requests failed for good, for how many reasons (kind, code), the reason and message
 -- of one of them; and how many answers and requests the run has.
-SELECT count(*), count(DISTINCT (kind, code)), any_value(kind), any_value(code), any_value(message),
+SELECT count(*), count(DISTINCT row(kind, code)), any_value(kind), any_value(code), any_value(message),
        (SELECT count(*) FROM results),
        (SELECT count(*) FROM requests ANTI JOIN superseded_requests USING (request_id))
 FROM (SELECT request_id, arg_max(kind, rowid) AS kind, arg_max(coalesce(code, ''), rowid) AS code,
@@ -57,10 +52,10 @@ FROM (SELECT request_id, arg_max(kind, rowid) AS kind, arg_max(coalesce(code, ''
       FROM failures
       WHERE round = current_round()
       GROUP BY request_id)
-SEMI JOIN failed_for_good($max_attempts) USING (request_id)
+SEMI JOIN failed_for_good($max_attempts) USING (request_id);
 
 -- name: current_round
-SELECT current_round()
+SELECT current_round();
 
 -- name: failure_reasons
 -- The latest message of each request whose result is missing, most frequent first.
@@ -72,7 +67,7 @@ FROM (SELECT request_id, arg_max(kind, rowid) AS kind, arg_max(message, rowid) A
       GROUP BY request_id)
 GROUP BY kind, message
 ORDER BY requests DESC, message
-LIMIT 5
+LIMIT 5;
 
 -- name: refused_retries
 -- Why retries of truncated answers failed for good, most frequent first.
@@ -84,4 +79,10 @@ FROM (SELECT request_id, arg_max(kind, rowid) AS kind, arg_max(message, rowid) A
       ANTI JOIN requests_in_jobs USING (request_id)
       GROUP BY request_id)
 GROUP BY kind, message
-ORDER BY requests DESC, message
+ORDER BY requests DESC, message;
+
+-- name: attach_earlier
+ATTACH $path AS earlier (READ_ONLY);
+
+-- name: detach_earlier
+DETACH earlier;

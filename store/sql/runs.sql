@@ -2,31 +2,31 @@
 -- parameters; 'incoming': rows that the caller registers.
 
 -- name: checkpoint
-CHECKPOINT
+CHECKPOINT;
 
 -- name: insert_version
-INSERT INTO meta VALUES ($version)
+INSERT INTO meta VALUES ($version);
 
 -- name: version
-SELECT schema_version FROM meta
+SELECT schema_version FROM meta;
 
 -- name: insert_run
 -- incoming: one row whose columns are the fields of Run.
-INSERT INTO run BY NAME SELECT * REPLACE (run_id::UUID AS run_id) FROM incoming
+INSERT INTO run BY NAME SELECT * REPLACE (run_id::UUID AS run_id) FROM incoming;
 
 -- name: run
-SELECT * REPLACE (run_id::VARCHAR AS run_id) FROM run
+SELECT * REPLACE (run_id::VARCHAR AS run_id) FROM run;
 
 -- name: insert_event
-INSERT INTO events VALUES ($event, (now() AT TIME ZONE 'UTC'), $detail)
+INSERT INTO events VALUES ($event, (now() AT TIME ZONE 'UTC'), $detail);
 
 -- name: limit_changed
 -- The last changed limit of an answer, in tokens.
-SELECT (detail ->> 'max_tokens')::BIGINT FROM events WHERE event = 'limit_changed' ORDER BY rowid DESC LIMIT 1
+SELECT (detail ->> 'max_tokens')::BIGINT FROM events WHERE event = 'limit_changed' ORDER BY rowid DESC LIMIT 1;
 
 -- name: servers
 -- Changes of the run's server, and servers of reused answers, in order.
-SELECT event, detail FROM events WHERE event IN ('moved', 'other_servers') ORDER BY rowid
+SELECT event, detail FROM events WHERE event IN ('moved', 'other_servers') ORDER BY rowid;
 
 -- name: status
 -- Counts by their names: one row of as many subqueries takes DuckDB four times as long to plan. uncounted: superseded
@@ -50,4 +50,4 @@ UNION ALL SELECT 'in_flight', count(*) FROM requests_in_jobs ANTI JOIN results U
 UNION ALL SELECT 'truncated', count(*)
 FROM (FROM results WHERE finish_reason = 'length') SEMI JOIN current_row_requests USING (request_id)
 UNION ALL SELECT 'prompt_tokens', coalesce(sum(prompt_tokens), 0)::BIGINT FROM results
-UNION ALL SELECT 'completion_tokens', coalesce(sum(completion_tokens), 0)::BIGINT FROM results
+UNION ALL SELECT 'completion_tokens', coalesce(sum(completion_tokens), 0)::BIGINT FROM results;

@@ -762,7 +762,7 @@ def test_key_that_is_none(runs: Runs, monkeypatch: pytest.MonkeyPatch, key: str)
     monkeypatch.setenv("LLM_API_KEY", key)
     with pytest.raises(UserError) as raised:
         runs.distill()
-    assert str(raised.value) == "LLM_API_KEY has characters that no key has: copy it once more"
+    assert str(raised.value) == "LLM_API_KEY has characters that no key has: copy it again"
 
 
 @pytest.mark.parametrize("address", ["localhost:8000/v1", "http://[x", "http://h:port/v1"])
