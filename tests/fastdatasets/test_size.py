@@ -127,9 +127,9 @@ def test_a_large_run_is_cut_and_resumed(
         next(line for line in process.stderr if line.startswith(moment))
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=60)
-        cut = (count("records"), count("asks") < 3 * RECORDS)
+        cut = (count("records"), count("row_requests") < 3 * RECORDS)
         resumed = command_process("resume", "r", "--no-wait", env=env)
     assert (process.returncode, resumed.returncode) == (130, 3)
     assert cut == (0 if moment == "sampling" else 3 * RECORDS, True)
-    assert (count("records"), count("asks"), count("requests")) == (3 * RECORDS,) * 3
+    assert (count("records"), count("row_requests"), count("requests")) == (3 * RECORDS,) * 3
     assert not (RunFolder(Path("output/r")).path / "spill").exists()
