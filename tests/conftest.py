@@ -100,6 +100,32 @@ def start(*arguments: object, env: Mapping[str, str] | None = None) -> subproces
     )
 
 
+PEAK = """
+import resource, subprocess, sys
+code = subprocess.call(sys.argv[1:])
+print(code, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+"""
+
+
+def measured(
+    *arguments: object, env: Mapping[str, str] | None = None
+) -> tuple[int, float, list[str]]:
+    """Run a command to its end: its exit code, its peak RSS in MB, and the lines of its stderr.
+
+    A process inherits the peak of the one that starts it, so a small one does that.
+    """
+    words = [sys.executable, "-c", PEAK, sys.executable, "-m", "fastdatasets"]
+    done = subprocess.run(
+        [*words, *map(str, arguments)],
+        env={**os.environ, **(env or {})},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    code, kilobytes = done.stdout.split()[-2:]
+    return int(code), int(kilobytes) / 1024, done.stderr.splitlines()
+
+
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[LLMServer]:
     """A server of an unknown provider, and settings under which nothing waits."""

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import duckdb
@@ -13,18 +11,13 @@ import pyarrow.parquet
 import pytest
 
 from store import RunFolder
-from tests.conftest import Command, start
+from tests.conftest import Command, measured, start
 from tests.llmserver import LLMServer
 
 pytestmark = pytest.mark.slow
 
 RECORDS = 100_000
 MAX_MB = 700
-PEAK = """
-import resource, subprocess, sys
-subprocess.check_call(sys.argv[1:])
-print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
-"""
 
 
 def a_source(path: Path, output_bytes: int, records: int = RECORDS) -> Path:
@@ -39,13 +32,10 @@ def a_source(path: Path, output_bytes: int, records: int = RECORDS) -> Path:
 
 
 def peak_mb(*arguments: object) -> float:
-    """Run a command to its end; gives its peak RSS in MB.
-
-    A process inherits the peak of the one that starts it, so a small one does that.
-    """
-    command = [sys.executable, "-c", PEAK, sys.executable, "-m", "fastdatasets"]
-    done = subprocess.run([*command, *map(str, arguments)], stdout=subprocess.PIPE, check=True)
-    return int(done.stdout.split()[-1]) / 1024
+    """Run a command to its end; its peak RSS in MB."""
+    code, peak, errors = measured(*arguments)
+    assert (code, errors) == (0, errors)
+    return peak
 
 
 def count(table: str) -> int:

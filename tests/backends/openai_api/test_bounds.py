@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +14,13 @@ from fastdatasets.config.run import RunConfig
 from fastdatasets.runs.result import RunResult
 from store import Unfinished
 from tests.batch_runs import CONTENT, LIST, LOOK, POST, QUESTIONS, Runs, answer, asks
-from tests.conftest import Command, write_jsonl
+from tests.conftest import Command, measured, write_jsonl
 from tests.llmserver import Fault, Kind, LLMServer
 
 CHAT = "POST /chat/completions"
 FLOODS = [Kind.FLOOD, Kind.BOMB]
 TIMEOUT = "FASTDATASETS_TIMEOUT_SECONDS"
 MAX_MB = 450  # of the process, where an answer would have 3 GB
-PEAK = """
-import resource, subprocess, sys
-code = subprocess.call(sys.argv[1:])
-print(code, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
-"""
 
 
 def distill(questions: int = 3, **execution: Any) -> RunResult:
@@ -43,10 +36,8 @@ def run_in_a_child(backend: str) -> tuple[int, float, str]:
     write_jsonl(Path("d.jsonl"), [{"prompt": question} for question in QUESTIONS])
     words = ("distill", "--dataset-name", "d.jsonl", "--run", "r", "--model", "gpt-small")
     more = ("--sample-size", "0", "--backend", backend)
-    command = [sys.executable, "-c", PEAK, sys.executable, "-m", "fastdatasets", *words, *more]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    code, kilobytes = done.stdout.split()[-2:]
-    return int(code), int(kilobytes) / 1024, done.stderr.splitlines()[-1]
+    code, peak, errors = measured(*words, *more)
+    return code, peak, errors[-1]
 
 
 # -- live

@@ -36,8 +36,8 @@ from tests.batch_runs import (
     asks,
     prompt_of,
 )
+from tests.conftest import measured, write_jsonl
 from tests.conftest import start as start_command
-from tests.conftest import write_jsonl
 from tests.llmserver import (
     SCHEDULING,
     UPPER_CASE,
@@ -639,12 +639,9 @@ def test_memory_is_bounded(tmp_path: Path) -> None:
             "FASTDATASETS_POLL_SECONDS": "0.2",
         }
         words = ("--backend", "openai-batch", "--model", "m", "--sample-size", 0, "--run", "r")
-        process = start_command("distill", "--dataset-name", source, *words, env=env)
-        _, state, usage = os.wait4(process.pid, 0)
-        assert os.waitstatus_to_exitcode(state) == 0
-        process.returncode = 0  # it was waited for
-        process.communicate()
-        assert usage.ru_maxrss < 700_000  # kB
+        code, peak, _ = measured("distill", "--dataset-name", source, *words, env=env)
+        assert code == 0
+        assert peak < 700
         assert (server.bill.total, server.bill.twice()) == (20_000, [])
 
 
