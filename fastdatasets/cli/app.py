@@ -144,11 +144,6 @@ def run(arguments: list[str]) -> int:
     except OSError as error:
         _print_error(error)
         return 1
-    except Exception as error:
-        if not type(error).__module__.endswith("duckdb"):
-            raise  # a defect of ours shows its traceback
-        _print_error(f"the store: {str(error).splitlines()[0]}")
-        return 1
     return code
 
 

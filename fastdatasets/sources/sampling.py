@@ -38,6 +38,7 @@ def sample_records(store: WorkStore, run: Run, say: Callable[[str], None]) -> No
             )
     except SqlError as error:
         raise read_error(run.source, error) from None
-    close_source(store.connection)
+    with store.database.errors():
+        close_source(store.connection)
     empty = f", {sampling.empty} left out as empty" if sampling.empty else ""
     say(f"sampled {store.records.count()} of {sampling.rows} rows{empty}")

@@ -23,6 +23,10 @@ RETRY_SECONDS = 0.2  # between two attempts to open a file that another process 
 # strerror of a write to a full disk, which DuckDB appends to its own message.
 _FULL = re.compile(r"No space left on device|File too large|[Qq]uota exceeded")
 
+_PYTHON_INTERRUPT = re.compile(
+    r"Python exception: Traceback .*^KeyboardInterrupt$", re.DOTALL | re.MULTILINE
+)
+
 OnWait = Callable[[str], None]
 T = TypeVar("T")
 
@@ -180,7 +184,8 @@ class Database:
 
     def set_variable(self, name: str, value: int | str) -> None:
         """Set a variable that views read."""
-        self.connection.execute(f"SET VARIABLE {name} = $value", {"value": value})
+        with self.errors():
+            self.connection.execute(f"SET VARIABLE {name} = $value", {"value": value})
 
     def rows(self, name: str, **parameters: Any) -> list[tuple[Any, ...]]:
         """All rows that a statement returns."""
@@ -206,7 +211,8 @@ class Database:
     @contextmanager
     def incoming(self, rows: pa.Table) -> Iterator[None]:
         """Register rows as the relation 'incoming' for the block."""
-        self.connection.register("incoming", rows)
+        with self.errors():
+            self.connection.register("incoming", rows)
         try:
             yield
         finally:
@@ -249,14 +255,25 @@ def sql_errors() -> Iterator[None]:
     try:
         yield
     except (duckdb.Error, RuntimeError) as error:
-        # DuckDB 2.0 raises a bare RuntimeError where a Ctrl-C interrupts a statement, or an error
-        # of its own that names it; Python code that reads Arrow's batches may be interrupted too.
-        if isinstance(error, duckdb.InterruptException) or "nterrupt" in str(error):
+        if _is_interrupt(error):
             raise KeyboardInterrupt from None
         if not isinstance(error, duckdb.Error):
             raise
         kind = NoSuchTable if isinstance(error, duckdb.CatalogException) else SqlError
         raise kind(str(error)) from error
+
+
+def _is_interrupt(error: Exception) -> bool:
+    """Whether a Ctrl-C raised an error; not where it only quotes data that speaks of interrupts.
+
+    DuckDB 2.0 raises a bare RuntimeError where a Ctrl-C interrupts a statement. What interrupts
+    Python code that reads Arrow's batches is the end of a traceback in an error of its own.
+    """
+    if not isinstance(error, duckdb.Error):
+        return "nterrupt" in str(error)
+    return isinstance(error, duckdb.InterruptException) or bool(
+        _PYTHON_INTERRUPT.search(str(error))
+    )
 
 
 def _disk_full(path: Path, error: str) -> DiskFull | None:

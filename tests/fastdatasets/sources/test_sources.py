@@ -479,6 +479,12 @@ def test_values_become_strings(tmp_path: Path) -> None:
             "{path}: line 1 names 100001 columns, and at most 10000 can be read; make a file of "
             "those that are needed, such as the first: cut -d, -f1-10000",
         ),
+        (  # its words are no Ctrl-C
+            "d.csv",
+            b"prompt\nfirst\nKeyboardInterrupt,then interrupted\n",
+            "{path} is not valid CSV: line 3: 2 columns, 1 are expected; leave it out with: "
+            "sed 3d {path} > good.csv",
+        ),
         (
             "d.parquet",
             b"prompt\nno parquet at all\n",
