@@ -34,16 +34,16 @@ class BackendOptions:
     max_cost: int | None = None  # picodollars of the whole run; needs rates
     max_tokens_name: str | None = None
     json_schema: bool | None = None
-    concurrency: int = 10
-    timeout_seconds: float = 600.0  # of one request, from sending it to its last byte
-    poll_seconds: float = 60.0  # maximum wait of any kind between two polls of a server
+    concurrency: int
+    timeout_seconds: float  # of one request, from sending it to its last byte
+    poll_seconds: float  # maximum wait of any kind between two polls of a server
     # jobs
     wait: bool = True
     keep_files: bool = False
     resubmit_lost: bool = False
     max_enqueued_tokens: int | None = None
     completion_window: str | None = None
-    grace_seconds: float = 300.0  # how long a batch is searched for after a POST without an answer
+    grace_seconds: float  # how long a batch is searched for after a POST without an answer
     batch_max_requests: int | None = None
     batch_max_bytes: int | None = None
     # the local engine

@@ -10,7 +10,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from store.planning import VariedAnswer, Verdict
+from store.planning import IngestedAnswer, Verdict
 
 if TYPE_CHECKING:
     from store import WorkStore
@@ -23,15 +23,15 @@ class Check(StrEnum):
     TRUNCATED = "truncated"  # the answer was cut off at the token limit
 
 
-def check_variants(
-    answer: VariedAnswer, stage: str, kept: int | None, wanted: int
-) -> Verdict | None:
-    """Reject an answer with too few variants; kept: None where it could not be parsed."""
-    if kept is not None and kept >= wanted:
-        return None
-    reason = f"{kept} of {wanted} variants"
+def check_variants(ingested: IngestedAnswer, stage: str, wanted: int) -> Verdict | None:
+    """Reject an answer of which fewer variants were kept than wanted."""
+    kept, answer = ingested.variants, ingested.answer
     if kept is None:
         reason = "no variants could be read from the answer"
+    elif len(kept) < wanted:
+        reason = f"{len(kept)} of {wanted} variants"
+    else:
+        return None
     return Verdict(
         answer.record, stage, 0, answer.generation, answer.request_id, Check.VARIANTS, reason
     )

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from backends.base import Backend
 from backends.registry import find_backend
@@ -33,15 +32,12 @@ from fastdatasets.runs.folders import (
 )
 from fastdatasets.runs.result import RunResult
 from fastdatasets.runs.reuse import EarlierRun, check_same_server, find_earlier
+from fastdatasets.runs.status import describe_refused
 from fastdatasets.sources.dataset import check_files
 from store import RunFolder, UserError, WorkStore
-from store.results import FailureKind
 from store.runs import ExportOptions, Run
 from store.status import State
 from store.work_store import utc_now
-
-if TYPE_CHECKING:
-    pass
 
 DEFAULT_EXECUTION = ExecutionConfig()
 
@@ -207,14 +203,6 @@ def _export_options(
         return stored
     say(f"{file} is written only with the option: --output-file {file}")
     return replace(stored, output_file=None)
-
-
-def describe_refused(_: FailureKind, message: str, retries: int) -> str:
-    """A line about retries of truncated answers that failed for good."""
-    return (
-        f"{retries} answers that were cut off stay: asking again with a higher limit failed for "
-        f"good ({message}); --retry-failed tries it once more"
-    )
 
 
 def _resolve_server(

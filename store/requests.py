@@ -23,9 +23,8 @@ from store.runs import Event, append_event, changed_limit, current_run
 
 PAGE = 2048  # requests read at a time
 
-PREFIX_CHARACTERS = (
-    1024  # beyond the prefix of all prompts, from which on sharing pays in a prefix cache
-)
+# Beyond the prefix of all prompts: from here on a shared prefix pays in a prefix cache.
+PREFIX_CHARACTERS = 1024
 LIMIT_PAGE = 20_000  # requests planned again in one transaction
 
 
@@ -33,9 +32,8 @@ class RequestOrder(StrEnum):
     """The order in which pending requests are sent to an engine or server."""
 
     PREFIX = "prefix"  # as planned, but requests with a long common prefix are adjacent
-    LONGEST_FIRST = (
-        "longest first"  # by expected completion tokens, within groups of a common prefix
-    )
+    # by expected completion tokens, within groups of a common prefix
+    LONGEST_FIRST = "longest first"
 
 
 class Request(msgspec.Struct, frozen=True, gc=False):

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 
-from fastdatasets.commands import describe_refused
 from fastdatasets.config.settings import load_settings
 from fastdatasets.runs.folders import find_or_newest
 from store import RunFolder, Unfinished, WorkStore
@@ -97,6 +96,14 @@ def _bought(one: CostItem) -> str:
     return (
         f"{one.answers} requests, {one.prompt} prompt tokens ({one.cached} cached), "
         f"{one.completion} completion tokens, {money}"
+    )
+
+
+def describe_refused(_: FailureKind, message: str, retries: int) -> str:
+    """A line about retries of truncated answers that failed for good."""
+    return (
+        f"{retries} answers that were cut off stay: asking again with a higher limit failed for "
+        f"good ({message}); --retry-failed tries it once more"
     )
 
 

@@ -11,7 +11,7 @@ from fastdatasets.sources.arrow import ArrowRows, class_labels, rows_of_files
 from fastdatasets.sources.broken import read_error
 from fastdatasets.sources.columns import ColumnMapping, common_columns, map_columns
 from fastdatasets.sources.files import find_files, is_local, kind_of, local_path
-from fastdatasets.sources.text_files import FileRows, csv_rows, json_rows, pattern_of
+from fastdatasets.sources.text_files import FileRows, csv_rows, json_rows
 from store import UserError
 from store.database.connection import sql_errors
 from store.database.relations import (
@@ -22,6 +22,7 @@ from store.database.relations import (
     Expression,
     FunctionExpression,
     Relation,
+    pattern_of,
 )
 from store.database.statements import load_file
 from store.errors import SqlError

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from store.database.relations import (
     Expression,
     FunctionExpression,
     Relation,
+    pattern_of,
 )
 from store.database.statements import load_file
 from store.errors import SqlError
@@ -33,11 +33,6 @@ class FileRows:
 
     names: list[str]
     select: Callable[[Sequence[str]], Relation]
-
-
-def pattern_of(file: Path) -> str:
-    """What DuckDB takes for this path: * ? [ would be a pattern."""
-    return re.sub(r"([*?\[])", r"[\1]", str(file))
 
 
 # -- JSON

@@ -40,16 +40,12 @@ class Vary:
         """Store the variants of new answers, without near-duplicates."""
         for answers in store.planning.answers_to_ingest():
             ingested = [self._variants(answer) for answer in answers]
-            verdicts = (
-                check_variants(
-                    one.answer,
-                    self.name,
-                    None if one.variants is None else len(one.variants),
-                    self._num_aug - len(one.answer.known_variants),
-                )
+            verdicts = [
+                verdict
                 for one in ingested
-            )
-            store.planning.add_ingested(ingested, [one for one in verdicts if one is not None])
+                if (verdict := check_variants(one, self.name, self._wanted(one.answer)))
+            ]
+            store.planning.add_ingested(ingested, verdicts)
 
     def plan(self, store: WorkStore, progress: Progress) -> None:
         """Plan where variants are missing, up to max_generations times a record."""
@@ -65,10 +61,14 @@ class Vary:
             needs_text=bool(_NEEDS_TEXT.search(row.instruction)),
         )
 
+    def _wanted(self, answer: VariedAnswer) -> int:
+        """How many variants its record lacks."""
+        return self._num_aug - len(answer.known_variants)
+
     def _variants(self, answer: VariedAnswer) -> IngestedAnswer:
         candidates = parse_variants(answer.text)
         if candidates is None:
             return IngestedAnswer(answer, None, 0)
-        wanted = self._num_aug - len(answer.known_variants)
-        kept, dropped = distinct(candidates, (answer.instruction, *answer.known_variants), wanted)
+        known = (answer.instruction, *answer.known_variants)
+        kept, dropped = distinct(candidates, known, self._wanted(answer))
         return IngestedAnswer(answer, tuple(kept), dropped)

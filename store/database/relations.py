@@ -1,5 +1,8 @@
 """DuckDB's relations and expressions, for the readers of datasets."""
 
+import re
+from pathlib import Path
+
 from duckdb import (
     CoalesceOperator,
     ColumnExpression,
@@ -14,6 +17,12 @@ from duckdb import (
     DuckDBPyRelation as Relation,
 )
 
+
+def pattern_of(file: Path) -> str:
+    """What DuckDB takes for this path: * ? [ would be a pattern."""
+    return re.sub(r"([*?\[])", r"[\1]", str(file))
+
+
 __all__ = [
     "CoalesceOperator",
     "ColumnExpression",
@@ -22,4 +31,5 @@ __all__ = [
     "Expression",
     "FunctionExpression",
     "Relation",
+    "pattern_of",
 ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -16,10 +15,9 @@ from store.database.arrow import (
     table,
     table_of,
 )
+from store.database.relations import pattern_of
 from store.errors import SqlError
-from store.jobs.events import (
-    BatchCounts,
-)
+from store.jobs.events import BatchCounts
 from store.jobs.job import Job
 from store.money import Bounds, Usage, rate_parameters
 from store.results import Failure, Result
@@ -73,7 +71,6 @@ class JobAnswers:
         """
         if path.stat().st_size > PLAIN_BYTES:
             return False
-        pattern = re.sub(r"([*?\[])", r"[\1]", str(path))  # DuckDB takes those for a pattern
         try:
             with self._db.transaction():
                 (before,) = self._db.row("count_answered", job_id=job.job_id)
@@ -81,7 +78,7 @@ class JobAnswers:
                     raise _NotPlainError
                 (stored,) = self._db.row(
                     "insert_plain_results",
-                    path=pattern,
+                    path=pattern_of(path),
                     job_id=job.job_id,
                     backend=backend,
                     **rate_parameters(job.rates),

@@ -451,6 +451,7 @@ def test_cached_tokens_have_their_price(server: LLMServer) -> None:
         concurrency=1,
         timeout_seconds=60,
         poll_seconds=0,
+        grace_seconds=0,
         dialect=Dialect("max_tokens", json_schema=False),
         rates=price.rates,
     )
