@@ -30,7 +30,8 @@ from store.status import State, Status
 
 UPDATE_SECONDS = 1.0
 LINE_SECONDS = 10.0  # between two plain lines
-SHARE = 100  # counting takes at most 1/SHARE of the time, however large the store
+SHARE = 100  # counting takes at most 1/SHARE of the time, however large the store,
+MAX_PAUSE_SECONDS = 10.0  # but a single slow count, on a busy machine, causes no long silence
 
 
 class Display(Protocol):
@@ -110,7 +111,8 @@ class RunProgress:
         if self.remark is not None and (line := self.remark(store, status)):
             self.say(line)
         took = time.monotonic() - began
-        self._next_update = time.monotonic() + max(UPDATE_SECONDS, SHARE * took)
+        pause = min(max(UPDATE_SECONDS, SHARE * took), MAX_PAUSE_SECONDS)
+        self._next_update = time.monotonic() + pause
         return status
 
     def finish(self, store: WorkStore) -> Status:
