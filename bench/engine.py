@@ -138,8 +138,8 @@ def ours(load: Load, *, known: bool, engine_args: dict[str, Any]) -> dict[str, f
                     cpu = time.process_time() - cpu
             after = backend.timings[-1]
             backend.close()
-            rows = store.database.row("status", max_attempts=3)
-            assert rows[2] == len(load) + len(warm), rows
+            status = store.status("bench", 3)
+            assert status.requests.done == len(load) + len(warm), status
     done = [(at - began, count - len(warm)) for at, count in marks.stored]
     return {
         "steps": after.steps - before.steps,

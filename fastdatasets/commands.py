@@ -226,7 +226,7 @@ def _resolve_server(
 def _needs_server(store: WorkStore, execution: ExecutionConfig) -> bool:
     """Whether a run has requests to send, or may plan some."""
     backlog = store.requests.backlog(execution.max_attempts)
-    return bool(backlog.requests or store.journal.unclosed() or not backlog.answers_planned)
+    return bool(backlog.requests or store.journal.unclosed() or not backlog.final_row_requests)
 
 
 def _work(

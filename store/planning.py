@@ -65,8 +65,8 @@ class PlannedRequest(msgspec.Struct, frozen=True, gc=False):
 
 
 @dataclass(frozen=True, slots=True)
-class VariedAnswer:
-    """An answer of the stage vary, to be ingested as variants of its record."""
+class AnswerToIngest:
+    """An answer to be ingested as variants of its record."""
 
     record: int
     generation: int
@@ -95,7 +95,7 @@ class IngestedAnswer:
     variants: None where the answer could not be parsed.
     """
 
-    answer: VariedAnswer
+    answer: AnswerToIngest
     variants: tuple[str, ...] | None
     dropped: int
 
@@ -106,19 +106,21 @@ class Planning:
     def __init__(self, database: Database) -> None:
         self._db = database
 
-    def rows_to_answer(self) -> Iterator[list[Row]]:
-        """Records and variants without a request of the stage answer, in sample order, in pages."""
-        if not self.unplanned():
+    def rows_without_request(self, stage: str) -> Iterator[list[Row]]:
+        """Records and variants without a request of the stage, in sample order, in pages."""
+        if not self.unplanned(stage):
             return
         for first in range(0, self._db.row("count_records")[0], PLAN_PAGE):
             last = first + PLAN_PAGE - 1
-            rows = self._db.rows("rows_to_answer", first=first, last=last)
+            rows = self._db.rows("rows_without_request", stage=stage, first=first, last=last)
             if rows:
                 yield [Row(*row) for row in rows]
 
-    def rows_to_vary(self, max_generations: int) -> Iterator[list[Row]]:
+    def records_short_of_variants(self, stage: str, max_generations: int) -> Iterator[list[Row]]:
         """Records with too few variants and generations left, in sample order, in pages."""
-        pages = self._db.pages("rows_to_vary", PLAN_PAGE, max_generations=max_generations)
+        pages = self._db.pages(
+            "records_short_of_variants", PLAN_PAGE, stage=stage, max_generations=max_generations
+        )
         for rows in pages:
             yield [
                 Row(
@@ -127,15 +129,17 @@ class Planning:
                 for record, text, input_text, output, reasoning, system, known, generation in rows
             ]
 
-    def answers_to_ingest(self) -> Iterator[list[VariedAnswer]]:
-        """Answers of the stage vary that were not ingested yet, in sample order, in pages."""
-        for rows in self._db.pages("answers_to_ingest", PLAN_PAGE):
+    def answers_to_ingest(self, stage: str) -> Iterator[list[AnswerToIngest]]:
+        """Answers of the stage that were not ingested yet, in sample order, in pages."""
+        for rows in self._db.pages("answers_to_ingest", PLAN_PAGE, stage=stage):
             yield [
-                VariedAnswer(record, generation, request_id, instruction, text, tuple(known))
+                AnswerToIngest(record, generation, request_id, instruction, text, tuple(known))
                 for record, generation, request_id, instruction, text, known in rows
             ]
 
-    def add_ingested(self, ingested: Sequence[IngestedAnswer], verdicts: Sequence[Verdict]) -> None:
+    def add_ingested(
+        self, stage: str, ingested: Sequence[IngestedAnswer], verdicts: Sequence[Verdict]
+    ) -> None:
         """Store variants, and verdicts on answers with too few of them, in one transaction."""
         variants = [
             (one.answer.record, ordinal, instruction)
@@ -154,13 +158,13 @@ class Planning:
                 with self._db.incoming(table(rows, VARIANT_SCHEMA)):
                     self._db.run("insert_variants")
             with self._db.incoming(table(ingestions, INGESTION_SCHEMA)):
-                self._db.run("insert_ingestions")
+                self._db.run("insert_ingestions", stage=stage)
             if verdicts:
                 with self._db.incoming(table_of(verdicts, VERDICT_SCHEMA)):
                     self._db.run("insert_verdicts")
 
     def reject_truncated(self, check_name: str) -> None:
-        """Reject truncated answers, of the latest request of each row."""
+        """Reject truncated answers of the final stage, of the latest request of each row."""
         self._db.run("reject_truncated", check_name=check_name)
 
     def short_of_variants(self, num_aug: int) -> tuple[int, int]:
@@ -190,7 +194,7 @@ class Planning:
             self._db.run("insert_requests")
             self._db.run("insert_row_requests", stage=stage)
 
-    def unplanned(self) -> int:
-        """How many records and variants have no request of the stage answer."""
-        (rows,) = self._db.row("unplanned")
+    def unplanned(self, stage: str) -> int:
+        """How many records and variants have no request of the stage."""
+        (rows,) = self._db.row("unplanned", stage=stage)
         return int(rows)

@@ -59,8 +59,8 @@ class Backlog:
     """Pending requests and their expected tokens.
 
     row_requests: rows that these requests are for. with_old: requests whose records have an old
-    output; learnt: requests whose length is predicted from results. answers_planned: rows of the
-    stage answer with a request, in the whole run.
+    output; learnt: requests whose length is predicted from results. final_row_requests:
+    of the final stage, in the whole run.
     """
 
     requests: int
@@ -70,12 +70,12 @@ class Backlog:
     prompt_tokens: int
     completion_tokens: int
     max_completion_tokens: int
-    answers_planned: int
+    final_row_requests: int
 
 
 @dataclass(frozen=True, slots=True)
 class Outlook:
-    """Requests without an answer, in flight included, and their expected tokens.
+    """Requests of the final stage without an answer, in flight included, and their tokens.
 
     learnt: requests whose length is predicted from results.
     """
@@ -176,7 +176,7 @@ class Requests:
         return Backlog(*self._db.row("backlog", max_attempts=max_attempts))
 
     def outlook(self, max_attempts: int) -> Outlook:
-        """The requests without an answer, and their tokens predicted from results."""
+        """The final stage's requests without an answer, and their tokens predicted from results."""
         return Outlook(*self._db.row("outlook", max_attempts=max_attempts))
 
     def expected_tokens(self) -> int:

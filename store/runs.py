@@ -57,7 +57,8 @@ class ExportOptions:
 class Run:
     """What a run is. Frozen: a resume uses this, not the flags or environment of its command.
 
-    base_url: the server's address in its normal form; None for a local backend.
+    base_url: the server's address in its normal form; None for a local backend. final_stage: the
+    stage whose answers are exported; it has a row for each record and variant.
     """
 
     run_id: str
@@ -76,6 +77,7 @@ class Run:
     system_prompt: str | None
     language: Language
     templates: dict[str, str]
+    final_stage: str
     num_aug: int
     skip_generation: bool
     export: ExportOptions

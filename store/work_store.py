@@ -159,7 +159,7 @@ class WorkStore:
         done, failed, in_flight = counts["done"], counts["failed"], counts["in_flight"]
         pending = total - done - failed - in_flight
         planned = self.records.sampling() is not None and (
-            run.skip_generation or not self.planning.unplanned()
+            run.skip_generation or not self.planning.unplanned(run.final_stage)
         )
         finished = planned and not (pending or failed or in_flight) and self.exports.are_written()
         return Status(

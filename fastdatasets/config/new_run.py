@@ -13,6 +13,7 @@ from fastdatasets.config.settings import Settings
 from fastdatasets.exports.writers import parse_formats
 from fastdatasets.sources.dataset import check_source
 from fastdatasets.sources.files import expanded, local_path
+from fastdatasets.stages.modes import FINAL_STAGE
 from fastdatasets.stages.prompts import default_templates, own_template
 from store import RunFolder, UserError
 from store.folder.run_folder import atomic_write
@@ -51,6 +52,7 @@ def new_run(config: RunConfig, settings: Settings) -> Run:
         system_prompt=settings.system_prompt,
         language=config.language or settings.language,
         templates=_templates(config),
+        final_stage=FINAL_STAGE,
         num_aug=config.num_aug if config.mode is Mode.AUGMENT else 0,
         skip_generation=config.skip_generation,
         export=ExportOptions(

@@ -195,10 +195,12 @@ def _later_answers(
     store: WorkStore, run: Run, counter: TokenCounter, backlog: Backlog, prompts: int
 ) -> _Later:
     """The stage answer of an augment; variants are assumed to be as long as their records."""
-    if run.mode is not Mode.AUGMENT or run.skip_generation or backlog.answers_planned:
+    if run.mode is not Mode.AUGMENT or run.skip_generation or backlog.final_row_requests:
         return _Later()
     stage, limit = Answer(run), int(run.params["max_tokens"])
-    rows = list(islice(chain.from_iterable(store.planning.rows_to_answer()), prompts))
+    rows = list(
+        islice(chain.from_iterable(store.planning.rows_without_request(stage.name)), prompts)
+    )
     prompt_tokens = sum(
         counter.count(msgspec.json.decode(stage.request(row).messages)) for row in rows
     )

@@ -22,7 +22,7 @@ class Answer:
 
     def plan(self, store: WorkStore, progress: Progress) -> None:
         """Plan the rows that have no request yet."""
-        for rows in store.planning.rows_to_answer():
+        for rows in store.planning.rows_without_request(self.name):
             store.planning.add(self.name, [self.request(row) for row in rows])
             progress.update(store)
 

@@ -9,6 +9,8 @@ from fastdatasets.stages.stage import Stage
 from fastdatasets.stages.vary import Vary
 from store.runs import Mode, Run
 
+FINAL_STAGE = Answer.name  # in every mode
+
 
 def stages_of(run: Run, max_generations: int) -> Sequence[Stage]:
     """The stages of a run's mode, in order; none where generation is skipped."""

@@ -9,7 +9,7 @@ from fastdatasets.checks import check_variants
 from fastdatasets.stages.stage import RequestWriter
 from fastdatasets.stages.variants import SCHEMA_KEY, distinct, parse_variants
 from store import WorkStore
-from store.planning import IngestedAnswer, PlannedRequest, Row, VariedAnswer
+from store.planning import AnswerToIngest, IngestedAnswer, PlannedRequest, Row
 from store.runs import Run
 
 # Instructions that process an input text, which may be missing.
@@ -38,18 +38,19 @@ class Vary:
 
     def ingest(self, store: WorkStore) -> None:
         """Store the variants of new answers, without near-duplicates."""
-        for answers in store.planning.answers_to_ingest():
+        for answers in store.planning.answers_to_ingest(self.name):
             ingested = [self._variants(answer) for answer in answers]
             verdicts = [
                 verdict
                 for one in ingested
                 if (verdict := check_variants(one, self.name, self._wanted(one.answer)))
             ]
-            store.planning.add_ingested(ingested, verdicts)
+            store.planning.add_ingested(self.name, ingested, verdicts)
 
     def plan(self, store: WorkStore, progress: Progress) -> None:
         """Plan where variants are missing, up to max_generations times a record."""
-        for rows in store.planning.rows_to_vary(self._max_generations):
+        pages = store.planning.records_short_of_variants(self.name, self._max_generations)
+        for rows in pages:
             store.planning.add(self.name, [self._request(row) for row in rows])
             progress.update(store)
 
@@ -61,11 +62,11 @@ class Vary:
             needs_text=bool(_NEEDS_TEXT.search(row.instruction)),
         )
 
-    def _wanted(self, answer: VariedAnswer) -> int:
+    def _wanted(self, answer: AnswerToIngest) -> int:
         """How many variants its record lacks."""
         return self._num_aug - len(answer.known_variants)
 
-    def _variants(self, answer: VariedAnswer) -> IngestedAnswer:
+    def _variants(self, answer: AnswerToIngest) -> IngestedAnswer:
         candidates = parse_variants(answer.text)
         if candidates is None:
             return IngestedAnswer(answer, None, 0)

@@ -6,7 +6,7 @@
 -- outputs; null where there are neither.
 SELECT count(*), coalesce(sum(strlen(instruction) + strlen(input)), 0)::BIGINT,
        coalesce((SELECT avg(completion_tokens) FROM results
-                 SEMI JOIN (SELECT request_id FROM row_requests WHERE stage = 'answer') USING (request_id)),
+                 SEMI JOIN (SELECT request_id FROM row_requests WHERE stage = final_stage()) USING (request_id)),
                 avg(output_tokens(strlen(original_output))) FILTER (original_output != ''))
 FROM records;
 
@@ -17,7 +17,7 @@ CREATE OR REPLACE TEMP TABLE export_keys AS
 SELECT *, sum(bytes) OVER (ORDER BY record, ordinal) // $page_bytes AS page
 FROM (
     SELECT record, ordinal, record_row, result_row, variant_row, record_bytes + result_bytes AS bytes
-    FROM (SELECT record, ordinal, request_id FROM current_row_requests WHERE stage = 'answer')
+    FROM (SELECT record, ordinal, request_id FROM current_row_requests WHERE stage = final_stage())
     JOIN (SELECT record, rowid AS record_row, strlen(instruction) + strlen(input) AS record_bytes
           FROM records) USING (record)
     JOIN (SELECT request_id, rowid AS result_row,

@@ -1,8 +1,8 @@
 -- Rows of a stage, their requests, and variants ingested from answers. Statements by name, with named
 -- parameters; 'incoming': rows that the caller registers.
 
--- name: rows_to_answer
--- Of a range of records, those and their variants without a request of the stage answer, in sample order.
+-- name: rows_without_request
+-- Of a range of records, those and their variants without a request of the stage, in sample order.
 SELECT record, ordinal, instruction, input, original_output, reasoning, system
 FROM (
     SELECT record, 0 AS ordinal, instruction, input, original_output, reasoning, system
@@ -14,42 +14,42 @@ FROM (
     WHERE record BETWEEN $first AND $last
 )
 ANTI JOIN (SELECT record, ordinal FROM row_requests
-           WHERE stage = 'answer' AND record BETWEEN $first AND $last) USING (record, ordinal)
+           WHERE stage = $stage AND record BETWEEN $first AND $last) USING (record, ordinal)
 ORDER BY record, ordinal;
 
--- name: rows_to_vary
--- Records without a request for variants, or whose latest answer was rejected; with their variants and the number of
--- generations so far.
+-- name: records_short_of_variants
+-- Records without a request of the stage that asks for variants, or whose latest answer was rejected; with their
+-- variants and the number of generations so far.
 SELECT record, instruction, input, original_output, reasoning, system,
        coalesce(known, []), coalesce(generations, 0)
 FROM records
 LEFT JOIN (SELECT record, list(instruction ORDER BY ordinal) AS known
            FROM variants GROUP BY record) USING (record)
 LEFT JOIN (SELECT record, 1 + max(generation) AS generations
-           FROM row_requests WHERE stage = 'vary' GROUP BY record) USING (record)
+           FROM row_requests WHERE stage = $stage GROUP BY record) USING (record)
 LEFT JOIN (SELECT record, 1 + max(generation) AS rejected
-           FROM verdicts WHERE stage = 'vary' GROUP BY record) USING (record)
+           FROM verdicts WHERE stage = $stage GROUP BY record) USING (record)
 WHERE coalesce(generations, 0) < $max_generations
   AND coalesce(generations, 0) = coalesce(rejected, 0)
 ORDER BY record;
 
 -- name: answers_to_ingest
--- Answers of the stage vary that were not ingested yet; with the variants of their records.
+-- Answers of the stage that were not ingested yet; with the variants of their records.
 SELECT record, generation, request_id::VARCHAR, records.instruction, results.text, coalesce(known, [])
 FROM current_row_requests
 JOIN results USING (request_id)
 JOIN records USING (record)
-ANTI JOIN (SELECT record, generation FROM ingestions WHERE stage = 'vary') USING (record, generation)
+ANTI JOIN (SELECT record, generation FROM ingestions WHERE stage = $stage) USING (record, generation)
 LEFT JOIN (SELECT record, list(instruction ORDER BY ordinal) AS known
            FROM variants GROUP BY record) USING (record)
-WHERE stage = 'vary'
+WHERE stage = $stage
 ORDER BY record, generation;
 
 -- name: insert_variants
 INSERT INTO variants SELECT record, ordinal, instruction FROM incoming ORDER BY position;
 
 -- name: insert_ingestions
-INSERT INTO ingestions SELECT record, 'vary', generation, kept, dropped FROM incoming;
+INSERT INTO ingestions SELECT record, $stage, generation, kept, dropped FROM incoming;
 
 -- name: insert_verdicts
 INSERT INTO verdicts
@@ -57,7 +57,7 @@ SELECT record, stage, ordinal, generation, request_id::UUID, check_name, reason,
 FROM incoming;
 
 -- name: reject_truncated
--- Truncated answers, of the latest request of each row; each is rejected once.
+-- Truncated answers of the final stage, of the latest request of each row; each is rejected once.
 INSERT INTO verdicts
 SELECT record, stage, ordinal, generation, request_id, $check_name, 'cut off at the token limit',
        (now() AT TIME ZONE 'UTC')
@@ -65,7 +65,7 @@ FROM latest_row_requests
 SEMI JOIN (SELECT request_id FROM results WHERE finish_reason = 'length') USING (request_id)
 ANTI JOIN (FROM verdicts WHERE check_name = $check_name)
     USING (record, stage, ordinal, generation, request_id)
-WHERE stage = 'answer';
+WHERE stage = final_stage();
 
 -- name: short_of_variants
 SELECT count(*), coalesce(sum($num_aug - known), 0)::BIGINT
@@ -85,6 +85,6 @@ INSERT INTO row_requests
 SELECT record, $stage, ordinal, generation, version, request_id::UUID FROM incoming;
 
 -- name: unplanned
--- Records and variants without a request of the stage answer.
+-- How many records and variants have no request of the stage.
 SELECT (SELECT count(*) FROM records) + (SELECT count(*) FROM variants)
-       - (SELECT count(*) FROM row_requests WHERE stage = 'answer' AND version = 0);
+       - (SELECT count(*) FROM row_requests WHERE stage = $stage AND version = 0);

@@ -70,7 +70,7 @@ ANTI JOIN superseded_requests USING (request_id);
 
 -- name: backlog
 -- Pending requests, their rows, those with an old output, those whose length is predicted from results, estimated
--- prompt tokens, expected and maximum completion tokens. Then the rows of the stage answer, which is planned last.
+-- prompt tokens, expected and maximum completion tokens. Then the row requests of the final stage.
 SELECT count(*),
        (SELECT count(*) FROM latest_row_requests SEMI JOIN pending_requests($max_attempts) USING (request_id)),
        count(*) FILTER (WHERE has_old),
@@ -78,17 +78,17 @@ SELECT count(*),
        coalesce(sum(estimated_prompt_tokens(prompt_bytes)), 0)::BIGINT,
        coalesce(sum(tokens), 0)::BIGINT,
        coalesce(sum(max_tokens), 0)::BIGINT,
-       (SELECT count(*) FROM row_requests WHERE stage = 'answer')
+       (SELECT count(*) FROM row_requests WHERE stage = final_stage())
 FROM pending_requests($max_attempts) JOIN expected_lengths USING (request_id);
 
 -- name: outlook
--- Of the stage answer, which comes last: requests without an answer, in flight included, those whose length is
+-- Of the final stage: requests without an answer, in flight included, those whose length is
 -- predicted from results, prompt tokens by the bytes per token of the results, and expected completion tokens.
 SELECT count(*), count(*) FILTER (WHERE is_learnt),
        coalesce(sum(prompt_bytes) * any_value(tokens_a_byte), 0)::BIGINT,
        coalesce(sum(tokens), 0)::BIGINT
 FROM expected_lengths
-SEMI JOIN (SELECT request_id FROM row_requests WHERE stage = 'answer') USING (request_id)
+SEMI JOIN (SELECT request_id FROM row_requests WHERE stage = final_stage()) USING (request_id)
 SEMI JOIN (SELECT request_id FROM pending_requests($max_attempts)
            UNION ALL
            SELECT request_id FROM requests_in_jobs ANTI JOIN results USING (request_id)) USING (request_id)

@@ -25,6 +25,7 @@ CREATE TABLE run (
     system_prompt   VARCHAR,
     language        VARCHAR NOT NULL CHECK (language IN ('zh', 'en', 'auto')),
     templates       JSON NOT NULL,        -- template name -> its text
+    final_stage     VARCHAR NOT NULL,     -- the stage whose answers are exported: a row for each record and variant
     num_aug         INTEGER NOT NULL,     -- variants of each record; 0 where the mode is distill
     skip_generation BOOLEAN NOT NULL,
     export          JSON NOT NULL         -- formats, include_reasoning, output_file
@@ -41,7 +42,7 @@ CREATE TABLE records (
     system          VARCHAR               -- a chat's own system turn
 );
 
--- New instructions from answers of the stage vary, used with the record's input. ordinal: 1, 2, …
+-- New instructions from answers of a stage before the final one, used with the record's input. ordinal: 1, 2, …
 CREATE TABLE variants (
     record      BIGINT NOT NULL,
     ordinal     INTEGER NOT NULL,
@@ -79,7 +80,7 @@ CREATE TABLE requests (
     messages   VARCHAR NOT NULL USING COMPRESSION zstd           -- canonical JSON: [{"content", "role"}, …]
 );
 
--- The requests of the rows of a stage. generation > 0: an equal request again, on purpose, by the stage vary.
+-- The requests of the rows of a stage. generation > 0: an equal request again, on purpose, for more variants.
 -- version > 0: again with another limit; it supersedes the lower versions of the same record, stage, ordinal and
 -- generation, which are not sent any more. The answer of the latest version that has one counts.
 CREATE TABLE row_requests (
@@ -153,6 +154,9 @@ CREATE TABLE job_requests (
     prompt_bytes BIGINT NOT NULL,         -- of its messages; with max_tokens: the limits of its usage
     max_tokens   BIGINT NOT NULL
 );
+
+-- The stage whose answers are exported.
+CREATE MACRO final_stage() AS (SELECT final_stage FROM run);
 
 -- Requests of jobs that are not closed: not to be sent again. A duplicate batch opens a job again.
 CREATE VIEW requests_in_jobs AS
@@ -244,7 +248,7 @@ LEFT JOIN (SELECT request_id, max(strlen(original_output)) AS output_bytes
            FROM row_requests
            JOIN records USING (record)
            LEFT JOIN answered_versions USING (record, stage, ordinal, generation)
-           WHERE stage = 'answer' AND ordinal = 0 AND version <= coalesce(answered, version)
+           WHERE stage = final_stage() AND ordinal = 0 AND version <= coalesce(answered, version)
            GROUP BY request_id) USING (request_id);
 
 -- Expected completion tokens of each request. From 20 results on (is_learnt) a linear regression on hint_bytes where
