@@ -74,9 +74,8 @@ def ours(load: Load, *, known: bool, engine_args: dict[str, Any]) -> dict[str, f
     from fastdatasets.config.run import RunConfig
     from fastdatasets.config.settings import load_settings
     from fastdatasets.runs.folders import open_run
-    from fastdatasets.stages.stage import canonical
     from store import RunFolder
-    from store.planning import PlannedRequest
+    from store.planning import PlannedRequest, canonical
     from store.status import Status
 
     class Marks:

@@ -24,11 +24,19 @@ from store.database.arrow import (
 
 PLAN_PAGE = 20_000  # records planned in one transaction
 
+_CANONICAL = msgspec.json.Encoder(order="sorted")
+
+
+def canonical(value: object) -> str:
+    """JSON with sorted keys and no spaces, so that equal requests have equal bytes."""
+    return _CANONICAL.encode(value).decode()
+
 
 class Row(msgspec.Struct, frozen=True, gc=False):
     """The input of a stage: a sampled record (ordinal 0) or a variant of one (1, 2, …).
 
-    All texts are strings, '' where there is none. known_variants: of the record, so far;
+    All texts are strings, '' where there is none. history, tools, fields: JSON, see the table
+    records. known_variants: of the record, so far;
     generation: how many requests of the stage the row has had before.
     """
 
@@ -39,12 +47,15 @@ class Row(msgspec.Struct, frozen=True, gc=False):
     original_output: str = ""
     reasoning: str = ""
     system: str | None = None
+    history: str | None = None
+    tools: str | None = None
+    fields: str | None = None
     known_variants: tuple[str, ...] = ()
     generation: int = 0
 
 
 class PlannedRequest(msgspec.Struct, frozen=True, gc=False):
-    """A row of a stage and its request; params and messages are canonical JSON.
+    """A row of a stage and its request; params, messages and tools are canonical JSON.
 
     generation: the repeat index of an equal request that is sent again on purpose; part of the id.
     version: counts requests of the row with other limits; the latest supersedes the others.
@@ -56,12 +67,15 @@ class PlannedRequest(msgspec.Struct, frozen=True, gc=False):
     params: str
     messages: str
     version: int = 0
+    tools: str | None = None
 
     @property
     def request_id(self) -> str:
         """128 bits of SHA-256 in hexadecimal: equal requests have equal ids."""
         again = f"\n{self.generation}" if self.generation else ""
-        return sha256(f"{self.params}\n{self.messages}{again}".encode()).hexdigest()[:32]
+        tools = f"\n{self.tools}" if self.tools else ""
+        text = f"{self.params}\n{self.messages}{tools}{again}"
+        return sha256(text.encode()).hexdigest()[:32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,12 +136,7 @@ class Planning:
             "records_short_of_variants", PLAN_PAGE, stage=stage, max_generations=max_generations
         )
         for rows in pages:
-            yield [
-                Row(
-                    record, 0, text, input_text, output, reasoning, system, tuple(known), generation
-                )
-                for record, text, input_text, output, reasoning, system, known, generation in rows
-            ]
+            yield [Row(*row[:1], 0, *row[1:-2], tuple(row[-2]), row[-1]) for row in rows]
 
     def answers_to_ingest(self, stage: str) -> Iterator[list[AnswerToIngest]]:
         """Answers of the stage that were not ingested yet, in sample order, in pages."""
@@ -187,6 +196,7 @@ class Planning:
             "request_id": ids,
             "params": [row.params for row in row_requests],
             "messages": [row.messages for row in row_requests],
+            "tools": [row.tools for row in row_requests],
             "is_first": [first[request_id] == place for place, request_id in enumerate(ids)],
         }
         rows = pa.table(columns, schema=ROW_REQUEST_SCHEMA)

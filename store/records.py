@@ -45,9 +45,10 @@ class Records:
     ) -> Sampling:
         """Sample records from source_rows in one transaction; all rows where sample_size <= 0.
 
-        source_rows is a relation of instruction, input, output, reasoning (not null) and system
-        (nullable). The choice depends on seed and row only, not on the number of threads. Raises
-        UserError, naming the row, where an instruction is needed and a record has none.
+        source_rows is a relation of instruction, input, output, reasoning (not null), and of
+        system, history, tools, tool_calls, followups, fields (nullable; see the table records).
+        The choice depends on seed and row only, not on the number of threads. Raises UserError,
+        naming the row, where an instruction is needed and a record has none.
         """
         with self._db.few_threads(), self._db.transaction():
             rows, empty = self._db.row("count_source")

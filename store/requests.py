@@ -46,12 +46,16 @@ class Request(msgspec.Struct, frozen=True, gc=False):
     params: dict[str, Any]
     messages: list[dict[str, Any]]
     attempts: int = 0
+    tools: list[dict[str, Any]] | None = None
 
     @property
     def bounds(self) -> Bounds:
         """Limits of its usage."""
         max_tokens = self.params.get("max_tokens") or MAX_COMPLETION_TOKENS
-        return Bounds(len(msgspec.json.encode(self.messages)), int(max_tokens))
+        sent = len(msgspec.json.encode(self.messages))
+        if self.tools is not None:
+            sent += len(msgspec.json.encode(self.tools))
+        return Bounds(sent, int(max_tokens))
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,12 +144,13 @@ class Requests:
             yielded.update(half)
             for start in range(0, len(half), PAGE):
                 rows = self._db.rows("requests_by_rowid", rowids=half[start : start + PAGE])
-                for request_id, params, messages, attempts in rows:
+                for request_id, params, messages, tools, attempts in rows:
                     yield Request(
                         request_id,
                         msgspec.json.decode(params),
                         msgspec.json.decode(messages),
                         attempts,
+                        None if tools is None else msgspec.json.decode(tools),
                     )
 
     def pending_positions(self, max_attempts: int, order: RequestOrder) -> list[int]:
@@ -184,12 +189,17 @@ class Requests:
         (tokens,) = self._db.row("expected_tokens")
         return int(tokens)
 
-    def sample_prompts(self, max_attempts: int, prompts: int) -> Iterator[list[dict[str, Any]]]:
-        """The messages of so many pending requests: a random choice, the same each time."""
+    def sample_prompts(
+        self, max_attempts: int, prompts: int
+    ) -> Iterator[tuple[list[dict[str, Any]], list[dict[str, Any]] | None]]:
+        """Messages and tools of so many pending requests: a random choice, the same each time."""
         pages = self._db.pages("sample_prompts", PAGE, max_attempts=max_attempts, prompts=prompts)
         for rows in pages:
-            for (messages,) in rows:
-                yield msgspec.json.decode(messages)
+            for messages, tools in rows:
+                yield (
+                    msgspec.json.decode(messages),
+                    None if tools is None else msgspec.json.decode(tools),
+                )
 
     def replan_rejected(self, check_name: str, new_limit: NewLimit) -> int:
         """Plan requests with another limit for rows whose latest answer a check rejected.
@@ -235,8 +245,8 @@ def _next_versions(
     for rows in database.pages(name, LIMIT_PAGE, **parameters):
         for stage, of_stage in groupby(rows, itemgetter(0)):
             requests = [
-                PlannedRequest(record, ordinal, generation, changed, messages, version + 1)
-                for _, record, ordinal, generation, version, params, messages in of_stage
+                PlannedRequest(record, ordinal, generation, changed, messages, version + 1, tools)
+                for _, record, ordinal, generation, version, params, messages, tools in of_stage
                 if (changed := _with_limit(params, new_limit)) is not None
             ]
             if requests:

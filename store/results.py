@@ -29,7 +29,10 @@ class FailureKind(StrEnum):
 
 
 class Result(msgspec.Struct, frozen=True, gc=False):
-    """A request's answer. text: as the model wrote it, without the reasoning."""
+    """A request's answer. text: as the model wrote it, without the reasoning.
+
+    tool_calls: as in an assistant's message, as JSON; None where there are none.
+    """
 
     request_id: str
     text: str
@@ -38,6 +41,7 @@ class Result(msgspec.Struct, frozen=True, gc=False):
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     cached_tokens: int | None = None
+    tool_calls: str | None = None
 
     @property
     def usage(self) -> Usage | None:

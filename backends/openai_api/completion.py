@@ -13,6 +13,7 @@ import msgspec
 from backends.openai_api.lenient_json import UNREADABLE, decode_leniently, whole_number
 from backends.reasoning import split_think
 from store.money import Bounds, Usage
+from store.planning import canonical
 from store.results import Failure, FailureKind, Result
 
 
@@ -31,6 +32,7 @@ class _Message(msgspec.Struct):
     reasoning: str | None = None
     reasoning_content: str | None = None
     refusal: str | None = None
+    tool_calls: list[dict[str, Any]] | None = None
 
 
 class _Choice(msgspec.Struct):
@@ -68,7 +70,9 @@ def read_completion(request_id: str, body: bytes, bounds: Bounds) -> Result | Fa
     choice = completion.choices[0]
     message = choice.message
     text, reasoning = message.content or "", message.reasoning or message.reasoning_content
-    usage = _usage(completion, bounds, has_text=bool(text or reasoning or message.refusal))
+    calls = canonical(message.tool_calls) if message.tool_calls else None
+    written = text or reasoning or message.refusal or calls
+    usage = _usage(completion, bounds, has_text=bool(written))
     refused = None
     if message.content is None and message.refusal:
         refused = message.refusal, "refusal"
@@ -89,10 +93,10 @@ def read_completion(request_id: str, body: bytes, bounds: Bounds) -> Result | Fa
         reasoning, text = split_think(text)
     finish_reason = choice.finish_reason or "stop"
     if usage is None:
-        return Result(request_id, text, reasoning, finish_reason)
+        return Result(request_id, text, reasoning, finish_reason, tool_calls=calls)
     cached = usage.cached if _cached(completion.usage) is not None else None
     return Result(
-        request_id, text, reasoning, finish_reason, usage.prompt, usage.completion, cached
+        request_id, text, reasoning, finish_reason, usage.prompt, usage.completion, cached, calls
     )
 
 
@@ -127,8 +131,13 @@ def _usable_fields(body: Any) -> _Completion:
     message = choice.get("message")
     content = _dict(message).get("content")
     if isinstance(message, dict) and (content is None or (content := _text(content)) is not None):
-        others = (message.get(name) for name in ("reasoning", "reasoning_content", "refusal"))
-        read = _Message(content, *map(_str, others))
+        reasoning, named_otherwise, refusal = (
+            _str(message.get(name)) for name in ("reasoning", "reasoning_content", "refusal")
+        )
+        read = _Message(content, reasoning, named_otherwise, refusal)
+        calls = message.get("tool_calls")
+        if isinstance(calls, list) and all(isinstance(call, dict) for call in calls):
+            read.tool_calls = calls
         picked.choices.append(_Choice(read, _str(choice.get("finish_reason"))))
     return picked
 

@@ -162,6 +162,8 @@ class WorkerPool:
 
     async def _call(self, request: Request) -> bytes:
         params = self._options.dialect.body(request.params)
+        if request.tools is not None:
+            params["tools"] = request.tools
         seconds, size = self._options.timeout_seconds, answer_bytes(request.bounds)
         async with asyncio.timeout(seconds):
             with limit_bytes(size):

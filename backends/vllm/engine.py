@@ -72,14 +72,16 @@ class VllmEngine:
         self.max_model_len: int = self._engine.model_config.max_model_len
         self.max_num_seqs: int = self._engine.vllm_config.scheduler_config.max_num_seqs
 
-    def render(self, messages: list[dict[str, Any]]) -> tuple[list[int], bool]:
+    def render(
+        self, messages: list[dict[str, Any]], tools: list[dict[str, Any]] | None = None
+    ) -> tuple[list[int], bool]:
         """Token ids of a chat, and whether its template ends with `<think>`.
 
         May be called from one thread, and the other methods from another.
         """
         try:
             text = self._renderer.apply_chat_template(
-                messages, tokenize=False, add_generation_prompt=True
+                messages, tools=tools, tokenize=False, add_generation_prompt=True
             )
             ids = self._renderer.encode(text, add_special_tokens=False)
         except Exception as error:  # templates and tokenizers may raise anything

@@ -80,6 +80,7 @@ class EngineProcess:
                     request.request_id,
                     request.messages,
                     {name: value for name, value in request.params.items() if name != "model"},
+                    request.tools,
                 )
                 for request in requests
             ]

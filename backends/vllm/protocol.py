@@ -31,6 +31,7 @@ class Generate(msgspec.Struct, tag=True, frozen=True):
     request_id: str
     messages: list[dict[str, Any]]
     params: dict[str, Any]
+    tools: list[dict[str, Any]] | None = None
 
 
 class Notice(msgspec.Struct, tag=True, frozen=True):

@@ -137,7 +137,7 @@ def _receive(
         for generate in messages:
             assert isinstance(generate, Generate), "the one Load comes first"
             try:
-                token_ids, opened = engine.render(generate.messages)
+                token_ids, opened = engine.render(generate.messages, generate.tools)
             except RequestRefused as error:
                 inbox.put(Refused(generate.request_id, str(error), error.code))
             else:

@@ -145,7 +145,8 @@ def expected(
     """
     backlog = store.requests.backlog(max_attempts)
     counts = [
-        counter.count(messages) for messages in store.requests.sample_prompts(max_attempts, prompts)
+        counter.count(messages, tools)
+        for messages, tools in store.requests.sample_prompts(max_attempts, prompts)
     ]
     later = _later_answers(store, run, counter, backlog, prompts)
     answers = backlog.requests + later.answers
@@ -202,7 +203,10 @@ def _later_answers(
         islice(chain.from_iterable(store.planning.rows_without_request(stage.name)), prompts)
     )
     prompt_tokens = sum(
-        counter.count(msgspec.json.decode(stage.request(row).messages)) for row in rows
+        counter.count(
+            msgspec.json.decode(request.messages), msgspec.json.decode(request.tools or "null")
+        )
+        for request in map(stage.request, rows)
     )
     with_old, completion_tokens = store.records.expected_answers(limit)
     per_record = 1 + run.num_aug

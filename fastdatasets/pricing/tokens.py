@@ -10,18 +10,20 @@ does not cover the language.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
+import msgspec
 from jinja2 import TemplateError
 
 from backends.vllm.demo_model import DEMO_MODEL, GGUF, cache_folder
 
 Messages = Sequence[Mapping[str, Any]]
+Tools = Sequence[Mapping[str, Any]]
 
 # Encodings of newer OpenAI models are added when OpenAI publishes them.
 ENCODINGS = {
@@ -38,6 +40,13 @@ TOKENS_PER_NAME = 1
 TOKENS_PER_REPLY = 3
 
 
+class CountTokens(Protocol):
+    """A way to count the tokens of a prompt."""
+
+    def __call__(self, messages: Messages, tools: Tools | None = None) -> int:
+        """Count the tokens of messages, and of the tools that go with them."""
+
+
 @dataclass(frozen=True, slots=True)
 class TokenCounter:
     """A way to count the tokens of a prompt; name: for messages.
@@ -47,7 +56,7 @@ class TokenCounter:
 
     name: str
     error: float
-    count: Callable[[Messages], int]
+    count: CountTokens
 
 
 def counter_for(model: str, *, quick: bool = False) -> TokenCounter:
@@ -71,18 +80,22 @@ def counter_for(model: str, *, quick: bool = False) -> TokenCounter:
     )
 
 
-def _texts(messages: Messages) -> list[str]:
-    return [text for message in messages for text in message.values() if isinstance(text, str)]
+def _texts(messages: Messages, tools: Tools | None) -> list[str]:
+    """The texts of a prompt; tools, and tool calls in it, as their JSON."""
+    values = [value for message in messages for value in message.values()] + [*(tools or ())]
+    return [
+        value if isinstance(value, str) else msgspec.json.encode(value).decode() for value in values
+    ]
 
 
-def _count_bytes(messages: Messages) -> int:
-    return 1 + sum(len(text.encode()) for text in _texts(messages)) // 3
+def _count_bytes(messages: Messages, tools: Tools | None = None) -> int:
+    return 1 + sum(len(text.encode()) for text in _texts(messages, tools)) // 3
 
 
-def _count_encoded(encoding: str, messages: Messages) -> int:
+def _count_encoded(encoding: str, messages: Messages, tools: Tools | None = None) -> int:
     import toktok
 
-    counts: list[int] = toktok.batch_count(_texts(messages), encoding, threads=1)
+    counts: list[int] = toktok.batch_count(_texts(messages, tools), encoding, threads=1)
     return (
         sum(counts)
         + TOKENS_PER_MESSAGE * len(messages)
@@ -91,11 +104,14 @@ def _count_encoded(encoding: str, messages: Messages) -> int:
     )
 
 
-def _count_rendered(tokenizer: Any, messages: Messages) -> int:
+def _count_rendered(tokenizer: Any, messages: Messages, tools: Tools | None = None) -> int:
     """Tokens of a chat as the local engine renders it; 0 where the template refuses it."""
     try:
         text = tokenizer.apply_chat_template(
-            list(messages), tokenize=False, add_generation_prompt=True
+            list(messages),
+            tools=None if tools is None else list(tools),
+            tokenize=False,
+            add_generation_prompt=True,
         )
     except (TypeError, ValueError, KeyError, TemplateError):
         return 0  # the engine refuses it too

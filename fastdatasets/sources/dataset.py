@@ -174,7 +174,8 @@ def _project(
             return FunctionExpression(macro, text(mapping.chat))
         return ConstantExpression("")
 
-    system = ConstantExpression(None).cast("VARCHAR")
+    none = ConstantExpression(None).cast("VARCHAR")
+    system: Expression = none
     if mapping.chat is not None:
         connection.execute(CHAT_MACROS["chat"])
         system = FunctionExpression("chat_system", text(mapping.chat))
@@ -184,4 +185,5 @@ def _project(
         role(mapping.output, "chat_output").alias("output"),
         role(mapping.reasoning, "").alias("reasoning"),
         system.alias("system"),
+        *(none.alias(name) for name in ("history", "tools", "tool_calls", "followups", "fields")),
     )

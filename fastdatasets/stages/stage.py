@@ -9,10 +9,8 @@ import msgspec
 from backends import Progress
 from fastdatasets.stages.prompts import Prompt
 from store import WorkStore
-from store.planning import PlannedRequest, Row
+from store.planning import PlannedRequest, Row, canonical
 from store.runs import Run
-
-_CANONICAL = msgspec.json.Encoder(order="sorted")
 
 
 class Stage(Protocol):
@@ -28,24 +26,32 @@ class Stage(Protocol):
 
 
 class RequestWriter:
-    """Writes a stage's requests: the system prompt, if there is one, and the rendered template."""
+    """Writes a stage's requests: system prompt, earlier turns, and the rendered template."""
 
-    def __init__(self, run: Run, stage: str, params: dict[str, Any]) -> None:
+    def __init__(
+        self, run: Run, stage: str, params: dict[str, Any], *, with_history: bool = True
+    ) -> None:
+        """with_history: whether earlier turns and tools of a record go with its question."""
         self._prompt = Prompt(stage, run.templates, run.language)
         self._system_prompt = run.system_prompt
         self._params = canonical({"model": run.model, **run.params, **params})
+        self._with_history = with_history
 
     def request(self, row: Row, **variables: object) -> PlannedRequest:
         """The request for a row."""
-        messages = [{"role": "user", "content": self._prompt.render(row, **variables)}]
-        # A chat's own system turn replaces the general system prompt.
+        messages: list[dict[str, Any]] = []
+        # A record's own system prompt replaces the general one.
         if system := row.system or self._system_prompt:
-            messages.insert(0, {"role": "system", "content": system})
+            messages.append({"role": "system", "content": system})
+        if self._with_history and row.history is not None:
+            messages += msgspec.json.decode(row.history)
+        messages.append({"role": "user", "content": self._prompt.render(row, **variables)})
+        tools = row.tools if self._with_history else None
         return PlannedRequest(
-            row.record, row.ordinal, row.generation, self._params, canonical(messages)
+            row.record,
+            row.ordinal,
+            row.generation,
+            self._params,
+            canonical(messages),
+            tools=None if tools is None else canonical(msgspec.json.decode(tools)),
         )
-
-
-def canonical(value: object) -> str:
-    """JSON with sorted keys and no spaces, so that equal requests have equal bytes."""
-    return _CANONICAL.encode(value).decode()

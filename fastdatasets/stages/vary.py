@@ -34,7 +34,9 @@ class Vary:
     def __init__(self, run: Run, max_generations: int) -> None:
         self._num_aug = run.num_aug
         self._max_generations = max_generations
-        self._writer = RequestWriter(run, self.name, {"json_schema": VARIANTS_SCHEMA})
+        self._writer = RequestWriter(
+            run, self.name, {"json_schema": VARIANTS_SCHEMA}, with_history=False
+        )
 
     def ingest(self, store: WorkStore) -> None:
         """Store the variants of new answers, without near-duplicates."""

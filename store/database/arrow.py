@@ -18,6 +18,7 @@ RESULT_SCHEMA = pa.schema(
         ("prompt_tokens", pa.int64()),
         ("completion_tokens", pa.int64()),
         ("cached_tokens", pa.int64()),
+        ("tool_calls", pa.string()),
     ]
 )
 FAILURE_SCHEMA = pa.schema(
@@ -40,6 +41,7 @@ ROW_REQUEST_SCHEMA = pa.schema(
         ("request_id", pa.string()),
         ("params", pa.string()),
         ("messages", pa.string()),
+        ("tools", pa.string()),
         ("is_first", pa.bool_()),  # of its request in the table
     ]
 )

@@ -18,10 +18,11 @@ SELECT *, sum(bytes) OVER (ORDER BY record, ordinal) // $page_bytes AS page
 FROM (
     SELECT record, ordinal, record_row, result_row, variant_row, record_bytes + result_bytes AS bytes
     FROM (SELECT record, ordinal, request_id FROM current_row_requests WHERE stage = final_stage())
-    JOIN (SELECT record, rowid AS record_row, strlen(instruction) + strlen(input) AS record_bytes
+    JOIN (SELECT record, rowid AS record_row, strlen(instruction) + strlen(input) + coalesce(strlen(system), 0)
+                 + coalesce(strlen(history), 0) + coalesce(strlen(tools), 0) AS record_bytes
           FROM records) USING (record)
     JOIN (SELECT request_id, rowid AS result_row,
-                 strlen(text) + strlen(coalesce(reasoning, '')) AS result_bytes
+                 strlen(text) + coalesce(strlen(reasoning), 0) + coalesce(strlen(tool_calls), 0) AS result_bytes
           FROM results) USING (request_id)
     LEFT JOIN (SELECT record, ordinal, rowid AS variant_row FROM variants) USING (record, ordinal))
 ORDER BY record, ordinal;
@@ -30,6 +31,8 @@ ORDER BY record, ordinal;
 CREATE OR REPLACE TEMP VIEW export_rows AS
 SELECT keys.record, keys.ordinal, coalesce(variants.instruction, records.instruction) AS instruction,
        records.input, results.text AS output, coalesce(results.reasoning, '') AS reasoning,
+       coalesce(records.system, (SELECT system_prompt FROM run)) AS system, records.history, records.tools,
+       results.tool_calls,
        results.finish_reason, (SELECT model FROM run) AS model, records.source_row,
        records.instruction AS original_instruction
 FROM (SELECT * FROM export_keys WHERE page = getvariable('page')) AS keys
@@ -44,7 +47,7 @@ LEFT JOIN (SELECT *, rowid AS variant_row FROM variants
 -- name: export_results_in_order
 -- All results between the first and the last of a page.
 CREATE OR REPLACE TEMP VIEW export_results AS
-SELECT rowid AS result_row, text, reasoning, finish_reason
+SELECT rowid AS result_row, text, reasoning, finish_reason, tool_calls
 FROM results
 WHERE rowid BETWEEN getvariable('first_result') AND getvariable('last_result');
 
@@ -64,7 +67,8 @@ ORDER BY record;
 -- name: export_rows_originals
 -- The dataset's own outputs, for a run that skips generation.
 CREATE OR REPLACE TEMP VIEW export_rows AS
-SELECT record, 0 AS ordinal, instruction, input, original_output AS output, reasoning,
+SELECT record, 0 AS ordinal, instruction, input, original_output AS output, reasoning, system, history, tools,
+       tool_calls,
        NULL::VARCHAR AS finish_reason, NULL::VARCHAR AS model, source_row,
        instruction AS original_instruction
 FROM records
@@ -96,7 +100,7 @@ FROM (SELECT max(result_row) - min(result_row) + 1 AS results FROM export_keys G
 -- name: write_export_results
 -- Results that were stored in another order than their rows, as one file a page.
 COPY (
-    SELECT page, result_row, text, reasoning, finish_reason
+    SELECT page, result_row, text, reasoning, finish_reason, tool_calls
     FROM (SELECT DISTINCT page, result_row FROM export_keys)
-    JOIN (SELECT rowid AS result_row, text, reasoning, finish_reason FROM results) USING (result_row)
+    JOIN (SELECT rowid AS result_row, text, reasoning, finish_reason, tool_calls FROM results) USING (result_row)
 ) TO $folder (FORMAT parquet, PARTITION_BY (page));

@@ -9,11 +9,11 @@ SELECT job_id, detail FROM job_events ORDER BY rowid;
 
 -- name: build_queue
 -- Pending requests, in the order in which they go into job files; incoming: their rowids in that order. bytes:
--- a line has 200 beside its messages and parameters.
+-- a line has 210 beside its messages, tools and parameters.
 CREATE OR REPLACE TEMP TABLE queue AS
-SELECT place, request_id, strlen(params) + strlen(messages) + 200 AS bytes,
-       estimated_prompt_tokens(strlen(messages)) AS tokens,
-       strlen(messages) AS prompt_bytes, limit_of(params) AS max_tokens
+SELECT place, request_id, strlen(params) + prompt_bytes_of(messages, tools) + 210 AS bytes,
+       estimated_prompt_tokens(prompt_bytes_of(messages, tools)) AS tokens,
+       prompt_bytes_of(messages, tools) AS prompt_bytes, limit_of(params) AS max_tokens
 FROM incoming JOIN (SELECT *, rowid AS position FROM requests) USING (position)
 ORDER BY place;
 
@@ -47,7 +47,8 @@ SEMI JOIN (SELECT request_id FROM job_requests WHERE job_id = $job_id) USING (re
 -- The lines of a job's file in order, each with its newline. incoming: by params, the opening of a request's body,
 -- '{"model":…' without its closing brace.
 SELECT '{"custom_id":"' || request_id::VARCHAR || '","method":"POST","url":"' || $endpoint
-       || '","body":' || incoming.opening || ',"messages":' || messages || '}}' || chr(10)
+       || '","body":' || incoming.opening || ',"messages":' || messages
+       || coalesce(',"tools":' || tools, '') || '}}' || chr(10)
 FROM (SELECT request_id, rowid AS line FROM job_requests WHERE job_id = $job_id)
 JOIN (SELECT * FROM requests WHERE rowid BETWEEN $first AND $last) USING (request_id)
 JOIN incoming USING (params)
@@ -58,7 +59,7 @@ ORDER BY line;
 INSERT INTO results
 SELECT request_id, text, reasoning, finish_reason, prompt_tokens, completion_tokens, cached_tokens,
        $backend, cost_of(prompt_tokens, cached_tokens, completion_tokens, $input, $cached, $output), $job_id,
-       (now() AT TIME ZONE 'UTC'), false
+       (now() AT TIME ZONE 'UTC'), false, tool_calls
 FROM (SELECT * REPLACE (request_id::UUID AS request_id) FROM incoming)
 SEMI JOIN (SELECT request_id FROM job_requests WHERE job_id = $job_id) USING (request_id)
 ANTI JOIN results USING (request_id);
@@ -75,12 +76,12 @@ SELECT request_id,
             THEN content ->> '$' ELSE error('not plain') END,
        NULL, finish_reason, prompt_tokens, completion_tokens, cached_tokens, $backend,
        cost_of(prompt_tokens, cached_tokens, completion_tokens, $input, $cached, $output), $job_id,
-       (now() AT TIME ZONE 'UTC'), false
+       (now() AT TIME ZONE 'UTC'), false, NULL
 FROM (
     SELECT try_cast(custom_id AS UUID) AS request_id, response.status_code,
            choice.message.content, choice.finish_reason,
            coalesce(error, choice.message.refusal, choice.message.reasoning,
-                    choice.message.reasoning_content) IS NULL AS nothing_else,
+                    choice.message.reasoning_content, choice.message.tool_calls) IS NULL AS nothing_else,
            plain_count(usage.prompt_tokens) AS prompt_tokens,
            plain_count(usage.completion_tokens) AS completion_tokens,
            plain_count(usage.prompt_tokens_details.cached_tokens) AS cached_tokens
@@ -90,7 +91,8 @@ FROM (
             custom_id: 'VARCHAR', error: 'JSON',
             response: 'STRUCT(status_code BIGINT, body STRUCT(
                 choices STRUCT(
-                    message STRUCT(content JSON, refusal JSON, reasoning JSON, reasoning_content JSON),
+                    message STRUCT(content JSON, refusal JSON, reasoning JSON, reasoning_content JSON,
+                                   tool_calls JSON),
                     finish_reason VARCHAR)[],
                 usage STRUCT(prompt_tokens VARCHAR, completion_tokens VARCHAR,
                              prompt_tokens_details STRUCT(cached_tokens VARCHAR))))'})))

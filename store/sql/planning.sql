@@ -3,13 +3,13 @@
 
 -- name: rows_without_request
 -- Of a range of records, those and their variants without a request of the stage, in sample order.
-SELECT record, ordinal, instruction, input, original_output, reasoning, system
+SELECT record, ordinal, instruction, input, original_output, reasoning, system, history, tools, fields
 FROM (
-    SELECT record, 0 AS ordinal, instruction, input, original_output, reasoning, system
+    SELECT record, 0 AS ordinal, instruction, input, original_output, reasoning, system, history, tools, fields
     FROM records
     WHERE record BETWEEN $first AND $last
     UNION ALL
-    SELECT record, ordinal, variants.instruction, input, '', '', system
+    SELECT record, ordinal, variants.instruction, input, '', '', system, history, tools, fields
     FROM variants JOIN records USING (record)
     WHERE record BETWEEN $first AND $last
 )
@@ -20,7 +20,7 @@ ORDER BY record, ordinal;
 -- name: records_short_of_variants
 -- Records without a request of the stage that asks for variants, or whose latest answer was rejected; with their
 -- variants and the number of generations so far.
-SELECT record, instruction, input, original_output, reasoning, system,
+SELECT record, instruction, input, original_output, reasoning, system, history, tools, fields,
        coalesce(known, []), coalesce(generations, 0)
 FROM records
 LEFT JOIN (SELECT record, list(instruction ORDER BY ordinal) AS known
@@ -75,7 +75,7 @@ WHERE known < $num_aug;
 
 -- name: insert_requests
 INSERT INTO requests
-SELECT request_id, params, messages
+SELECT request_id, params, messages, tools
 FROM (SELECT * REPLACE (request_id::UUID AS request_id) FROM incoming WHERE is_first)
 ANTI JOIN requests USING (request_id)
 ORDER BY position;

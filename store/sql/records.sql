@@ -11,7 +11,7 @@ SELECT count(*), count(*) FILTER (NOT regexp_matches(instruction || input, '[^\s
 -- name: sample_all
 INSERT INTO records
 SELECT row_number() OVER () - 1,
-       source_row, instruction, input, output, reasoning, system
+       source_row, instruction, input, output, reasoning, system, history, tools, tool_calls, followups, fields
 FROM (SELECT *, row_number() OVER () - 1 AS source_row FROM source_rows)
 WHERE regexp_matches(instruction || input, '[^\s\p{Z}]');
 
@@ -20,7 +20,8 @@ WHERE regexp_matches(instruction || input, '[^\s\p{Z}]');
 -- sample contains a smaller one. Rows are numbered as they are read, which is in order: sorting them again would
 -- double the time.
 INSERT INTO records
-SELECT row_number() OVER () - 1, source_row, instruction, input, output, reasoning, system
+SELECT row_number() OVER () - 1, source_row, instruction, input, output, reasoning, system, history, tools,
+       tool_calls, followups, fields
 FROM (
     SELECT *, md5_number_lower($seed || ':' || source_row) AS pick
     FROM (SELECT *, row_number() OVER () - 1 AS source_row FROM source_rows)

@@ -55,7 +55,7 @@ ORDER BY longest DESC, prefix, tokens DESC, position;
 
 -- name: requests_by_rowid
 -- In the order of $rowids, with the failed attempts of each in the current round.
-SELECT request_id::VARCHAR, params, messages, coalesce(attempts, 0)
+SELECT request_id::VARCHAR, params, messages, tools, coalesce(attempts, 0)
 FROM (SELECT unnest($rowids) AS position, generate_subscripts($rowids, 1) AS place)
 JOIN (SELECT *, rowid AS position FROM requests) USING (position)
 LEFT JOIN (SELECT request_id, count(*) AS attempts
@@ -92,19 +92,19 @@ SEMI JOIN (SELECT request_id FROM row_requests WHERE stage = final_stage()) USIN
 SEMI JOIN (SELECT request_id FROM pending_requests($max_attempts)
            UNION ALL
            SELECT request_id FROM requests_in_jobs ANTI JOIN results USING (request_id)) USING (request_id)
-CROSS JOIN (SELECT coalesce(sum(prompt_tokens) / sum(strlen(messages)), 1 / 3) AS tokens_a_byte
+CROSS JOIN (SELECT coalesce(sum(prompt_tokens) / sum(prompt_bytes_of(messages, tools)), 1 / 3) AS tokens_a_byte
             FROM requests JOIN results USING (request_id) WHERE prompt_tokens IS NOT NULL);
 
 -- name: sample_prompts
 -- Pending prompts. Ids are hashes: the smallest ones are a random choice, the same each time.
-SELECT messages
+SELECT messages, tools
 FROM requests
 SEMI JOIN (SELECT request_id FROM pending_requests($max_attempts) ORDER BY request_id LIMIT $prompts)
     USING (request_id);
 
 -- name: rejected
 -- Rows whose latest answer the check rejected, and its request.
-SELECT stage, record, ordinal, generation, version, params, messages
+SELECT stage, record, ordinal, generation, version, params, messages, tools
 FROM latest_row_requests
 SEMI JOIN (FROM verdicts WHERE check_name = $check_name) USING (record, stage, ordinal, generation, request_id)
 JOIN requests USING (request_id)
@@ -112,7 +112,7 @@ ORDER BY stage, record, ordinal, generation;
 
 -- name: other_limits
 -- Row requests without an answer and in no job whose limit is not the run's.
-SELECT stage, record, ordinal, generation, version, params, messages
+SELECT stage, record, ordinal, generation, version, params, messages, tools
 FROM row_requests_of_other_limits($max_tokens)
 ANTI JOIN requests_in_jobs USING (request_id)
 JOIN (SELECT *, rowid AS position FROM requests) USING (request_id)

@@ -7,7 +7,7 @@ INSERT INTO results
 SELECT request_id, text, reasoning, finish_reason, prompt_tokens, completion_tokens,
        cached_tokens, $backend,
        cost_of(prompt_tokens, cached_tokens, completion_tokens, $input, $cached, $output), NULL,
-       (now() AT TIME ZONE 'UTC'), false
+       (now() AT TIME ZONE 'UTC'), false, tool_calls
 FROM (SELECT * REPLACE (request_id::UUID AS request_id) FROM incoming)
 ANTI JOIN results USING (request_id);
 
@@ -22,7 +22,7 @@ FROM incoming;
 -- the same body for the same model.
 INSERT INTO results
 SELECT request_id, text, reasoning, finish_reason, prompt_tokens, completion_tokens, cached_tokens,
-       backend, 0, NULL, happened_at, true
+       backend, 0, NULL, happened_at, true, tool_calls
 FROM earlier.results
 SEMI JOIN (SELECT request_id FROM requests
            ANTI JOIN results USING (request_id)

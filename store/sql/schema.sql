@@ -39,7 +39,12 @@ CREATE TABLE records (
     input           VARCHAR NOT NULL USING COMPRESSION zstd,
     original_output VARCHAR NOT NULL USING COMPRESSION zstd,
     reasoning       VARCHAR NOT NULL USING COMPRESSION zstd,  -- the dataset's own
-    system          VARCHAR               -- a chat's own system turn
+    system          VARCHAR USING COMPRESSION zstd,  -- the record's own system prompt
+    history         VARCHAR USING COMPRESSION zstd,  -- JSON: the messages before the question, without system
+    tools           VARCHAR USING COMPRESSION zstd,  -- JSON: the tools of the conversation, in OpenAI's form
+    tool_calls      VARCHAR USING COMPRESSION zstd,  -- JSON: the original output's
+    followups       VARCHAR USING COMPRESSION zstd,  -- JSON: later questions of the user, asked one after the other
+    fields          VARCHAR USING COMPRESSION zstd   -- JSON: other columns of the row, where a template uses them
 );
 
 -- New instructions from answers of a stage before the final one, used with the record's input. ordinal: 1, 2, …
@@ -77,7 +82,8 @@ CREATE TABLE verdicts (
 CREATE TABLE requests (
     request_id UUID NOT NULL,
     params     VARCHAR NOT NULL,          -- canonical JSON: the model and its generation parameters
-    messages   VARCHAR NOT NULL USING COMPRESSION zstd           -- canonical JSON: [{"content", "role"}, …]
+    messages   VARCHAR NOT NULL USING COMPRESSION zstd,          -- canonical JSON: [{"content", "role"}, …]
+    tools      VARCHAR USING COMPRESSION zstd                    -- canonical JSON, as its body has them; null: none
 );
 
 -- The requests of the rows of a stage. generation > 0: an equal request again, on purpose, for more variants.
@@ -104,7 +110,8 @@ CREATE TABLE results (
     cost              HUGEINT,            -- picodollars, at the price at that time; null: not known
     job_id            VARCHAR,
     happened_at       TIMESTAMP NOT NULL,
-    reused            BOOLEAN NOT NULL    -- copied from an earlier run: free in this one
+    reused            BOOLEAN NOT NULL,   -- copied from an earlier run: free in this one
+    tool_calls        VARCHAR USING COMPRESSION zstd     -- JSON, as in an assistant's message; null: none
 );
 
 -- Failed attempts. round: the current one when the request was sent; only failures of the current round count as
@@ -220,6 +227,9 @@ LEFT JOIN latest_versions USING (record, stage, ordinal, generation)
 GROUP BY request_id
 HAVING bool_and(coalesce(version < latest, false));
 
+-- Bytes of what a request sends beside its parameters.
+CREATE MACRO prompt_bytes_of(messages, tools) AS strlen(messages) + coalesce(strlen(tools), 0);
+
 -- Estimated prompt tokens of messages, by their bytes: a third, which is more than English needs and about right
 -- for Chinese.
 CREATE MACRO estimated_prompt_tokens(bytes) AS 1 + bytes // 3;
@@ -240,7 +250,7 @@ CREATE MACRO default_expected_tokens(old_bytes, max_tokens) AS
 -- hint_bytes: these, else the prompt's. A retry of a truncated answer has no old_bytes: the old output predicted
 -- less than half of the limit, and the answer was longer.
 CREATE VIEW request_hints AS
-SELECT request_id, params, limit_of(params) AS max_tokens, strlen(messages) AS prompt_bytes,
+SELECT request_id, params, limit_of(params) AS max_tokens, prompt_bytes_of(messages, tools) AS prompt_bytes,
        coalesce(output_bytes, 0) AS old_bytes, old_bytes > 0 AS has_old,
        CASE WHEN has_old THEN old_bytes ELSE prompt_bytes END AS hint_bytes
 FROM requests

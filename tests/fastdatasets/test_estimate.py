@@ -242,7 +242,7 @@ def test_augment_assumes_the_answers() -> None:
 def test_sample_is_scaled_up(tmp_path: Path) -> None:
     """Where there are more prompts than are counted, a sample stands for all, and that is said."""
     rows: list[dict[str, object]] = [{"prompt": f"q{number}"} for number in range(10)]
-    counter = TokenCounter("the length", 0, lambda messages: len(messages[0]["content"]))
+    counter = TokenCounter("the length", 0, lambda messages, _=None: len(messages[0]["content"]))
     with open_run(RunFolder(tmp_path), new_run(config_for(rows), load_settings())) as store:
         with pytest.raises(InterruptedError):
             advance_run(RunFolder(tmp_path), store, no_backend, NullProgress(), 3)

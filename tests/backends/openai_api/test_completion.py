@@ -76,9 +76,10 @@ def test_counts(name: str, written: str) -> None:
     counts = {"prompt_tokens": "10", "completion_tokens": "10", name: written}
     usage = ", ".join(f'"{key}": {value}' for key, value in counts.items())
     answer = read_completion(ID, body(usage=f"{{{usage}}}"), BOUNDS)
-    reported = {"prompt_tokens": 10, "completion_tokens": 10, name: NUMBERS[written]}
-    known = None not in reported.values()
-    assert answer == Result(ID, "Yes", None, "stop", **(reported if known else {}))
+    number = NUMBERS[written]
+    prompt, completion = (number, 10) if name == "prompt_tokens" else (10, number)
+    usage_of = () if number is None else (prompt, completion)
+    assert answer == Result(ID, "Yes", None, "stop", *usage_of)
 
 
 NOT_TOLD = Result(ID, "Yes", None, "stop")
