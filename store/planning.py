@@ -50,7 +50,7 @@ class Row(msgspec.Struct, frozen=True, gc=False):
     history: str | None = None
     tools: str | None = None
     fields: str | None = None
-    known_variants: tuple[str, ...] = ()
+    known_variants: Sequence[str] = ()
     generation: int = 0
 
 
@@ -136,7 +136,7 @@ class Planning:
             "records_short_of_variants", PLAN_PAGE, stage=stage, max_generations=max_generations
         )
         for rows in pages:
-            yield [Row(*row[:1], 0, *row[1:-2], tuple(row[-2]), row[-1]) for row in rows]
+            yield [Row(*row) for row in rows]
 
     def answers_to_ingest(self, stage: str) -> Iterator[list[AnswerToIngest]]:
         """Answers of the stage that were not ingested yet, in sample order, in pages."""

@@ -20,7 +20,7 @@ ORDER BY record, ordinal;
 -- name: records_short_of_variants
 -- Records without a request of the stage that asks for variants, or whose latest answer was rejected; with their
 -- variants and the number of generations so far.
-SELECT record, instruction, input, original_output, reasoning, system, history, tools, fields,
+SELECT record, 0, instruction, input, original_output, reasoning, system, history, tools, fields,
        coalesce(known, []), coalesce(generations, 0)
 FROM records
 LEFT JOIN (SELECT record, list(instruction ORDER BY ordinal) AS known
