@@ -169,7 +169,7 @@ def budget_exhausted(
     else:  # no length of an answer is known
         cost = store.costs.max_cost_of_pending(rates, max_attempts, backlog.requests)
         more, enough = f"at most {dollars(cost):.4f}", spent + cost
-    unsure = (
+    uncertain = (
         f" ({dollars(in_flight):.4f} of them perhaps, for requests that were in flight when a "
         "command was killed)"
         if in_flight
@@ -177,7 +177,7 @@ def budget_exhausted(
     )
     return Unfinished(
         f"--max-cost {dollars(max_cost).normalize():f} is reached: {dollars(spent):.4f} USD are "
-        f"spent{unsure}, and the next request could cost more than what is left. "
+        f"spent{uncertain}, and the next request could cost more than what is left. "
         f"{backlog.requests} requests are pending, {more} USD more; resume "
         f"with a higher --max-cost, as {_rounded_up(dollars(enough)):f}"
     )

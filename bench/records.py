@@ -152,15 +152,15 @@ class _Quiet:
         """Count nothing."""
 
 
-class _LookedError(Exception):
+class _StoppedError(Exception):
     """A resume knows what is left."""
 
 
-class _LooksOnce(_Quiet):
+class _StopsAtOnce(_Quiet):
     def update_now(self, store: Any) -> None:
         """Count as the command does, then end it."""
         store.status("run", 3)
-        raise _LookedError
+        raise _StoppedError
 
 
 def our_sample(folder: Path, n: int) -> None:
@@ -201,17 +201,17 @@ def our_collect(folder: Path, n: int) -> None:
             store.journal.append(job, Closed(CloseReason.DONE))
 
 
-def our_look(folder: Path, n: int) -> None:
+def our_resume(folder: Path, n: int) -> None:
     """What resume does until it knows what is left."""
     from fastdatasets.pipeline import advance_run
     from store import RunFolder
 
     with _our_store(folder, n) as store:
         try:
-            advance_run(RunFolder(folder / "run"), store, None, cast(Any, _LooksOnce()), 3)  # type: ignore[arg-type]
-        except _LookedError:
+            advance_run(RunFolder(folder / "run"), store, None, cast(Any, _StopsAtOnce()), 3)  # type: ignore[arg-type]
+        except _StoppedError:
             return
-    raise AssertionError("it never looked")
+    raise AssertionError("it was never counted")
 
 
 def _our_export(*formats: str) -> Step:
@@ -374,9 +374,9 @@ INPUTS: dict[str, Step] = {
 STEPS: dict[str, tuple[Step, Step | None]] = {
     "sample": (our_sample, bare_sample),
     "plan": (our_plan, bare_plan),
-    "look at none answered": (our_look, None),
+    "what is left, none answered": (our_resume, None),
     "collect": (our_collect, bare_collect),
-    "look at all answered": (our_look, None),
+    "what is left, all answered": (our_resume, None),
     "export distilled": (_our_export(), _bare_export("distilled")),
     "export + alpaca": (_our_export("alpaca"), _bare_export("distilled", "alpaca")),
     "export + sharegpt": (_our_export("sharegpt"), _bare_export("distilled", "sharegpt")),

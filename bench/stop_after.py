@@ -32,9 +32,9 @@ class StopAfter(LogitsProcessor):
         for row in batch_update.removed:
             self._rows.pop(row, None)
         for row, _, prompt, tokens in batch_update.added:
-            found = re.search(r"\[(\d{3})\]", self._tokenizer.decode(prompt))
-            assert found is not None
-            self._rows[row] = (int(found[1]), tokens)
+            number = re.search(r"\[(\d{3})\]", self._tokenizer.decode(prompt))
+            assert number is not None
+            self._rows[row] = (int(number[1]), tokens)
         for one, other, direction in batch_update.moved:
             a, b = self._rows.pop(one, None), self._rows.pop(other, None)
             if a is not None:

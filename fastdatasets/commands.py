@@ -267,7 +267,7 @@ def _work(
             folder, store, backend_of, progress, execution.max_attempts, options, earlier
         )
     except KeyboardInterrupt:
-        progress.say(f"stopped; go on with: fastdatasets resume {folder.path}")
+        progress.say(f"stopped; to continue: fastdatasets resume {folder.path}")
         raise
     if status.truncated:
         progress.say(f"{status.truncated} answers were cut off at the token limit")

@@ -152,7 +152,7 @@ class CostItem:
 class Cost:
     """The cost of a run in USD; None: not known. spent: by the usage that the server reported.
 
-    estimate: the whole run, if each request that is left costs the mean. unsure: maximum of what
+    estimate: the whole run, if each request that is left costs the mean. uncertain: maximum of what
     may have been billed besides, for requests without an answer or usage; in_flight: the part of
     it for requests that were in flight when a command was killed, or are now. price: its source.
     """
@@ -160,7 +160,7 @@ class Cost:
     currency: str
     spent: Decimal | None
     estimate: Decimal | None
-    unsure: Decimal | None = None
+    uncertain: Decimal | None = None
     saved: Saved | None = None
     price: str | None = None
     stages: tuple[CostItem, ...] = ()

@@ -36,7 +36,7 @@ class Event(StrEnum):
     STOPPED = "stopped"  # likewise: they concerned every request
     PRICED = "priced"  # a price, from here on
     LIMIT_CHANGED = "limit_changed"  # max_tokens, from here on
-    MOVED = "moved"  # another server, from here on
+    SERVER_CHANGED = "server_changed"  # another server, from here on
     OTHER_SERVERS = "other_servers"  # servers of earlier runs whose answers are reused
     ESTIMATED = "estimated"  # an estimate from its first answers was shown
     EXPORTED = "exported"  # its files were written
@@ -86,7 +86,7 @@ class Run:
 JSON_FIELDS = ("columns", "params", "templates", "export")
 
 
-class Moved(msgspec.Struct, frozen=True):
+class ServerChanged(msgspec.Struct, frozen=True):
     """Another server from here on; answered: whether the one before had answered."""
 
     base_url: str
@@ -115,9 +115,11 @@ def current_run(database: Database) -> Run:
     run = run_as_made(database)
     if (limit := changed_limit(database)) is not None:
         run = replace(run, params={**run.params, "max_tokens": limit})
-    moved = [detail for event, detail in database.rows("servers") if event == Event.MOVED]
-    if moved:
-        run = replace(run, base_url=msgspec.json.decode(moved[-1], type=Moved).base_url)
+    changes = [
+        detail for event, detail in database.rows("servers") if event == Event.SERVER_CHANGED
+    ]
+    if changes:
+        run = replace(run, base_url=msgspec.json.decode(changes[-1], type=ServerChanged).base_url)
     return run
 
 
@@ -132,11 +134,11 @@ def servers(database: Database) -> set[str | None]:
     current = run_as_made(database).base_url
     addresses: set[str | None] = set()
     for event, detail in database.rows("servers"):
-        if event == Event.MOVED:
-            moved = msgspec.json.decode(detail, type=Moved)
-            if moved.answered:
+        if event == Event.SERVER_CHANGED:
+            change = msgspec.json.decode(detail, type=ServerChanged)
+            if change.answered:
                 addresses.add(current)
-            current = moved.base_url
+            current = change.base_url
         else:
             addresses.update(msgspec.json.decode(detail, type=list[str | None]))
     return addresses | {current}

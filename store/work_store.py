@@ -22,8 +22,8 @@ from store.requests import Requests
 from store.results import Results
 from store.runs import (
     Event,
-    Moved,
     Run,
+    ServerChanged,
     append_event,
     current_run,
     insert_run,
@@ -142,9 +142,11 @@ class WorkStore:
         """Addresses of the servers of its answers, reused ones included; None: local."""
         return servers(self.database)
 
-    def move(self, base_url: str) -> None:
+    def change_server(self, base_url: str) -> None:
         """Record that requests go to another server from now on."""
-        append_event(self.database, Event.MOVED, Moved(base_url, self.journal.any_result()))
+        append_event(
+            self.database, Event.SERVER_CHANGED, ServerChanged(base_url, self.journal.any_result())
+        )
 
     def add_servers(self, others: Set[str | None]) -> None:
         """Record servers of earlier runs whose answers are reused."""

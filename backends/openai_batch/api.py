@@ -106,15 +106,15 @@ class BatchApi:
         return self._call(self._all_pages(), LIST_SECONDS)
 
     async def _all_pages(self) -> list[RemoteBatch]:
-        found: dict[str, RemoteBatch] = {}
+        known: dict[str, RemoteBatch] = {}
         after: str | openai.Omit = openai.omit
         for _ in range(PAGES):
             page = await self._client.batches.list(after=after, limit=PAGE)
             batches = [remote_batch(item) for item in page_data(page)]
-            new = {batch.batch_id: batch for batch in batches if batch.batch_id not in found}
-            found |= new
+            new = {batch.batch_id: batch for batch in batches if batch.batch_id not in known}
+            known |= new
             if not new or not getattr(page, "has_more", False):
-                return list(found.values())
+                return list(known.values())
             after = batches[-1].batch_id
         raise Overlong(f"the list of batches has more than {PAGES} pages")
 

@@ -69,7 +69,7 @@ class OpenAIBatch(Backend):
         """Cancel what is at the server, keep what it finished, delete the files there.
 
         forget: give up what does not end within the grace time, and jobs that are lost; what they
-        were billed stays unsure, and their requests become pending.
+        were billed stays uncertain, and their requests become pending.
         """
         with self._passes(store, progress) as passes:
             while open_jobs := [

@@ -94,7 +94,8 @@ class Collecting:
         if age > ends + MARGIN:
             self._session.say(
                 f"{remote.batch_id} is '{remote.status}' after {age / HOUR:.0f} hours, past its "
-                "completion window: 'cancel --forget' gives it up, and 'resume' asks again"
+                "completion window: 'cancel --forget' gives it up, and 'resume' sends its "
+                "requests again"
             )
 
     # -- collecting
@@ -104,14 +105,14 @@ class Collecting:
         short: list[tuple[Batch, Delivery]] = []
         ended = [batch for batch in job.batches.values() if batch.state is BatchState.ENDED]
         for batch in ended:
-            found = deliver(self._session, job, batch)
-            if found.is_whole or (
-                self._lost.is_last_look(batch, found) and not found.maybe_answered
+            delivery = deliver(self._session, job, batch)
+            if delivery.is_whole or (
+                self._lost.is_last_look(batch, delivery) and not delivery.maybe_answered
             ):
-                stop = self._collect_batch(job, batch, found) or stop
+                stop = self._collect_batch(job, batch, delivery) or stop
                 failpoint(FailPoint.COLLECTED)
             else:
-                short.append((batch, found))
+                short.append((batch, delivery))
         if short:
             if len(short) == len(ended):  # else a duplicate may have brought what is missing
                 self._lost.wait_or_lose(job, short)
@@ -155,21 +156,23 @@ class Collecting:
         statuses = ", ".join(batch.status for one in last for batch in one.batches.values())
         return f"the last {EMPTY_JOBS} batches ended without an answer ({statuses})"
 
-    def _collect_batch(self, job: Job, batch: Batch, found: Delivery) -> str | None:
+    def _collect_batch(self, job: Job, batch: Batch, delivery: Delivery) -> str | None:
         """Store what failed; returns why nothing more should be sent, if so."""
         refused, stop = self._refused_lines(job, batch)
         # Requests without a line are failed attempts where each should have one.
-        reported = batch.status == "completed" or found.broken_without_id or found.absent
-        found.counts.undelivered = found.undelivered
+        reported = batch.status == "completed" or delivery.broken_without_id or delivery.absent
+        delivery.counts.undelivered = delivery.undelivered
         failpoint(FailPoint.COLLECTING)
         self._session.journal.end_batch(
             job,
-            Collected(batch.batch_id, found.counts),
-            [*found.failures, *refused],
-            found.unattempted if reported and not found.stop else None,
+            Collected(batch.batch_id, delivery.counts),
+            [*delivery.failures, *refused],
+            delivery.unattempted if reported and not delivery.stop else None,
         )
-        self._session.progress.say(f"job {job.job_id}: {batch.status}, {_describe(found.counts)}")
-        return found.stop or stop
+        self._session.progress.say(
+            f"job {job.job_id}: {batch.status}, {_describe(delivery.counts)}"
+        )
+        return delivery.stop or stop
 
     def _refused_lines(self, job: Job, batch: Batch) -> tuple[list[Failure], str | None]:
         """What a batch that failed at validation says of its lines, or of all of them."""

@@ -43,19 +43,19 @@ class LostJobs:
         if self._stop is not None:
             raise Unfinished(
                 f"{self._stop}. Nothing more is sent. If its answers cannot be had, 'resume "
-                "--resubmit-lost' asks again, and pays again"
+                "--resubmit-lost' sends its requests again, which is billed again"
             )
 
     # -- losing
 
-    def is_last_look(self, batch: Batch, found: Delivery) -> bool:
+    def is_last_look(self, batch: Batch, delivery: Delivery) -> bool:
         """Whether it was polled for long enough: by the journal, so that commands of cron add up.
 
         A file that comes with another size each time may be a matter of the line: it is fetched
         more often, and once more by each resume.
         """
         waited = time.time() - batch.awaited_since
-        enough = DOWNLOADS if found.unequal else MIN_POLLS
+        enough = DOWNLOADS if delivery.unequal else MIN_POLLS
         return batch.polls + 1 >= enough and waited >= self._session.options.grace_seconds
 
     def wait_or_lose(self, job: Job, short: Short) -> None:
@@ -63,44 +63,44 @@ class LostJobs:
 
         Files without one id of ours are not waited for, and kept.
         """
-        foreign = any(found.foreign_id for _, found in short)
+        foreign = any(delivery.foreign_id for _, delivery in short)
         last_look = foreign or all(self.is_last_look(*one) for one in short)
         known = any(batch.status != VANISHED for batch, _ in short)
         stops = last_look and known and (foreign or not self._session.journal.any_result())
-        for batch, found in short:
-            if not found.foreign_id:
-                found.forget_files()
-            reason = self._shortage(job, batch, found)
+        for batch, delivery in short:
+            if not delivery.foreign_id:
+                delivery.forget_files()
+            reason = self._shortage(job, batch, delivery)
             if last_look:
-                self._lose(job, batch, found, reason)
+                self._lose(job, batch, delivery, reason)
                 if not stops or self._stop:  # else it is said as the command ends
                     self._session.say(f"job {job.job_id} is lost: {reason}")
             else:
-                self._await(job, batch, found, reason)
+                self._await(job, batch, delivery, reason)
         if stops:
             self._stop = self._stop or f"job {job.job_id} is lost: {job.lost_reason}"
 
-    def _await(self, job: Job, batch: Batch, found: Delivery, reason: str) -> None:
+    def _await(self, job: Job, batch: Batch, delivery: Delivery, reason: str) -> None:
         self._session.journal.append(
             job,
-            Awaited(batch.batch_id, time.time(), found.counts.results, found.unequal),
+            Awaited(batch.batch_id, time.time(), delivery.counts.results, delivery.unequal),
         )
         self._session.say(f"job {job.job_id}: {reason}; looking again")
         failpoint(FailPoint.AWAITED)
 
-    def _lose(self, job: Job, batch: Batch, found: Delivery, reason: str) -> None:
+    def _lose(self, job: Job, batch: Batch, delivery: Delivery, reason: str) -> None:
         """Journal that answers of a batch cannot be had; what else its files hold is stored."""
-        found.counts.undelivered = max(found.undelivered or 0, found.maybe_answered)
+        delivery.counts.undelivered = max(delivery.undelivered or 0, delivery.maybe_answered)
         self._session.journal.end_batch(
             job,
             Lost(
                 batch.batch_id,
-                found.counts,
+                delivery.counts,
                 reason,
                 None if batch.status == VANISHED else self._shown(batch),
-                [*found.absent, *found.unequal],
+                [*delivery.absent, *delivery.unequal],
             ),
-            found.failures,
+            delivery.failures,
         )
         failpoint(FailPoint.LOST)
 
@@ -110,25 +110,25 @@ class LostJobs:
         sizes = [self._session.api.size_of(one, lenient=True) for one in ids if one]
         return [batch.status, *ids, batch.completed, batch.failed, sizes]
 
-    def _shortage(self, job: Job, batch: Batch, found: Delivery) -> str:
+    def _shortage(self, job: Job, batch: Batch, delivery: Delivery) -> str:
         """What a batch that has ended does not deliver."""
         if batch.status == VANISHED:
             return f"the server does not know {batch.batch_id} (are key and project the same?)"
         is_over = f"{batch.batch_id} is '{batch.status}'"
-        if found.foreign_id:
+        if delivery.foreign_id:
             expected = self._session.journal.answers.request_of_line(job, 1)
-            kept = ", ".join(str(path) for path in found.files)
+            kept = ", ".join(str(path) for path in delivery.files)
             return (
-                f"{batch.batch_id} has custom_ids that were not sent ({found.foreign_id!r}, not "
+                f"{batch.batch_id} has custom_ids that were not sent ({delivery.foreign_id!r}, not "
                 f"{expected!r}), kept in {kept}"
             )
-        if found.overlong:
-            return f"{is_over}, but {found.overlong}"
-        if found.unequal:
-            files = ", ".join(found.unequal)
+        if delivery.overlong:
+            return f"{is_over}, but {delivery.overlong}"
+        if delivery.unequal:
+            files = ", ".join(delivery.unequal)
             return f"{is_over}, but its file {files} came with another size than it has, or cut"
-        if found.absent:
-            return f"{is_over}, but the server has not its file {', '.join(found.absent)}"
+        if delivery.absent:
+            return f"{is_over}, but the server has not its file {', '.join(delivery.absent)}"
         if batch.output_file_id is None:
             return (
                 f"{is_over} with {batch.completed} requests completed, but names no output file: "
@@ -136,7 +136,7 @@ class LostJobs:
             )
         return (
             f"{is_over} with {batch.completed} requests completed, but its files have "
-            f"{found.answers} answers"
+            f"{delivery.answers} answers"
         )
 
     # -- what was lost before

@@ -62,43 +62,45 @@ class Delivery:
 
 def deliver(session: BatchSession, job: Job, batch: Batch) -> Delivery:
     """Fetch what there is of a batch's files, store its answers, and count. Raises ApiError."""
-    found = Delivery()
-    reader = LineReader(found.counts, partial(session.journal.answers.bounds, job))
+    delivery = Delivery()
+    reader = LineReader(delivery.counts, partial(session.journal.answers.bounds, job))
     lines: dict[str, str] = {}
     plain = 0
     for file_id, is_output in ((batch.output_file_id, True), (batch.error_file_id, False)):
-        path = _fetch(session, job, batch, file_id, found) if file_id else None
+        path = _fetch(session, job, batch, file_id, delivery) if file_id else None
         if path is None:
             continue
-        found.files.append(path)
+        delivery.files.append(path)
         failpoint(FailPoint.DOWNLOADED)
-        if is_output and session.journal.answers.collect_plain(job, BATCH.name, path, found.counts):
-            plain = found.counts.results
+        if is_output and session.journal.answers.collect_plain(
+            job, BATCH.name, path, delivery.counts
+        ):
+            plain = delivery.counts.results
             continue
         for results, failures in reader.read(path, is_output=is_output):
-            session.journal.add_answers(job, BATCH.name, results, found.counts)
-            found.failures += failures
+            session.journal.add_answers(job, BATCH.name, results, delivery.counts)
+            delivery.failures += failures
             _note(lines, results, failures, is_output=is_output)
     for request_id in reader.unattempted:
         lines.setdefault(request_id, "unattempted")
-    found.unattempted, found.stop = reader.unattempted, reader.stop
-    found.broken_without_id = reader.broken_without_id
+    delivery.unattempted, delivery.stop = reader.unattempted, reader.stop
+    delivery.broken_without_id = reader.broken_without_id
     line_counts = session.journal.answers.line_counts(job, lines)
     line_counts = line_counts._replace(
         answers=line_counts.answers + plain, missing=line_counts.missing - plain
     )
     if line_counts.missing == job.requests:
-        found.foreign_id = reader.foreign_id
-    stored_before = min(batch.answers, found.counts.duplicates)  # at an earlier poll
-    found.counts.results += stored_before
-    found.counts.duplicates -= stored_before
-    _hold_against_counts(batch, line_counts, found)
+        delivery.foreign_id = reader.foreign_id
+    stored_before = min(batch.answers, delivery.counts.duplicates)  # at an earlier poll
+    delivery.counts.results += stored_before
+    delivery.counts.duplicates -= stored_before
+    _hold_against_counts(batch, line_counts, delivery)
     others = [other for other in job.batches.values() if other is not batch]
     if batch.status == VANISHED and not any(other.was_collected for other in others):
-        found.maybe_answered = line_counts.open  # a duplicate that is gone takes nothing with it
-    if found.foreign_id:
-        found.maybe_answered = line_counts.open
-    return found
+        delivery.maybe_answered = line_counts.open  # a duplicate that is gone takes nothing with it
+    if delivery.foreign_id:
+        delivery.maybe_answered = line_counts.open
+    return delivery
 
 
 def _note(
@@ -111,20 +113,20 @@ def _note(
         lines.setdefault(failure.request_id, kind)
 
 
-def _hold_against_counts(batch: Batch, line_counts: LineCounts, found: Delivery) -> None:
+def _hold_against_counts(batch: Batch, line_counts: LineCounts, delivery: Delivery) -> None:
     """Set what is undelivered, and what may have been answered.
 
     Errors beyond the count `failed` are taken for completed ones: some servers count them so. And
     no more can be undelivered than there are requests without a line.
     """
-    found.answers, found.open = line_counts.answers, line_counts.open
+    delivery.answers, delivery.open = line_counts.answers, line_counts.open
     if batch.completed is None:
-        found.maybe_answered = line_counts.open if found.absent else 0
+        delivery.maybe_answered = line_counts.open if delivery.absent else 0
         return
     counted = max(0, line_counts.errors - batch.failed) if batch.failed is not None else 0
-    delivered = line_counts.answers + found.broken_without_id + counted
-    found.undelivered = max(0, min(batch.completed - delivered, line_counts.missing))
-    found.maybe_answered = min(found.undelivered, line_counts.open)
+    delivered = line_counts.answers + delivery.broken_without_id + counted
+    delivery.undelivered = max(0, min(batch.completed - delivered, line_counts.missing))
+    delivery.maybe_answered = min(delivery.undelivered, line_counts.open)
 
 
 def copy_of(folder: Path, file_id: str) -> Path:
@@ -133,7 +135,7 @@ def copy_of(folder: Path, file_id: str) -> Path:
 
 
 def _fetch(
-    session: BatchSession, job: Job, batch: Batch, file_id: str, found: Delivery
+    session: BatchSession, job: Job, batch: Batch, file_id: str, delivery: Delivery
 ) -> Path | None:
     """A file of the server on this disk; one that a crash left behind was checked.
 
@@ -150,16 +152,16 @@ def _fetch(
     except ApiError as api_error:
         part.unlink(missing_ok=True)
         if api_error.kind is ErrorKind.NOT_FOUND:
-            found.absent.append(file_id)
+            delivery.absent.append(file_id)
         elif api_error.kind is ErrorKind.OVERLONG:
-            found.unequal[file_id] = ""
-            found.overlong = f"file {file_id}: {api_error}"
+            delivery.unequal[file_id] = ""
+            delivery.overlong = f"file {file_id}: {api_error}"
         else:
             raise
         return None
     if not got.is_whole:
         if batch.times_downloaded(file_id, got.sha256) + 1 < MIN_POLLS:
-            found.unequal[file_id] = got.sha256
+            delivery.unequal[file_id] = got.sha256
             return None
         wrong = f"the server says {got.reported}" if got.reported else "its last line is cut"
         session.say(f"file {file_id} has {got.size} bytes where {wrong}: taken as it is")

@@ -107,7 +107,7 @@ class LineReader:
             return
         if outcome.usage is None:
             self.counts.unmetered += 1
-            self.counts.unsure += self._bounds[outcome.request_id].most
+            self.counts.uncertain += self._bounds[outcome.request_id].most
         else:
             self.counts.usage += outcome.usage
 
@@ -137,16 +137,16 @@ class LineReader:
     def _broken(self, raw: bytes, *, is_output: bool) -> Failure | None:
         """A line that is no JSON. In the output file it was an answer: not bought again."""
         self.counts.broken += 1
-        found = _ID_IN_BROKEN_LINE.search(raw.decode("utf-8", "replace"))
-        if found is None:
+        custom_id = _ID_IN_BROKEN_LINE.search(raw.decode("utf-8", "replace"))
+        if custom_id is None:
             self.counts.nameless += 1
             self.broken_without_id += is_output
             return None
-        if found[1] not in self._bounds:
+        if custom_id[1] not in self._bounds:
             return None
-        self.counts.unsure += self._bounds[found[1]].most
+        self.counts.uncertain += self._bounds[custom_id[1]].most
         return Failure(
-            found[1],
+            custom_id[1],
             FailureKind.UNUSABLE,
             "the server's line for this answer is broken",
             retryable=not is_output,

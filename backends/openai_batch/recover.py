@@ -61,16 +61,16 @@ class Recovery:
 
     def adopt(self, job: Job) -> bool:
         """Take the oldest unknown batch of this job as its own; any others are duplicates."""
-        found = self._unknown_batches(job)
-        if not found:
+        batches = self._unknown_batches(job)
+        if not batches:
             return False
-        remote = found[0]
+        remote = batches[0]
         self._session.schedule.restart(job.job_id)
         self._session.journal.append(job, Created(remote.batch_id, job.attempt, adopted=True))
         self._session.progress.say(
             f"job {job.job_id}: found at the server as {remote.batch_id}, adopted"
         )
-        self._cancel_duplicates(job, remote, found[1:])
+        self._cancel_duplicates(job, remote, batches[1:])
         return True
 
     def look_for_duplicates(self, job: Job) -> None:
@@ -107,8 +107,8 @@ class Recovery:
         known = {batch_id for other in jobs for batch_id in other.batches}
         strangers = [batch for batch in self._session.listing() if batch.batch_id not in known]
         by_file = [batch for batch in strangers if batch.input_file_id == job.file_id]
-        found = by_file or [batch for batch in strangers if self._is_ours(batch, job)]
-        return sorted(found, key=lambda batch: batch.created_at)
+        ours = by_file or [batch for batch in strangers if self._is_ours(batch, job)]
+        return sorted(ours, key=lambda batch: batch.created_at)
 
     def _is_ours(self, batch: RemoteBatch, job: Job) -> bool:
         wanted = metadata_of(self._session.run_id, job)

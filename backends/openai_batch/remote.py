@@ -42,10 +42,10 @@ class RemoteBatch:
 
 def id_of(answer: object) -> str:
     """The id of an object the server made; without one nobody knows whether it did."""
-    found = _file_id(getattr(answer, "id", None), "id")
-    if found is None:
+    object_id = _file_id(getattr(answer, "id", None), "id")
+    if object_id is None:
         raise ApiError(ErrorKind.UNKNOWN, "the server's answer has no id", 200)
-    return found
+    return object_id
 
 
 def _file_id(value: object, name: str) -> str | None:

@@ -44,12 +44,12 @@ def command(
 def options_of(options: type) -> list[tuple[dataclasses.Field[Any], Any, Option]]:
     """The fields of a class that are options, with their types, in the order of the help."""
     hints = get_type_hints(options, include_extras=True, localns={"Display": object})
-    found = []
+    fields = []
     for field in dataclasses.fields(options):
         if field.init and get_origin(hints[field.name]) is Annotated:
             hint, option = get_args(hints[field.name])
-            found.append((field, hint, option))
-    return found
+            fields.append((field, hint, option))
+    return fields
 
 
 def _parameter(field: dataclasses.Field[Any], hint: Any, option: Option) -> inspect.Parameter:

@@ -68,7 +68,7 @@ def resolve_address(
             f"LLM_API_BASE={run_at}, or "
             f"{ACCEPT} to continue at the other one, with answers of both servers in one export"
         )
-    store.move(named)
+    store.change_server(named)
     so_far = "its answers stay in the export" if begun else "it has answered nothing"
     say(f"continuing at {named}, no longer at {run_at}: {so_far}")
 

@@ -108,8 +108,8 @@ def price_of(execution: ExecutionConfig, run: Run) -> PriceSnapshot | None:
             raise UserError("--max-cost is for paid requests, and this run makes none")
         return None
     batch = backend.uses_batches
-    found = given or find_price(run.model, run.base_url, batch=batch, longest_prompt=LONGEST_PROMPT)
-    if found is None:
+    price = given or find_price(run.model, run.base_url, batch=batch, longest_prompt=LONGEST_PROMPT)
+    if price is None:
         if max_cost is not None:
             where = "in a batch" if batch else "live"
             raise UserError(
@@ -120,7 +120,7 @@ def price_of(execution: ExecutionConfig, run: Run) -> PriceSnapshot | None:
     live = None
     if batch and given is None:
         live = find_price(run.model, run.base_url, batch=False, longest_prompt=LONGEST_PROMPT)
-    return PriceSnapshot(found.source, rates_of(found), None if live is None else rates_of(live))
+    return PriceSnapshot(price.source, rates_of(price), None if live is None else rates_of(live))
 
 
 def budget_of(execution: ExecutionConfig) -> int | None:

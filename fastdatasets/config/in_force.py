@@ -26,7 +26,7 @@ def settings_in_force() -> list[Setting]:
     settings = load_settings()
     in_file = {name.upper() for name, value in dotenv_values(Path(".env")).items() if value}
     in_environment = {name.upper() for name, value in os.environ.items() if value}
-    found = []
+    in_force = []
     for field in Settings.model_fields:
         name = field.upper()
         origin = "default"
@@ -34,8 +34,8 @@ def settings_in_force() -> list[Setting]:
             origin = "environment"
         elif name in in_file:
             origin = ".env"
-        found.append(Setting(name, _shown(getattr(settings, field)), origin))
-    return found
+        in_force.append(Setting(name, _shown(getattr(settings, field)), origin))
+    return in_force
 
 
 def _shown(value: object) -> str:

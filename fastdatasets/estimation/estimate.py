@@ -125,9 +125,9 @@ def estimate(
         sample_records(store, run, quiet.say)
         for stage in stages_of(run, max_generations=1)[:1]:
             stage.plan(store, quiet)
-        found = expected(store, run, counter_for(run.model), price=price)
+        estimated = expected(store, run, counter_for(run.model), price=price)
     runs = newest_first(output_dir or settings.fastdatasets_output_dir)
-    return replace(found, local=local_quote(found.volume, run.model, runs, gpu_price))
+    return replace(estimated, local=local_quote(estimated.volume, run.model, runs, gpu_price))
 
 
 def expected(
@@ -152,7 +152,7 @@ def expected(
     answers = backlog.requests + later.answers
     most = backlog.max_completion_tokens + later.max_completion_tokens
     basis = _basis(backlog.learnt, backlog.with_old + later.with_old, answers, most)
-    found = Estimate(
+    estimated = Estimate(
         model=run.model,
         base_url=run.base_url,
         records=store.records.count(),
@@ -173,12 +173,14 @@ def expected(
         live=Quote(),
         local=LocalQuote(),
     )
-    longest = max(counts, default=0) if found.is_exact else None
+    longest = max(counts, default=0) if estimated.is_exact else None
     batch, live = (
         price or find_price(run.model, run.base_url, batch=batch, longest_prompt=longest)
         for batch in (True, False)
     )
-    return replace(found, batch=quote(found.volume, batch), live=quote(found.volume, live))
+    return replace(
+        estimated, batch=quote(estimated.volume, batch), live=quote(estimated.volume, live)
+    )
 
 
 @dataclass(frozen=True, slots=True)

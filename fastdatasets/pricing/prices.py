@@ -121,10 +121,10 @@ def find_price(
     now by default.
     """
     when = (at or datetime.now(UTC)).astimezone(UTC)
-    found = _lookup(model.lower(), base_url and base_url.lower(), when)
-    if found is None:
+    calculation = _lookup(model.lower(), base_url and base_url.lower(), when)
+    if calculation is None:
         return None
-    entry = found.model
+    entry = calculation.model
     # Without any, the library would give the live price.
     batch_prices = [
         variant.prices
@@ -150,7 +150,7 @@ def find_price(
         cached_input=(rate("cache_read_mtok") if has_cached else None) or paid,
         written_input=rate("cache_write_mtok") or paid,
         output=answered,
-        source=f"genai-prices {version('genai-prices')}: {found.provider.id} {entry.id}, "
+        source=f"genai-prices {version('genai-prices')}: {calculation.provider.id} {entry.id}, "
         + ("batch" if batch else "live"),
     )
 
@@ -163,28 +163,29 @@ def _lookup(name: str, base_url: str | None, when: datetime) -> PriceCalculation
     # The library does not find the provider of fine-tuned models by their names.
     maker = "openai" if is_openais else None
     try:
-        found = (
+        calculation = (
             calc_price(Usage(), name, provider_id=maker, genai_request_timestamp=when)
             if base_url is None
             else calc_price(Usage(), name, provider_api_url=base_url, genai_request_timestamp=when)
         )
     except LookupError:
         return None
-    if found.provider.id == "openai" and not is_openais:
+    if calculation.provider.id == "openai" and not is_openais:
         return None  # gpt-oss: its weights are open, and each server has a price of its own
-    if base_url is not None and not _is_of(found, base_url):
+    if base_url is not None and not _is_of(calculation, base_url):
         return None
-    return found if _means(found.model, name) else None
+    return calculation if _means(calculation.model, name) else None
 
 
-def _is_of(found: PriceCalculation, base_url: str) -> bool:
+def _is_of(calculation: PriceCalculation, base_url: str) -> bool:
     """Whether a price is that of the provider whose host is the address's."""
     address = urlsplit(base_url)
-    matched = re.match(found.provider.api_pattern, base_url)
+    matched = re.match(calculation.provider.api_pattern, base_url)
     return (
         matched is not None
         and matched.end() >= len(f"{address.scheme}://{address.hostname}")
-        and found.model in found.provider.models  # not in those of a provider it falls back to
+        # not in those of a provider it falls back to
+        and calculation.model in calculation.provider.models
     )
 
 

@@ -63,10 +63,10 @@ class RunResult:
         if counts.pending or counts.in_flight:
             raise Unfinished(
                 f"{missing}{counts.pending} requests are pending, {counts.in_flight} in flight. "
-                f"Go on with: fastdatasets resume {self.folder.path}"
+                f"To continue: fastdatasets resume {self.folder.path}"
             )
         if self.status.state is not State.DONE:
             raise Unfinished(
                 f"{missing}The run is not complete. "
-                f"Go on with: fastdatasets resume {self.folder.path}"
+                f"To continue: fastdatasets resume {self.folder.path}"
             )

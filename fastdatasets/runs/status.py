@@ -68,7 +68,7 @@ def _bill(cost: Cost) -> list[str]:
         for how in ("batch", "dedup", "reuse")
         if cost.saved is not None and (amount := getattr(cost.saved, how))
     ]
-    lines = [line, *_unsure(cost), *([f"  saved: {', '.join(saved)}"] if saved else [])]
+    lines = [line, *_uncertain(cost), *([f"  saved: {', '.join(saved)}"] if saved else [])]
     if len(cost.stages) > 1:
         lines += [f"  stage {one.name}: {_bought(one)}" for one in cost.stages]
     if len(cost.jobs) > 1:
@@ -76,10 +76,10 @@ def _bill(cost: Cost) -> list[str]:
     return lines
 
 
-def _unsure(cost: Cost) -> list[str]:
+def _uncertain(cost: Cost) -> list[str]:
     """What may have been billed besides; it counts under --max-cost."""
     in_flight = cost.in_flight or Decimal(0)
-    never_came = (cost.unsure or Decimal(0)) - in_flight
+    never_came = (cost.uncertain or Decimal(0)) - in_flight
     amounts = (
         (never_came, "answers that never came, or without a usable token count"),
         (in_flight, "requests that were in flight when a command was killed, or are now"),
@@ -141,7 +141,7 @@ def _next_step(report: StatusReport) -> list[str]:
         return [f"send, and pay for, lost requests again with: {resume} --resubmit-lost"]
     is_left = counts.pending or counts.in_flight
     if is_left or (status.state is State.INCOMPLETE and not counts.failed):
-        return [f"go on with: {resume}"]
+        return [f"to continue: {resume}"]
     if counts.failed:
         return [f"send failed requests again with: {resume} --retry-failed"]
     if status.truncated > sum(count for _, _, count in report.refused_retries):

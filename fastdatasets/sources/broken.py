@@ -120,8 +120,8 @@ def _broken_lines(file: Path) -> Iterator[Broken]:
     with open_text(file) as stream:
         for number, line in enumerate(_lines(stream, MAX_OBJECT), start=1):
             text = line.removeprefix(BOM) if number == 1 else line
-            if text.strip() and (found := _why_not(text)):
-                yield Broken(number, number, found[0])
+            if text.strip() and (broken := _why_not(text)):
+                yield Broken(number, number, broken[0])
 
 
 def _broken_document(file: Path) -> str | None:
@@ -129,10 +129,10 @@ def _broken_document(file: Path) -> str | None:
     line, column = 1, 1
     with open_text(file) as stream:
         for text in _elements(stream):
-            if found := _why_not(text):
-                before = text[: found[1]].decode("utf-8", "replace")
+            if broken := _why_not(text):
+                before = text[: broken[1]].decode("utf-8", "replace")
                 line, column = _moved(line, column, before)
-                return f"line {line}, column {column}: {found[0]}; correct or take out that object"
+                return f"line {line}, column {column}: {broken[0]}; correct or take out that object"
             line, column = _moved(line, column, text.decode() + ",")
     return None
 

@@ -88,8 +88,8 @@ def map_columns(
         free = [name for name in names if name not in taken.values()]
         if role == "input" and "instruction" not in taken:
             break  # a chat: what else the dataset has, such as a 'source', is no input
-        if role not in taken and (found := _first(candidates, free)):
-            taken[role] = found
+        if role not in taken and (column := _first(candidates, free)):
+            taken[role] = column
     if "instruction" in taken:
         return ColumnMapping(**{role: taken.get(role) for role in CANDIDATES})
     if chat := _first(CHAT, names):

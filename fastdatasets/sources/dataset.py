@@ -131,10 +131,10 @@ def _read_parquet(connection: Connection, files: Sequence[Path]) -> Relation:
         try:
             # Folders like a=b would be columns.
             with sql_errors():
-                found = connection.read_parquet(pattern_of(file), hive_partitioning=False)
+                rows = connection.read_parquet(pattern_of(file), hive_partitioning=False)
         except SqlError as error:
             raise read_error(str(file), error) from None
-        columns[file] = found.columns
+        columns[file] = rows.columns
     common_columns(columns)
     paths = [pattern_of(file) for file in files]
     try:

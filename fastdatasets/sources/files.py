@@ -94,16 +94,16 @@ def find_files(path: Path, split: str, say: Callable[[str], None]) -> list[Path]
     if saved := _saved_to_disk(path, split):
         say(f"reading {_some_files(saved, path)}")
         return saved
-    found = sorted(
+    readable = sorted(
         file
         for file in path.rglob("*")
         if (file.is_file() or (file.is_symlink() and not file.exists()))
         and _is_readable(file)
         and not _is_beside_data(file.relative_to(path))
     )
-    if not found:
+    if not readable:
         raise UserError(f"{path}: no data files ({', '.join(sorted(KINDS))}) in this folder")
-    files = _files_of_split(path, found, split, say)
+    files = _files_of_split(path, readable, split, say)
     for file in files:
         local_path(str(file))  # a link that leads nowhere is no file fewer
     if len(kinds := {kind_of(file) for file in files}) > 1:
@@ -115,23 +115,23 @@ def find_files(path: Path, split: str, say: Callable[[str], None]) -> list[Path]
 
 
 def _files_of_split(
-    path: Path, found: list[Path], split: str, say: Callable[[str], None]
+    path: Path, readable: list[Path], split: str, say: Callable[[str], None]
 ) -> list[Path]:
     """The files of a folder that belong to the split, by the names of files or folders.
 
     All of them where none names any split and none was asked for: a plain folder of files.
     """
-    if files := [file for file in found if split in _split_names(file.relative_to(path))]:
+    if files := [file for file in readable if split in _split_names(file.relative_to(path))]:
         say(f"reading {_some_files(files, path)}")
         return files
-    is_plain = not any(_SPLIT_WORD.search(str(file.relative_to(path))) for file in found)
+    is_plain = not any(_SPLIT_WORD.search(str(file.relative_to(path))) for file in readable)
     if split == DEFAULT_SPLIT and is_plain:
-        say(f"no file of {path} is named after a split: reading {_some_files(found, path)}")
-        return found
-    kind = kind_of(found[0])
+        say(f"no file of {path} is named after a split: reading {_some_files(readable, path)}")
+        return readable
+    kind = kind_of(readable[0])
     raise UserError(
         f"{path} has no split {split!r} ({split}{kind}, {split}-00000-of-00001{kind} or a folder "
-        f"{split}): it has {_some_files(found, path)}. Set --split, or name a file"
+        f"{split}): it has {_some_files(readable, path)}. Set --split, or name a file"
     )
 
 
@@ -174,7 +174,7 @@ def _saved_to_disk(path: Path, split: str) -> list[Path]:
 def _described(file: Path, key: str) -> Any:
     """What a JSON file of `datasets` has under a key; None where it is no such file."""
     try:
-        found = json.loads(file.read_bytes())
+        content = json.loads(file.read_bytes())
     except (OSError, ValueError, RecursionError):
         return None
-    return found.get(key) if isinstance(found, dict) else None
+    return content.get(key) if isinstance(content, dict) else None

@@ -50,14 +50,14 @@ def json_rows(connection: Connection, files: Sequence[Path]) -> FileRows:
                 objects.append(_objects(connection, file))
                 connection.register("json_objects", objects[-1])
                 # All rows are read: a column may first appear in the last one.
-                found = connection.execute(STATEMENTS["json_columns"]).fetchall()
+                keys = connection.execute(STATEMENTS["json_columns"]).fetchall()
                 connection.unregister("json_objects")
         except (SqlError, OSError) as error:
             raise read_error(str(file), error) from None
-        columns[file] = [key for kind, key in found if kind == "OBJECT"]
+        columns[file] = [key for kind, key in keys if kind == "OBJECT"]
         if not columns[file]:
             raise UserError(f"{file}: no objects in it; one JSON object a row is expected")
-        if others := {kind for kind, _ in found} - {"OBJECT"}:
+        if others := {kind for kind, _ in keys} - {"OBJECT"}:
             raise read_error(str(file), SqlError(f"not only objects, but {' '.join(others)}"))
 
     def select(names: Sequence[str]) -> Relation:
@@ -84,15 +84,15 @@ def _objects(connection: Connection, file: Path) -> Relation:
 def _members(objects: Relation, names: Sequence[str]) -> Relation:
     """What objects have under each of the names; all are looked up at once."""
     pointers = ["/" + name.replace("~", "~0").replace("/", "~1") for name in names]
-    found = objects.project(
+    members = objects.project(
         FunctionExpression(
             "json_extract_string", ColumnExpression("json"), ConstantExpression(pointers)
-        ).alias("found")
+        ).alias("members")
     )
-    return found.project(
+    return members.project(
         *(
             FunctionExpression(
-                "list_extract", ColumnExpression("found"), ConstantExpression(place)
+                "list_extract", ColumnExpression("members"), ConstantExpression(place)
             ).alias(name)
             for place, name in enumerate(names, start=1)
         )

@@ -75,13 +75,13 @@ def parse_variants(text: str) -> list[str] | None:
     text = _FENCE.sub("", text.rpartition("</think>")[2]).strip()
     items = list(_ITEM.finditer(text))
     openers = [match.start("json") for match in _OPENER.finditer(text) if not _within(match, items)]
-    found = _in_json(text, openers)
-    if not found and not _refuses(text, items):
+    texts = _in_json(text, openers)
+    if not texts and not _refuses(text, items):
         if openers and not (items and items[0].start() < openers[0]):
-            found = _repaired(text[openers[0] :])
+            texts = _repaired(text[openers[0] :])
         else:
-            found = _listed(text, items)
-    return None if not found or _is_refusal(found[0]) else found
+            texts = _listed(text, items)
+    return None if not texts or _is_refusal(texts[0]) else texts
 
 
 def distinct(candidates: Sequence[str], taken: Sequence[str], wanted: int) -> tuple[list[str], int]:
@@ -116,7 +116,7 @@ def _in_json(text: str, openers: Sequence[int]) -> list[str]:
 
     What comes before an answer's JSON is what the teacher thought about.
     """
-    found: list[str] = []
+    texts: list[str] = []
     end = 0
     for start in openers:
         if start < end:
@@ -127,8 +127,8 @@ def _in_json(text: str, openers: Sequence[int]) -> list[str]:
             break  # broken: what opens further on may be inside of it
         if isinstance(value, dict) and (keyed := _texts(value.get(SCHEMA_KEY))):
             return keyed
-        found = _texts(value) or found
-    return found
+        texts = _texts(value) or texts
+    return texts
 
 
 def _repaired(text: str) -> list[str]:
@@ -136,12 +136,12 @@ def _repaired(text: str) -> list[str]:
     if len(_MARK.findall(text)) > _MAX_MARKS:
         return []
     try:
-        found = _texts(json_repair.loads(text))
+        texts = _texts(json_repair.loads(text))
     except RecursionError:
         return []
     between = _QUOTED.sub("", text)
     whole = '"' not in between and between.count("[") <= between.count("]")
-    return found if whole else found[:-1]
+    return texts if whole else texts[:-1]
 
 
 def _listed(text: str, items: Sequence[re.Match[str]]) -> list[str]:
@@ -179,7 +179,7 @@ def _texts(value: object) -> list[str]:
         named = (
             item for key, item in value.items() if isinstance(item, dict) or _LIST_KEY.search(key)
         )
-        return next((found for item in named if (found := _texts(item))), [])
+        return next((of_item for item in named if (of_item := _texts(item))), [])
     if not isinstance(value, list):
         return []
     texts = [_text_of(item) for item in value]

@@ -41,7 +41,7 @@ def bill(database: Database, journal: Journal, done: int, left: int) -> Cost:
     answers, failed, unanswered, in_flight = map(int, database.row("spent_live", **rates))
     jobs = list(journal.jobs().values())
     billed = sum((job.rates or price.rates).cost(job.usage) for job in jobs)
-    unmetered = sum(_unsure(job, job.rates or price.rates) for job in jobs)
+    unmetered = sum(_uncertain(job, job.rates or price.rates) for job in jobs)
     spent = answers + failed + billed
     (reused,) = database.row("reused_cost", **rates)
     usual = Usage(
@@ -77,10 +77,10 @@ def bill(database: Database, journal: Journal, done: int, left: int) -> Cost:
     )
 
 
-def _unsure(job: Job, rates: Rates) -> int:
+def _uncertain(job: Job, rates: Rates) -> int:
     """Picodollars that a job may have been billed, at most, for answers that were not delivered."""
     given_up = job.at_risk(rates) if job.state is JobState.CLOSED else 0
-    return rates.cost(job.unsure) + given_up
+    return rates.cost(job.uncertain) + given_up
 
 
 def _item(

@@ -159,9 +159,9 @@ class Database:
     def record(self, name: str, **parameters: Any) -> dict[str, Any]:
         """The one row a statement returns, by the names of its columns."""
         with self.errors():
-            found = self.connection.execute(QUERIES[name], parameters)
-            names = [column[0] for column in found.description or ()]
-            (row,) = found.fetchall()
+            result = self.connection.execute(QUERIES[name], parameters)
+            names = [column[0] for column in result.description or ()]
+            (row,) = result.fetchall()
         return dict(zip(names, row, strict=True))
 
     def first(self, name: str, **parameters: Any) -> tuple[Any, ...] | None:

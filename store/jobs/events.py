@@ -39,7 +39,7 @@ class BatchCounts(msgspec.Struct):
     unmetered: int = 0  # answers without usage, or with an implausible one
     undelivered: int | None = None  # completed by its counts, but not in its files; None: no counts
     usage: Usage = Usage()  # billed, by the lines that report it, stored or not
-    unsure: Usage = Usage()  # maximum billed for lines that do not report it
+    uncertain: Usage = Usage()  # maximum billed for lines that do not report it
 
     @property
     def unaccounted(self) -> int:

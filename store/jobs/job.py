@@ -81,7 +81,7 @@ class Batch:
     answers: int = 0  # stored from its files
     failures: int = 0  # failed attempts in its files
     usage: Usage = field(default_factory=Usage)  # billed
-    unsure: Usage = field(default_factory=Usage)  # maximum billed besides: no usage was reported
+    uncertain: Usage = field(default_factory=Usage)  # maximum billed besides: no usage was reported
     shown: object = None  # of a lost batch: the server's object of it
     absent: list[str] = field(default_factory=list)  # of a lost batch: its files that did not exist
 
@@ -104,7 +104,7 @@ class Batch:
         """Add the counts of its files."""
         self.answers = counts.results
         self.failures += counts.failures + counts.missing
-        self.usage, self.unsure = counts.usage, counts.unsure
+        self.usage, self.uncertain = counts.usage, counts.uncertain
 
 
 @dataclass(slots=True)
@@ -139,9 +139,9 @@ class Job:
         return sum((batch.usage for batch in self.batches.values()), Usage())
 
     @property
-    def unsure(self) -> Usage:
+    def uncertain(self) -> Usage:
         """Maximum billed for its batches' answers that are missing or without usage."""
-        return sum((batch.unsure for batch in self.batches.values()), Usage())
+        return sum((batch.uncertain for batch in self.batches.values()), Usage())
 
     @property
     def answers(self) -> int:
@@ -217,7 +217,7 @@ class Job:
             case Created():
                 self.state, self.quota_refused = JobState.OPEN, False
                 batch.state, batch.status = BatchState.OPEN, ""  # a lost batch is polled again
-                batch.polls, batch.usage, batch.unsure = 0, Usage(), Usage()
+                batch.polls, batch.usage, batch.uncertain = 0, Usage(), Usage()
                 # A gateway that lost the answer of a POST may have repeated it.
                 self.maybe_duplicated = self.maybe_duplicated or event.adopted
             case Duplicate():

@@ -191,7 +191,7 @@ class Journal:
                 )
             if number := min(counts.unaccounted, job.requests):
                 texts, limits = self._db.row("job_largest", job_id=job.job_id, number=number)
-                counts.unsure += Bounds(int(texts), int(limits), number).most
+                counts.uncertain += Bounds(int(texts), int(limits), number).most
             self._insert(job.job_id, event)
         job.apply(event)
 
@@ -215,7 +215,7 @@ class Journal:
         total = 0
         for job in self.jobs().values():
             own = job.rates or rates
-            total += own.cost(job.usage) + job.at_risk(own) + own.cost(job.unsure)
+            total += own.cost(job.usage) + job.at_risk(own) + own.cost(job.uncertain)
         return total
 
     def check_address(self, base_url: str) -> None:

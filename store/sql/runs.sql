@@ -26,7 +26,7 @@ SELECT (detail ->> 'max_tokens')::BIGINT FROM events WHERE event = 'limit_change
 
 -- name: servers
 -- Changes of the run's server, and servers of reused answers, in order.
-SELECT event, detail FROM events WHERE event IN ('moved', 'other_servers') ORDER BY rowid;
+SELECT event, detail FROM events WHERE event IN ('server_changed', 'other_servers') ORDER BY rowid;
 
 -- name: status
 -- Counts by their names: one row of as many subqueries takes DuckDB four times as long to plan. uncounted: superseded

@@ -141,7 +141,7 @@ CREATE TABLE charges (
 
 -- What happened to the run as a whole.
 CREATE TABLE events (
-    event  VARCHAR NOT NULL CHECK (event IN ('sampled', 'retry_failed', 'stopped', 'priced', 'limit_changed', 'moved', 'other_servers', 'estimated', 'exported', 'cost_options')),
+    event  VARCHAR NOT NULL CHECK (event IN ('sampled', 'retry_failed', 'stopped', 'priced', 'limit_changed', 'server_changed', 'other_servers', 'estimated', 'exported', 'cost_options')),
     happened_at TIMESTAMP NOT NULL,
     detail JSON NOT NULL
 );

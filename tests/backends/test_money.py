@@ -109,7 +109,7 @@ def test_bill_is_the_servers(server: LLMServer, backend: str) -> None:
         billed(server),
     )
     assert status.cost.stages == (answers,)
-    assert (status.cost.spent, status.cost.estimate, status.cost.unsure) == (
+    assert (status.cost.spent, status.cost.estimate, status.cost.uncertain) == (
         answers.cost,
         answers.cost,
         Decimal(0),
@@ -169,7 +169,7 @@ def test_cap_counts_what_was_bought_without_a_price(server: LLMServer) -> None:
         resume("r", None, ExecutionConfig(max_cost=str(CAP), **PRICE))
     assert 0 < earlier < billed(server) <= CAP
     cost = read_status("r").status.cost
-    assert (cost.spent, cost.unsure) == (billed(server), Decimal(0))
+    assert (cost.spent, cost.uncertain) == (billed(server), Decimal(0))
     assert [stage.cost for stage in cost.stages] == [billed(server)]
 
 
@@ -184,8 +184,8 @@ def test_cap_counts_what_came_without_usage_or_price(server: LLMServer) -> None:
         resume("r", None, ExecutionConfig(max_cost=str(3 * CAP), **PRICE))
     cost = read_status("r").status.cost
     assert cost.spent is not None
-    assert cost.unsure is not None
-    assert cost.spent < billed(server) < cost.spent + cost.unsure <= 3 * CAP
+    assert cost.uncertain is not None
+    assert cost.spent < billed(server) < cost.spent + cost.uncertain <= 3 * CAP
 
 
 FAULTS: dict[str, tuple[str, Any]] = {
@@ -262,11 +262,11 @@ def worst(server: LLMServer) -> Decimal:
 @pytest.mark.quick(6)
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("name", IMPOSSIBLE)
-def test_usage_that_cannot_be_is_unsure(server: LLMServer, name: str, backend: str) -> None:
+def test_usage_that_cannot_be_is_uncertain(server: LLMServer, name: str, backend: str) -> None:
     """Its tokens count for nothing, and the request for what it can cost at most."""
     server.answer = lambda _: reporting(IMPOSSIBLE[name])
     status = distill(backend, questions=["a"], **PRICE).status
-    assert (status.cost.spent, status.cost.unsure) == (Decimal(0), worst(server))
+    assert (status.cost.spent, status.cost.uncertain) == (Decimal(0), worst(server))
     assert (status.requests.done, status.tokens) == (1, Tokens(0, 0))
 
 
@@ -285,7 +285,7 @@ def test_line_that_is_not_there_costs_its_most(server: LLMServer, name: str) -> 
         distill("openai-batch", questions=[*"abcdefg", longest], max_attempts=1, **PRICE)
     prompt_bytes = len(msgspec.json.encode([{"content": prompt_of(longest), "role": "user"}]))
     most = Decimal(prompt_bytes + PROMPT_MARGIN) / 100 + MAX_TOKENS
-    assert read_status("r").status.cost.unsure == most
+    assert read_status("r").status.cost.uncertain == most
 
 
 @pytest.mark.quick(2)
@@ -309,8 +309,8 @@ def test_filtered_answers_are_billed_as_told(server: LLMServer, backend: str) ->
     )
     cost = distill(backend, questions=["The first", "Another"], **PRICE).status.cost
     assert cost.spent == Decimal("0.22")
-    assert cost.unsure is not None
-    assert MAX_TOKENS < cost.unsure < 2 * MAX_TOKENS
+    assert cost.uncertain is not None
+    assert MAX_TOKENS < cost.uncertain < 2 * MAX_TOKENS
 
 
 @pytest.mark.slow

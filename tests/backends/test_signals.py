@@ -100,7 +100,7 @@ def test_signal_loses_nothing(
     server.answer = at_call(9, lambda: process.send_signal(number))
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "go on with: fastdatasets resume" in err
+    assert "to continue: fastdatasets resume" in err
     assert read_status("r").status.requests.done == server.bill.total
     assert 9 <= server.bill.total < len(QUESTIONS)
     assert resume("r", None, ExecutionConfig()) is not None
@@ -140,9 +140,9 @@ def test_cap_holds_through_signals(server: LLMServer, monkeypatch: pytest.Monkey
         distill_priced("openai", **execution)
     cost = read_status("r").status.cost
     assert cost.spent is not None
-    assert cost.unsure is not None
+    assert cost.uncertain is not None
     assert cost.in_flight == 0
-    assert cost.spent <= billed(server) <= cost.spent + cost.unsure <= 700
+    assert cost.spent <= billed(server) <= cost.spent + cost.uncertain <= 700
 
 
 def test_what_is_in_flight_counts(server: LLMServer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -154,7 +154,7 @@ def test_what_is_in_flight_counts(server: LLMServer, monkeypatch: pytest.MonkeyP
         distill_priced("openai", questions=["a", "b"], max_cost=str(CAP), **PRICE)
     cost = read_status("r").status.cost
     dearest = dearest_of(prompt_of("a"))
-    assert (cost.spent, cost.unsure, cost.in_flight) == (
+    assert (cost.spent, cost.uncertain, cost.in_flight) == (
         Decimal(0),
         dearest,
         Decimal(0),
@@ -176,7 +176,7 @@ def test_kill_leaves_what_could_be_in_flight(
     process.communicate(timeout=60)
     dearest = dearest_of(prompt_of(QUESTIONS[-1]))
     view = read_status("r")
-    assert view.status.cost.in_flight == view.status.cost.unsure == 3 * dearest
+    assert view.status.cost.in_flight == view.status.cost.uncertain == 3 * dearest
     assert (
         f"at most {3 * dearest:.4f} USD more may have been billed for requests that were in "
         "flight when a command was killed"
@@ -200,7 +200,7 @@ def test_closed_terminal_of_a_batch_run(server: LLMServer) -> None:
     process.send_signal(signal.SIGHUP)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "go on with: fastdatasets resume" in err
+    assert "to continue: fastdatasets resume" in err
     assert read_status("r").status.requests.in_flight == len(QUESTIONS)
     server.looks = 1
     assert resume("r", None, ExecutionConfig()) is not None
@@ -244,7 +244,7 @@ def test_batch_call_that_hangs_at_signals(server: LLMServer, where: str) -> None
     process = start_distill("--backend", "openai-batch")
     wait_for(process, lambda: fault.fired)
     err = signal_until_end(process, signal.SIGTERM)
-    assert "go on with: fastdatasets resume" in err
+    assert "to continue: fastdatasets resume" in err
     assert resume("r", None, ExecutionConfig()) is not None
     assert server.bill.twice() == []
     check_done()

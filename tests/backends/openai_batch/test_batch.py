@@ -570,7 +570,7 @@ def test_store_is_free_while_waiting(
     worker.send_signal(signal.SIGINT)
     _, err = worker.communicate(timeout=60)
     assert worker.returncode == 130
-    assert "go on with: fastdatasets resume" in err
+    assert "to continue: fastdatasets resume" in err
     runs.server.looks = 1
     assert runs.resume().status.state == "done"
     runs.check_done()

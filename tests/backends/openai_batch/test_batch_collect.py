@@ -97,7 +97,7 @@ def test_output_file_never_named(runs: Runs, command: Command) -> None:
     )
     assert str(raised.value) == (
         f"job 00001 is lost: {reason}. Nothing more is sent. If its answers cannot be had, "
-        "'resume --resubmit-lost' asks again, and pays again"
+        "'resume --resubmit-lost' sends its requests again, which is billed again"
     )
     for _ in range(2):  # the second batch was at the server by then
         again = command("resume", "r")
@@ -371,7 +371,7 @@ def test_all_ids_are_foreign(
 
 
 def test_cancelled_batch_that_delivers_nothing(runs: Runs) -> None:
-    """What it says it completed is unsure in the bill, and is not asked again by itself."""
+    """What it says it completed is uncertain in the bill, and is not asked again by itself."""
     runs.server.fates.append(Fate(Status.COMPLETED, 4))
     runs.server.line_faults.append(LineFault(LineKind.WITHHELD))
     runs.distill(wait=False, **PRICE)
@@ -383,22 +383,22 @@ def test_cancelled_batch_that_delivers_nothing(runs: Runs) -> None:
     assert (batch.status, batch.done, runs.server.bill.total) == ("cancelled", 4, 4)
     cost = outcome.status.cost
     tokens = runs.server.bill.tokens
-    assert cost.unsure is not None
-    assert cost.unsure >= tokens.prompt_tokens + tokens.completion_tokens
+    assert cost.uncertain is not None
+    assert cost.uncertain >= tokens.prompt_tokens + tokens.completion_tokens
     assert [job.requests for job in outcome.status.lost] == [7]
-    assert runs.resume(**PRICE).status.cost.unsure == cost.unsure
+    assert runs.resume(**PRICE).status.cost.uncertain == cost.uncertain
     assert runs.server.bill.total == 4
 
 
-def test_vanished_batch_is_unsure(runs: Runs) -> None:
+def test_vanished_batch_is_uncertain(runs: Runs) -> None:
     """Of a batch that the server no longer knows all requests may have been billed."""
     runs.server.looks = None
     runs.distill(wait=False, **PRICE)
     runs.server.faults.append(Fault(LOOK, Kind.REFUSE, None, status=404))
     cost = runs.resume(**PRICE).status.cost
-    assert cost.unsure is not None
+    assert cost.uncertain is not None
     assert cost.spent == 0
-    assert cost.unsure > 7 * 4096  # the limit of an answer
+    assert cost.uncertain > 7 * 4096  # the limit of an answer
     assert next_step() == LOST_NEXT
 
 

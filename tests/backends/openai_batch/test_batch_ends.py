@@ -285,7 +285,7 @@ def test_overdue_batch_is_said(server: LLMServer, capfd: pytest.CaptureFixture[s
 @pytest.mark.slow
 @pytest.mark.parametrize("status", ["in_progress", "cancelling"])
 def test_forget(server: LLMServer, command: Command, status: str) -> None:
-    """`cancel --forget` gives up a batch that never ends; the bill counts it as unsure."""
+    """`cancel --forget` gives up a batch that never ends; the bill counts it as uncertain."""
     server.looks = None
     distill(wait=False, **PRICE)
     names = dict.fromkeys([one.value for one in Status], status)
@@ -296,8 +296,8 @@ def test_forget(server: LLMServer, command: Command, status: str) -> None:
     server.faults.clear()
     said = json.loads(command("status", "r", "--json").stdout)
     assert (said["requests"]["pending"], said["requests"]["in_flight"]) == (7, 0)
-    assert said["cost"]["unsure"] > 0
+    assert said["cost"]["uncertain"] > 0
     server.looks = 1
     outcome = advance_run(**PRICE)
     assert (outcome.status.state, rows()) == ("done", 7)
-    assert outcome.status.cost.unsure == Decimal(str(said["cost"]["unsure"]))
+    assert outcome.status.cost.uncertain == Decimal(str(said["cost"]["uncertain"]))

@@ -207,7 +207,7 @@ def test_limit_of_a_request_without_one(tmp_path: Path) -> None:
     assert Request("", {}, []).bounds == Bounds(len("[]"), MAX_COMPLETION_TOKENS)
 
 
-def test_usage_that_cannot_be_is_unsure(tmp_path: Path) -> None:
+def test_usage_that_cannot_be_is_uncertain(tmp_path: Path) -> None:
     """Its answer is stored without counts, and charged what it can cost at most."""
     store, job = a_job(tmp_path / "a")
     lines = lines_of(store)
@@ -219,9 +219,9 @@ def test_usage_that_cannot_be_is_unsure(tmp_path: Path) -> None:
     for results, _ in reader.read(path, is_output=True):
         store.journal.add_answers(job, "b", results, counts)
     store.journal.end_batch(job, Collected("x", counts), [])
-    unsure = Usage(3 + PROMPT_MARGIN, 0, 40)
+    uncertain = Usage(3 + PROMPT_MARGIN, 0, 40)
     assert (counts.results, counts.duplicates, counts.unmetered) == (len(TEXTS), 1, 2)
-    assert counts.unsure == job.unsure == unsure + unsure
+    assert counts.uncertain == job.uncertain == uncertain + uncertain
     assert counts.usage == Usage(45 - 4, 36 - 3, 7 * 8)
     assert stored(store)[-1][1:7] == (TEXTS[3], None, "length", None, None, None)
 

@@ -206,7 +206,7 @@ def test_ctrl_c_flushes(command_process: Command, stop: signal.Signals) -> None:
     process.send_signal(stop)
     _, err = process.communicate(timeout=5)
     assert process.returncode == 130
-    assert err.splitlines()[-1] == "stopped; go on with: fastdatasets resume output/stopped"
+    assert err.splitlines()[-1] == "stopped; to continue: fastdatasets resume output/stopped"
     assert json.loads(command_process("status", "--json").stdout)["requests"]["done"] == len(
         stored("stopped")
     )

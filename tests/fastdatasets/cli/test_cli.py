@@ -175,7 +175,7 @@ def test_status_and_export_of_a_done_run(command: Command, tmp_path: Path) -> No
             "currency": "USD",
             "spent": None,
             "estimate": None,
-            "unsure": None,
+            "uncertain": None,
             "saved": None,
             "price": None,
             "stages": [],

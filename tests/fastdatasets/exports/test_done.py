@@ -95,7 +95,7 @@ def test_export_of_an_unfinished_run(server: LLMServer, command: Command) -> Non
     assert (done.returncode, done.stderr) == (
         3,
         "fastdatasets: 7 rows are missing from the files. 0 requests are pending, 7 in flight. "
-        "Go on with: fastdatasets resume output/r\n",
+        "To continue: fastdatasets resume output/r\n",
     )
     assert done.stdout.splitlines() == [f"output/r/{name}  (0 rows)" for name in NAMES]
     server.looks = 0
@@ -128,7 +128,7 @@ def test_file_that_is_gone(command: Command, name: str) -> None:
     assert (view.status.state, view.stale) == ("incomplete", (name,))
     assert to_text(view).splitlines()[-2:] == [
         f"  gone, or older than the last answers: {name}",
-        "  go on with: fastdatasets resume output/r",
+        "  to continue: fastdatasets resume output/r",
     ]
     assert (command("resume", "r").returncode, rows(name)) == (0, 2)
     assert read_status("r").status.state == "done"
