@@ -40,4 +40,4 @@ def check_variants(ingested: IngestedAnswer, stage: str, wanted: int) -> Verdict
 def retry_truncated(store: WorkStore) -> int:
     """Plan truncated answers again with twice the limit; returns how many requests that are."""
     store.planning.reject_truncated(Check.TRUNCATED)
-    return store.requests.replan_rejected(Check.TRUNCATED, lambda limit: limit and 2 * limit)
+    return store.limits.replan_rejected(Check.TRUNCATED, lambda limit: limit and 2 * limit)

@@ -16,6 +16,7 @@ from store.database.statements import SCHEMA
 from store.errors import DiskFull, NoSuchTable, UserError
 from store.exports import Exports
 from store.jobs.journal import Journal
+from store.limits import Limits
 from store.planning import Planning
 from store.records import Records
 from store.requests import Requests
@@ -44,7 +45,8 @@ class WorkStore:
         self.records = Records(database)
         self.planning = Planning(database)
         self.costs = Costs(database, self.journal)
-        self.requests = Requests(database, self.planning, self.journal)
+        self.requests = Requests(database)
+        self.limits = Limits(database, self.planning, self.journal)
         self.results = Results(database, self.costs)
         self.exports = Exports(database, self.planning)
 

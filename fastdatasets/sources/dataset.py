@@ -13,7 +13,7 @@ from fastdatasets.sources.columns import ColumnMapping, common_columns, map_colu
 from fastdatasets.sources.files import find_files, is_local, kind_of, local_path
 from fastdatasets.sources.text_files import FileRows, csv_rows, json_rows
 from store import UserError
-from store.database.connection import sql_errors
+from store.database.errors import sql_errors
 from store.database.relations import (
     CoalesceOperator,
     ColumnExpression,

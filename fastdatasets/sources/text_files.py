@@ -10,7 +10,7 @@ from pathlib import Path
 from fastdatasets.sources.broken import BOM, MAX_OBJECT, open_text, read_error
 from fastdatasets.sources.columns import common_columns, some
 from store import UserError
-from store.database.connection import sql_errors
+from store.database.errors import sql_errors
 from store.database.relations import (
     ColumnExpression,
     Connection,

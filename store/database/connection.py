@@ -13,19 +13,13 @@ from typing import Any, TypeVar
 import duckdb
 import pyarrow as pa
 
+from store.database.errors import disk_full, sql_errors
 from store.database.statements import QUERIES
-from store.errors import DiskFull, NoSuchTable, SqlError, StoreHeld, UserError
+from store.errors import SqlError, StoreHeld, UserError
 
 MEMORY_LIMIT = "400MB"  # beyond it DuckDB spills to the run's folder
 TEXTS = 4096  # read at a time
 RETRY_SECONDS = 0.2  # between two attempts to open a file that another process has open
-
-# strerror of a write to a full disk, which DuckDB appends to its own message.
-_FULL = re.compile(r"No space left on device|File too large|[Qq]uota exceeded")
-
-_PYTHON_INTERRUPT = re.compile(
-    r"Python exception: Traceback .*^KeyboardInterrupt$", re.DOTALL | re.MULTILINE
-)
 
 OnWait = Callable[[str], None]
 T = TypeVar("T")
@@ -131,7 +125,7 @@ class Database:
                 yield
         except SqlError as error:
             self._invalidated = isinstance(error.__cause__, duckdb.FatalException)
-            if (full := _disk_full(self.path, error.detail)) is None:
+            if (full := disk_full(self.path, error.detail)) is None:
                 raise
             if not error.detail.startswith("FATAL Error: Transaction COMMIT succeeded"):
                 raise full from None
@@ -232,7 +226,7 @@ def _retry_while_locked(
         except duckdb.IOException as error:
             holder = _holder(error)
             if holder is None:
-                if (full := _disk_full(path, str(error))) is not None:
+                if (full := disk_full(path, str(error))) is not None:
                     raise full from None
                 reason = str(error).splitlines()[0]
                 raise UserError(f"{path} is not a work store: {reason}") from None
@@ -243,43 +237,10 @@ def _retry_while_locked(
                 reported = True
             time.sleep(min(RETRY_SECONDS, max(0.0, deadline - time.monotonic())))
         except duckdb.Error as error:
-            if (full := _disk_full(path, str(error))) is not None:
+            if (full := disk_full(path, str(error))) is not None:
                 raise full from None
             reason = str(error).splitlines()[0]
             raise UserError(f"{path} cannot be opened: {reason}") from None
-
-
-@contextmanager
-def sql_errors() -> Iterator[None]:
-    """Raise DuckDB's errors as SqlError, and what a signal interrupted as KeyboardInterrupt."""
-    try:
-        yield
-    except (duckdb.Error, RuntimeError) as error:
-        if _is_interrupt(error):
-            raise KeyboardInterrupt from None
-        if not isinstance(error, duckdb.Error):
-            raise
-        kind = NoSuchTable if isinstance(error, duckdb.CatalogException) else SqlError
-        raise kind(str(error)) from error
-
-
-def _is_interrupt(error: Exception) -> bool:
-    """Whether a Ctrl-C raised an error; not where it only quotes data that speaks of interrupts.
-
-    DuckDB 2.0 raises a bare RuntimeError where a Ctrl-C interrupts a statement. What interrupts
-    Python code that reads Arrow's batches is the end of a traceback in an error of its own.
-    """
-    if not isinstance(error, duckdb.Error):
-        return "nterrupt" in str(error)
-    return isinstance(error, duckdb.InterruptException) or bool(
-        _PYTHON_INTERRUPT.search(str(error))
-    )
-
-
-def _disk_full(path: Path, error: str) -> DiskFull | None:
-    """DiskFull where an error reports a full disk, else None."""
-    reason = _FULL.search(error)
-    return None if reason is None else DiskFull(f"the disk is full ({path}: {reason[0]})")
 
 
 def _holder(error: duckdb.IOException) -> str | None:

@@ -4,22 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
 
-import msgspec
-
+from store.jobs.batch import Batch, BatchState
 from store.jobs.events import (
-    Awaited,
-    BatchCounts,
     BatchEvent,
-    Cancelling,
     Closed,
     CloseReason,
-    Collected,
     Created,
     Creating,
     Duplicate,
-    Ended,
     JobEvent,
     Lost,
     NotFound,
@@ -43,70 +36,6 @@ class JobState(StrEnum):
     CLOSED = "closed"  # nothing more is done
 
 
-class BatchState(StrEnum):
-    """The state of one batch of a job."""
-
-    OPEN = "open"
-    ENDED = "ended"
-    LOST = "lost"  # the server does not deliver all of its answers
-    CLOSED = "closed"  # collected, or no request was executed
-
-
-class Download(msgspec.Struct, frozen=True):
-    """A file whose size differs from the reported one, and how often it came with these bytes."""
-
-    sha256: str
-    times: int
-
-
-VANISHED = "vanished"  # the status of a batch that the server does not know
-
-
-@dataclass(slots=True)
-class Batch:
-    """One batch at the server; completed, failed: its request counts, None: not reported."""
-
-    batch_id: str
-    state: BatchState = BatchState.OPEN
-    status: str = ""
-    output_file_id: str | None = None
-    error_file_id: str | None = None
-    completed: int | None = None
-    failed: int | None = None
-    cancelled_by_us: bool = False
-    errors: list[dict[str, Any]] = field(default_factory=list)
-    polls: int = 0  # since it ended without all of its answers
-    awaited_since: float = 0.0  # Unix seconds of the first of these polls
-    downloads: dict[str, Download] = field(default_factory=dict)  # by file id
-    answers: int = 0  # stored from its files
-    failures: int = 0  # failed attempts in its files
-    usage: Usage = field(default_factory=Usage)  # billed
-    uncertain: Usage = field(default_factory=Usage)  # maximum billed besides: no usage was reported
-    shown: object = None  # of a lost batch: the server's object of it
-    absent: list[str] = field(default_factory=list)  # of a lost batch: its files that did not exist
-
-    @property
-    def file_ids(self) -> list[str]:
-        """The ids of its files."""
-        return [file_id for file_id in (self.output_file_id, self.error_file_id) if file_id]
-
-    @property
-    def was_collected(self) -> bool:
-        """Whether it was executed and its answers are stored."""
-        return self.state is BatchState.CLOSED and bool(self.status)
-
-    def times_downloaded(self, file_id: str, sha256: str) -> int:
-        """How often in a row a file of another size than reported came with these bytes."""
-        last = self.downloads.get(file_id)
-        return last.times if last is not None and last.sha256 == sha256 else 0
-
-    def apply_counts(self, counts: BatchCounts) -> None:
-        """Add the counts of its files."""
-        self.answers = counts.results
-        self.failures += counts.failures + counts.missing
-        self.usage, self.uncertain = counts.usage, counts.uncertain
-
-
 @dataclass(slots=True)
 class Job:
     """A job, folded from its events; tokens: estimated prompt tokens."""
@@ -123,9 +52,7 @@ class Job:
     state: JobState = JobState.PLANNED
     file_id: str | None = None
     attempt: int = 0  # POSTs of the batch so far
-    maybe_duplicated: bool = (
-        False  # a POST of unknown outcome was given up: there may be a duplicate
-    )
+    maybe_duplicated: bool = False  # a POST of unknown outcome was given up
     quota_refused: bool = False  # refused for the enqueued-token limit: waits for quota
     enqueued_when_refused: int = 0  # other jobs of this run that were enqueued then
     refusal: str = ""  # the server's message about the limit
@@ -213,46 +140,21 @@ class Job:
 
     def _apply_to_batch(self, event: BatchEvent) -> None:
         batch = self.batches.setdefault(event.batch_id, Batch(event.batch_id))
+        batch.apply(event)
         match event:
             case Created():
                 self.state, self.quota_refused = JobState.OPEN, False
-                batch.state, batch.status = BatchState.OPEN, ""  # a lost batch is polled again
-                batch.polls, batch.usage, batch.uncertain = 0, Usage(), Usage()
                 # A gateway that lost the answer of a POST may have repeated it.
                 self.maybe_duplicated = self.maybe_duplicated or event.adopted
             case Duplicate():
                 self.batches[event.cancelled].cancelled_by_us = True
                 if self.state is JobState.CLOSED:
                     self.state = JobState.OPEN  # the duplicate has to be cancelled and collected
-            case Cancelling():
-                batch.cancelled_by_us = True
             case QuotaRefused():
-                batch.state = BatchState.CLOSED
                 if all(known.state is BatchState.CLOSED for known in self.batches.values()):
                     self._refused(event.message, event.enqueued_when_refused, quota_refused=True)
-            case Ended():
-                batch.state, batch.status = BatchState.ENDED, event.status
-                batch.output_file_id = event.output_file_id
-                batch.error_file_id = event.error_file_id
-                batch.completed, batch.failed = event.completed, event.failed
-                batch.errors = event.errors
-            case Awaited():
-                batch.state = BatchState.OPEN
-                batch.awaited_since = batch.awaited_since if batch.polls else event.at
-                batch.polls += 1
-                batch.answers = event.results
-                batch.downloads = {
-                    file_id: Download(sha256, 1 + batch.times_downloaded(file_id, sha256))
-                    for file_id, sha256 in event.downloads.items()
-                }
-            case Collected():
-                batch.state = BatchState.CLOSED
-                batch.apply_counts(event.counts)
             case Lost():
                 self.state, self.lost_reason = JobState.LOST, event.reason
-                batch.state = BatchState.LOST
-                batch.shown, batch.absent = event.shown, event.absent
-                batch.apply_counts(event.counts)
         states = {known.state for known in self.batches.values()}
         if self.state in (JobState.OPEN, JobState.ENDED):
             self.state = JobState.OPEN if BatchState.OPEN in states else JobState.ENDED

@@ -107,8 +107,8 @@ def test_change_that_was_interrupted(server: LLMServer) -> None:
     """A death after the limit was noted leaves what a plain resume does; it may be said twice."""
     start(config_for(QUESTIONS, "openai"), None, "r", ExecutionConfig())
     with WorkStore.open(STORE) as store:
-        store.requests.change_limit(20)
-        store.requests.change_limit(20)
+        store.limits.change(20)
+        store.limits.change(20)
         assert store.connection.execute(
             "SELECT count(*) FROM events WHERE event = 'limit_changed'"
         ).fetchall() == [(1,)]
@@ -183,8 +183,8 @@ def test_new_limit_of_a_local_run() -> None:
     status, _ = run("a", refusing, run_for(source, max_output_tokens=40))
     assert (status.requests.failed, len(refusing.asked)) == (3, 3)
     with WorkStore.open(Path("a/work.duckdb")) as store:
-        store.requests.change_limit(30)
-        applied = store.requests.apply_limit(Path("a"))
+        store.limits.change(30)
+        applied = store.limits.apply(Path("a"))
     assert applied is not None
     assert (applied.replanned, applied.in_flight) == (3, 0)
     status, _ = run("a", Limited(highest=30))
@@ -205,8 +205,8 @@ def test_old_output_tells_the_length_under_another_limit() -> None:
     with pytest.raises(Unfinished, match="all failed alike"):
         start(run_config, None, "r", ExecutionConfig())
     with WorkStore.open(STORE) as store:
-        store.requests.change_limit(20)
-        store.requests.apply_limit(Path("output/r"))
+        store.limits.change(20)
+        store.limits.apply(Path("output/r"))
         left = store.requests.backlog(3)
     assert (left.requests, left.row_requests, left.with_old, left.completion_tokens) == (
         3,
