@@ -45,26 +45,10 @@ DatasetName = Annotated[
     ),
 ]
 HighQualityFile = Annotated[
-    Path | None,
-    Option(
-        "A local file of samples, instead of a dataset.",
-        panel=DATA,
-    ),
+    Path | None, Option("A local file of samples, instead of a dataset.", panel=DATA)
 ]
-ConfigName = Annotated[
-    str | None,
-    Option(
-        "Configuration of a Hub dataset.",
-        panel=DATA,
-    ),
-]
-Split = Annotated[
-    str,
-    Option(
-        "Split of the dataset.",
-        panel=DATA,
-    ),
-]
+ConfigName = Annotated[str | None, Option("Configuration of a Hub dataset.", panel=DATA)]
+Split = Annotated[str, Option("Split of the dataset.", panel=DATA)]
 SampleSize = Annotated[
     int | None,
     Option(
@@ -73,36 +57,10 @@ SampleSize = Annotated[
         max=2**62,
     ),
 ]
-Seed = Annotated[
-    int,
-    Option(
-        "Seed of the sampling.",
-        panel=DATA,
-        min=0,
-        max=2**62,
-    ),
-]
-InstructionCol = Annotated[
-    str | None,
-    Option(
-        "Column of the instruction.",
-        panel=DATA,
-    ),
-]
-InputCol = Annotated[
-    str | None,
-    Option(
-        "Column of the input.",
-        panel=DATA,
-    ),
-]
-OutputCol = Annotated[
-    str | None,
-    Option(
-        "Column of the original output.",
-        panel=DATA,
-    ),
-]
+Seed = Annotated[int, Option("Seed of the sampling.", panel=DATA, min=0, max=2**62)]
+InstructionCol = Annotated[str | None, Option("Column of the instruction.", panel=DATA)]
+InputCol = Annotated[str | None, Option("Column of the input.", panel=DATA)]
+OutputCol = Annotated[str | None, Option("Column of the original output.", panel=DATA)]
 BackendName = Annotated[
     str | None,
     Option(
@@ -120,20 +78,10 @@ Model = Annotated[
         panel=MODEL,
     ),
 ]
-Lora = Annotated[
-    Path | None,
-    Option(
-        "Folder of a LoRA adapter for the local engine.",
-        panel=MODEL,
-    ),
-]
+Lora = Annotated[Path | None, Option("Folder of a LoRA adapter for the local engine.", panel=MODEL)]
 MaxOutputTokens = Annotated[
     int | None,
-    Option(
-        "Maximum tokens of an answer. Default: LLM_MAX_TOKENS, else 4096.",
-        panel=MODEL,
-        min=1,
-    ),
+    Option("Maximum tokens of an answer. Default: LLM_MAX_TOKENS, else 4096.", panel=MODEL, min=1),
 ]
 PromptTemplate = Annotated[
     Path | None,
@@ -152,19 +100,11 @@ LanguageName = Annotated[
         flag="--language",
     ),
 ]
-NumAug = Annotated[
-    int,
-    Option(
-        "Variants to generate of each sample.",
-        panel=DATA,
-    ),
-]
+NumAug = Annotated[int, Option("Variants to generate of each sample.", panel=DATA)]
 AugmentWith = Annotated[
     int | None,
     Option(
-        "Estimate an augment with so many variants of each sample.",
-        panel=DATA,
-        flag="--num-aug",
+        "Estimate an augment with so many variants of each sample.", panel=DATA, flag="--num-aug"
     ),
 ]
 EngineArg = Annotated[
@@ -175,14 +115,7 @@ EngineArg = Annotated[
         metavar="KEY=VALUE",
     ),
 ]
-MaxAttempts = Annotated[
-    int,
-    Option(
-        "Attempts per request.",
-        panel=MODEL,
-        min=1,
-    ),
-]
+MaxAttempts = Annotated[int, Option("Attempts per request.", panel=MODEL, min=1)]
 Reuse = Annotated[
     Sequence[str],
     Option(
@@ -200,18 +133,10 @@ AcceptOtherServer = Annotated[
     ),
 ]
 SkipGeneration = Annotated[
-    bool,
-    Option(
-        "Export the dataset's own outputs without sending requests.",
-        panel=OUTPUT,
-    ),
+    bool, Option("Export the dataset's own outputs without sending requests.", panel=OUTPUT)
 ]
 IncludeReasoning = Annotated[
-    bool,
-    Option(
-        "Put the reasoning before the output in the training files.",
-        panel=OUTPUT,
-    ),
+    bool, Option("Put the reasoning before the output in the training files.", panel=OUTPUT)
 ]
 DropTruncated = Annotated[
     bool,
@@ -223,17 +148,11 @@ DropTruncated = Annotated[
 ]
 Formats = Annotated[
     str | None,
-    Option(
-        "Training files: alpaca, sharegpt. Default: OUTPUT_FORMATS, else both.",
-        panel=OUTPUT,
-    ),
+    Option("Training files: alpaca, sharegpt. Default: OUTPUT_FORMATS, else both.", panel=OUTPUT),
 ]
 OutputDir = Annotated[
     Path | None,
-    Option(
-        "Folder of all runs. Default: FASTDATASETS_OUTPUT_DIR, else output.",
-        panel=OUTPUT,
-    ),
+    Option("Folder of all runs. Default: FASTDATASETS_OUTPUT_DIR, else output.", panel=OUTPUT),
 ]
 NewRunName = Annotated[
     str | None,
@@ -244,11 +163,7 @@ NewRunName = Annotated[
     ),
 ]
 OutputFile = Annotated[
-    Path | None,
-    Option(
-        "Also write the content of distilled.json to this file.",
-        panel=OUTPUT,
-    ),
+    Path | None, Option("Also write the content of distilled.json to this file.", panel=OUTPUT)
 ]
 Wait = Annotated[
     bool,
@@ -259,12 +174,7 @@ Wait = Annotated[
     ),
 ]
 KeepFiles = Annotated[
-    bool,
-    Option(
-        "Do not delete collected files at the server.",
-        panel=BATCH,
-        flag="--keep-files",
-    ),
+    bool, Option("Do not delete collected files at the server.", panel=BATCH, flag="--keep-files")
 ]
 MaxEnqueuedTokens = Annotated[
     int | None,
@@ -275,11 +185,7 @@ MaxEnqueuedTokens = Annotated[
     ),
 ]
 CompletionWindow = Annotated[
-    str | None,
-    Option(
-        "Completion window of a batch. Default: 24h.",
-        panel=BATCH,
-    ),
+    str | None, Option("Completion window of a batch. Default: 24h.", panel=BATCH)
 ]
 MaxTokensName = Annotated[
     str | None,
@@ -316,46 +222,30 @@ Forget = Annotated[
 PriceIn = Annotated[
     str | None,
     Option(
-        "USD per million prompt tokens, replaces the known price; with --price-out.",
-        panel=COST,
+        "USD per million prompt tokens, replaces the known price; with --price-out.", panel=COST
     ),
 ]
 PriceOut = Annotated[
     str | None,
     Option(
-        "USD per million completion tokens, replaces the known price; with --price-in.",
-        panel=COST,
+        "USD per million completion tokens, replaces the known price; with --price-in.", panel=COST
     ),
 ]
 MaxCost = Annotated[
     str | None,
     Option(
-        "Maximum cost of the whole run; it stops there with exit code 3.",
-        panel=COST,
-        metavar="USD",
+        "Maximum cost of the whole run; it stops there with exit code 3.", panel=COST, metavar="USD"
     ),
 ]
 Yes = Annotated[
     bool,
     Option(
-        "Do not ask for confirmation above FASTDATASETS_CONFIRM_ABOVE.",
-        panel=COST,
-        flag="--yes",
+        "Do not ask for confirmation above FASTDATASETS_CONFIRM_ABOVE.", panel=COST, flag="--yes"
     ),
 ]
-GpuPrice = Annotated[
-    str | None,
-    Option(
-        "USD per hour of this machine's GPU.",
-        panel=COST,
-    ),
-]
+GpuPrice = Annotated[str | None, Option("USD per hour of this machine's GPU.", panel=COST)]
 RetryFailed = Annotated[
-    bool,
-    Option(
-        "Send requests that failed for good again.",
-        flag="--retry-failed",
-    ),
+    bool, Option("Send requests that failed for good again.", flag="--retry-failed")
 ]
 RetryTruncated = Annotated[
     bool,
@@ -372,10 +262,4 @@ ChangedLimit = Annotated[
         min=1,
     ),
 ]
-AsJson = Annotated[
-    bool,
-    Option(
-        "One JSON object, for machines.",
-        flag="--json",
-    ),
-]
+AsJson = Annotated[bool, Option("One JSON object, for machines.", flag="--json")]
