@@ -12,7 +12,7 @@ from contextlib import contextmanager
 
 from backends.base import Backend, BackendOptions, Progress, extended
 from backends.openai_api.providers import dialect_of, provider_for
-from backends.openai_batch.api import BatchApi
+from backends.openai_batch.api.calls import BatchApi
 from backends.openai_batch.passes import Passes
 from backends.openai_batch.session import BatchOptions, BatchSession
 from store import WorkStore

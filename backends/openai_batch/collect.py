@@ -6,14 +6,15 @@ import time
 
 from backends.first_failures import Unanswered, all_failed_alike
 from backends.openai_api.errors import STOP_CODES, ApiError, ErrorKind
+from backends.openai_batch.api.remote import RemoteBatch
 from backends.openai_batch.failpoints import FailPoint, failpoint
 from backends.openai_batch.lost import LostJobs
 from backends.openai_batch.output_files import Delivery, copy_of, deliver
-from backends.openai_batch.remote import RemoteBatch
 from backends.openai_batch.session import BatchSession
 from backends.openai_batch.submit import refuse_for_quota
+from store.jobs.batch import VANISHED, Batch, BatchState
 from store.jobs.events import BatchCounts, CloseReason, Collected, Created, Ended
-from store.jobs.job import VANISHED, Batch, BatchState, Job, JobState
+from store.jobs.job import Job, JobState
 from store.results import Failure, FailureKind
 
 HOUR, DAY, MARGIN = 3600, 86400, 7200  # seconds; the margin is what a batch may end too late

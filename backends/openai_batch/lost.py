@@ -11,13 +11,14 @@ from contextlib import suppress
 
 from backends.openai_api.bounded import answer_bytes
 from backends.openai_api.errors import ApiError, ErrorKind
+from backends.openai_batch.api.remote import RemoteBatch
 from backends.openai_batch.failpoints import FailPoint, failpoint
 from backends.openai_batch.output_files import Delivery, copy_of
-from backends.openai_batch.remote import RemoteBatch
 from backends.openai_batch.session import MIN_POLLS, BatchSession
 from store import Unfinished
+from store.jobs.batch import VANISHED, Batch, BatchState
 from store.jobs.events import Awaited, CloseReason, Created, Lost
-from store.jobs.job import VANISHED, Batch, BatchState, Job, JobState
+from store.jobs.job import Job, JobState
 
 DOWNLOADS = 10  # in vain, of files that come with another size than they have, or too long
 

@@ -13,13 +13,14 @@ from pathlib import Path
 
 from backends.openai_api.bounded import answer_bytes
 from backends.openai_api.errors import ApiError, ErrorKind
+from backends.openai_batch.api.output_lines import LineReader
 from backends.openai_batch.failpoints import FailPoint, failpoint
-from backends.openai_batch.output_lines import LineReader
 from backends.openai_batch.session import MIN_POLLS, BatchSession
 from backends.registry import BATCH
 from store.jobs.answers import LineCounts
+from store.jobs.batch import VANISHED, Batch
 from store.jobs.events import BatchCounts
-from store.jobs.job import VANISHED, Batch, Job
+from store.jobs.job import Job
 from store.results import Failure, FailureKind, Result
 
 

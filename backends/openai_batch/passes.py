@@ -15,8 +15,9 @@ from backends.openai_batch.recover import Recovery
 from backends.openai_batch.session import MIN_POLLS, BatchSession
 from backends.openai_batch.submit import Submission
 from store import Unfinished
+from store.jobs.batch import BatchState
 from store.jobs.events import Cancelling, CloseReason
-from store.jobs.job import BatchState, Job, JobState
+from store.jobs.job import Job, JobState
 
 MAX_FAILED_PASSES = 10  # in a row, while nothing of ours is at the server
 VALIDATION_POLLS = 5  # of the first job, by a command that does not wait for answers

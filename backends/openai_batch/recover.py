@@ -13,10 +13,11 @@ from contextlib import suppress
 
 from backends.first_failures import stopped
 from backends.openai_api.errors import ApiError
-from backends.openai_batch.remote import RemoteBatch
+from backends.openai_batch.api.remote import RemoteBatch
 from backends.openai_batch.session import BatchSession
+from store.jobs.batch import BatchState
 from store.jobs.events import Created, Duplicate, NotFound
-from store.jobs.job import BatchState, Job
+from store.jobs.job import Job
 
 TRIES = 10  # POSTs in vain of one job, without any batch
 

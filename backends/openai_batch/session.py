@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from backends.base import BackendOptions, Progress
 from backends.openai_api.errors import ApiError
 from backends.openai_api.providers import Dialect
-from backends.openai_batch.api import BatchApi
-from backends.openai_batch.remote import RemoteBatch
+from backends.openai_batch.api.calls import BatchApi
+from backends.openai_batch.api.remote import RemoteBatch
 from backends.openai_batch.token_quota import TokenQuota
 from store import WorkStore
 from store.jobs.events import Closed, CloseReason

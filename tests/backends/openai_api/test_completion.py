@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backends.openai_api.completion import read_completion
-from backends.openai_batch.output_lines import LineReader
+from backends.openai_batch.api.output_lines import LineReader
 from fastdatasets.commands import start
 from fastdatasets.config.execution import ExecutionConfig
 from fastdatasets.config.run import RunConfig

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from backends.openai_batch.output_lines import LineReader
+from backends.openai_batch.api.output_lines import LineReader
 from fastdatasets.config.new_run import new_run
 from fastdatasets.config.run import RunConfig
 from fastdatasets.config.settings import load_settings

@@ -17,7 +17,7 @@ import openai
 from backends.openai_api.bounded import Overlong, bytes_received, limit_bytes
 from backends.openai_api.client import make_client
 from backends.openai_api.errors import CALL_ERRORS, ApiError, ErrorKind, classify_error
-from backends.openai_batch.remote import RemoteBatch, id_of, page_data, remote_batch
+from backends.openai_batch.api.remote import RemoteBatch, id_of, page_data, remote_batch
 
 T = TypeVar("T")
 

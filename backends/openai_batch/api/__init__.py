@@ -1,0 +1,1 @@
+"""The Batch API as servers speak it: calls, batch objects, lines of output files."""
