@@ -464,7 +464,7 @@ def steps_at(n: int, folder: Path) -> dict[str, Any]:
         ours = in_process(name, "ours", folder, n)
         ours["records_per_second"] = n / ours["seconds"]
         figures[name] = {"ours": ours}
-        reported = f"{n:>9,}  {name:<22} {ours['seconds']:8.2f} s {ours['rss_mb']:6.0f} MB"
+        reported = f"{n:>9,}  {name:<28} {ours['seconds']:8.2f} s {ours['rss_mb']:6.0f} MB"
         if bare is not None:
             theirs = in_process(name, "bare", folder, n)
             ratio = ours["seconds"] / theirs["seconds"]
