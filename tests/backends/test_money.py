@@ -94,7 +94,7 @@ def billed(server: LLMServer) -> Decimal:
     return Decimal(tokens.prompt_tokens) / 100 + tokens.completion_tokens
 
 
-@pytest.mark.quick(2)
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_bill_is_the_servers(server: LLMServer, backend: str) -> None:
     """Every token that the server billed is on the bill, and nothing else."""
@@ -191,7 +191,7 @@ def test_cap_counts_what_came_without_usage_or_price(server: LLMServer) -> None:
 FAULTS: dict[str, tuple[str, Any]] = {
     "create dropped after": ("openai-batch", Fault(POST, Kind.DROP_AFTER)),
     "create answered 500 after it worked": ("openai-batch", Fault(POST, Kind.ERROR_AFTER)),
-    "a twin": ("openai-batch", Fault(POST, Kind.DROP_AFTER, hide_lists=2)),
+    "a duplicate": ("openai-batch", Fault(POST, Kind.DROP_AFTER, hide_lists=2)),
     "expires": ("openai-batch", expired(3)),
     "duplicates": ("openai-batch", LineFault(LineKind.DUPLICATE)),
     "broken lines": ("openai-batch", LineFault(LineKind.BROKEN, None, times=3)),
@@ -204,7 +204,7 @@ FAULTS: dict[str, tuple[str, Any]] = {
 }
 
 
-@pytest.mark.quick(2)
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("name", FAULTS)
 def test_cap_holds_through_faults(server: LLMServer, name: str) -> None:
     """Whatever fails, the server never bills more than the cap."""
@@ -259,7 +259,7 @@ def worst(server: LLMServer) -> Decimal:
     return sum((Decimal(prompt) / 100 + MAX_TOKENS for prompt in tokens), Decimal(0))
 
 
-@pytest.mark.quick(6)
+@pytest.mark.quick(4)
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("name", IMPOSSIBLE)
 def test_usage_that_cannot_be_is_uncertain(server: LLMServer, name: str, backend: str) -> None:
@@ -270,6 +270,7 @@ def test_usage_that_cannot_be_is_uncertain(server: LLMServer, name: str, backend
     assert (status.requests.done, status.tokens) == (1, Tokens(0, 0))
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("name", ["broken", "withheld", "missing"])
 def test_line_that_is_not_there_costs_its_most(server: LLMServer, name: str) -> None:
     """A line that is broken or missing is charged by the request's own bounds, not by a mean."""
@@ -299,6 +300,7 @@ def test_cap_holds_where_the_usage_cannot_be(server: LLMServer, name: str, backe
     assert 0 < billed(server) <= worst(server) <= CAP
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_filtered_answers_are_billed_as_told(server: LLMServer, backend: str) -> None:
     """Without a text it may be that there are no completion tokens; with one it cannot."""
@@ -326,6 +328,7 @@ def test_hidden_system_prompt(server: LLMServer, backend: str) -> None:
     assert CAP * 2 // 3 < billed(server) <= CAP
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_price_beyond_reason(server: LLMServer, backend: str) -> None:
     """Amounts that 64 bits do not hold are exact, too."""

@@ -172,6 +172,7 @@ def said_once(said: str, requests: int, budget: str = "") -> None:
     )
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize(("cap", "fits"), [("2", "within"), ("0.4", "more than")])
 def test_live_answers_tell_a_new_estimate(
     server: LLMServer, capfd: pytest.CaptureFixture[str], cap: str, fits: str

@@ -144,7 +144,7 @@ def written(line: Json, kinds: set[LineKind]) -> list[bytes]:
     response = line["response"]
     if response is not None and LineKind.STATUS_ZERO in kinds:
         response.update(status_code=0, body=None)
-    duplicate = to_json_bytes(_twin(line)) if LineKind.DUPLICATE in kinds else None
+    duplicate = to_json_bytes(_duplicate(line)) if LineKind.DUPLICATE in kinds else None
     if LineKind.DEEP in kinds:
         _nest(line)
     if response is not None and LineKind.STRING_BODY in kinds:
@@ -173,7 +173,7 @@ def _other_id(line: Json) -> str:
     return f"foreign-{line['custom_id']}"[:64]
 
 
-def _twin(line: Json) -> Json:
+def _duplicate(line: Json) -> Json:
     """The same request with another answer."""
     response = line["response"]
     if response is None or "choices" not in (response["body"] or {}):

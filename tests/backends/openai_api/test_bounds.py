@@ -89,6 +89,7 @@ def test_all_answers_are_too_long(server: LLMServer) -> None:
     assert len(server.bill.twice()) <= 10  # those that were in flight when the first one stopped
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("kind", FLOODS)
 def test_error_that_is_too_long(server: LLMServer, kind: Kind) -> None:
     """It is cut: its status says what it means, with what comes of its words."""
@@ -154,6 +155,7 @@ def test_batch_that_is_too_long_and_another(runs: Runs) -> None:
     runs.check_done()
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("kind", FLOODS)
 def test_answer_to_a_post_that_is_too_long(runs: Runs, kind: Kind) -> None:
     """The batch may have been made: it is looked for, and not made twice."""
@@ -172,6 +174,7 @@ def test_answer_to_an_upload_that_is_too_long(runs: Runs) -> None:
     runs.check_done()
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("kind", FLOODS)
 def test_file_object_that_is_too_long(runs: Runs, kind: Kind) -> None:
     """It tells no size, and nothing else is needed of it."""
@@ -248,6 +251,7 @@ def test_one_endless_line(runs: Runs) -> None:
     runs.check_done(without=("Question 3",))
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("where", [LOOK, POST, CONTENT])
 def test_call_that_trickles(runs: Runs, monkeypatch: pytest.MonkeyPatch, where: str) -> None:
     """It has the time of a call, not of a byte, and is made again as one that failed."""

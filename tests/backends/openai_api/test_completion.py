@@ -274,7 +274,7 @@ def texts(backend: str) -> list[tuple[str, int | None]]:
         ).fetchall()
 
 
-@pytest.mark.quick(4)
+@pytest.mark.quick(2)
 @pytest.mark.parametrize("backend", ["openai", "openai-batch"])
 @pytest.mark.parametrize("name", REPLIES)
 def test_one_odd_answer_stops_nothing(server: LLMServer, name: str, backend: str) -> None:
@@ -295,6 +295,7 @@ def test_a_line_that_is_nested_deep(server: LLMServer) -> None:
     assert (server.bill.total, server.bill.twice()) == (2, [])
 
 
+@pytest.mark.quick(2)
 @pytest.mark.parametrize("backend", ["openai", "openai-batch"])
 @pytest.mark.parametrize(
     "message", [r'"a \ud800"', f'"a {chr(0xFFFD)}", "nested": {DEEP}'], ids=["surrogate", "deep"]

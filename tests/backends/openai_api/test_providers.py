@@ -54,6 +54,7 @@ def test_unknown_server_gets_max_tokens(server: LLMServer, backend: str) -> None
     ] * 3
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_server_that_wants_the_other_name(server: LLMServer, backend: str) -> None:
     """One that refuses max_tokens stops the run, which goes on with the name it asks for."""

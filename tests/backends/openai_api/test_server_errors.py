@@ -68,7 +68,7 @@ CLASSIFIED = {
 }
 
 
-@pytest.mark.quick(6)
+@pytest.mark.quick(2)
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("name", CLASSIFIED)
 def test_one_request(server: LLMServer, name: str, backend: str) -> None:
@@ -79,6 +79,7 @@ def test_one_request(server: LLMServer, name: str, backend: str) -> None:
     assert (outcome.status.requests.done, outcome.reasons) == (6, ((kind, words, 1),))
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("body", ["<html><h1>Bad</h1>\n<p>gateway</p></html>", "Bad gateway"])
 def test_words_that_are_no_json(server: LLMServer, body: str) -> None:
     """Plain text and HTML are shown as a line of text."""
@@ -118,7 +119,7 @@ ALIKE: dict[str, tuple[int, Any, str]] = {
 }
 
 
-@pytest.mark.quick(2)
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("name", ALIKE)
 def test_first_requests_fail_alike(server: LLMServer, name: str, backend: str) -> None:
@@ -199,6 +200,7 @@ def test_address_of_a_call(
     assert distill(backend).status.requests.done == 7
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_address_without_its_path(server: LLMServer, command: Command, backend: str) -> None:
     """Without /v1 the run stops after a few 404s, says what an address looks like, and goes on."""

@@ -100,7 +100,7 @@ CALL_FAULTS = {
 }
 
 
-@pytest.mark.quick(8)
+@pytest.mark.quick(5)
 @pytest.mark.parametrize("name", CALL_FAULTS)
 def test_faults_of_calls(runs: Runs, name: str) -> None:
     """Whatever a call does, the run ends whole and nothing is bought twice."""
@@ -123,7 +123,7 @@ LOST_AND = {
 }
 
 
-@pytest.mark.quick(2)
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("name", LOST_AND)
 def test_lost_answer_is_looked_for(runs: Runs, name: str) -> None:
     """A batch whose creation was not answered is found in the lists, whatever they do."""
@@ -158,7 +158,7 @@ def test_late_appearance(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
     runs.check_done()
 
 
-def test_twin_is_cancelled(runs: Runs, capfd: pytest.CaptureFixture[str]) -> None:
+def test_duplicate_is_cancelled(runs: Runs, capfd: pytest.CaptureFixture[str]) -> None:
     """A batch that shows up after the grace time leaves one of the two cancelled, answers once."""
     runs.server.looks = 3
     runs.server.faults.append(Fault(POST, Kind.DROP_AFTER, hide_lists=2))
@@ -192,7 +192,7 @@ LINE_FAULTS = {
 }
 
 
-@pytest.mark.quick(5)
+@pytest.mark.quick(3)
 @pytest.mark.parametrize("name", LINE_FAULTS)
 def test_faults_of_lines(runs: Runs, name: str) -> None:
     """Odd lines are survived, and what was answered in them is not asked again."""
@@ -208,6 +208,7 @@ def test_faults_of_lines(runs: Runs, name: str) -> None:
         runs.check_done()
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("kind", [LineKind.LONE_SURROGATE, LineKind.INVALID_UTF8])
 def test_text_that_is_none(runs: Runs, kind: LineKind) -> None:
     """What no text can hold becomes a replacement character, and is not bought again for it."""
@@ -382,7 +383,7 @@ STOPS: dict[str, tuple[Callable[[LLMServer], object], str]] = {
 }
 
 
-@pytest.mark.quick(3)
+@pytest.mark.quick(2)
 @pytest.mark.parametrize("name", STOPS)
 def test_what_concerns_every_request(runs: Runs, name: str) -> None:
     """It stops the run with exit 3, uses no attempt, and once mended a resume goes through."""
@@ -658,8 +659,8 @@ def test_cancel_that_fails_once_is_repeated(runs: Runs) -> None:
     runs.check_done()
 
 
-def test_twin_whose_cancel_fails(runs: Runs) -> None:
-    """A twin's cancel is repeated until the server takes it; a look at ended jobs does no harm."""
+def test_duplicate_whose_cancel_fails(runs: Runs) -> None:
+    """Its cancel is repeated until the server takes it; a look at ended jobs does no harm."""
     runs.server.looks = 4
     runs.server.faults += [
         Fault(POST, Kind.DROP_AFTER, hide_lists=2),

@@ -62,7 +62,7 @@ LATE = {
 }
 
 
-@pytest.mark.quick(2)
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("name", LATE)
 @pytest.mark.parametrize("form", [None, ""])
 def test_output_file_named_late(
@@ -181,7 +181,7 @@ COUNTS = {
 }
 
 
-@pytest.mark.quick(2)
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("name", COUNTS)
 def test_errors_count_towards_the_promise(runs: Runs, name: str) -> None:
     """Servers that count otherwise are not punished, as long as each request has its line."""
@@ -302,7 +302,7 @@ SIZES: dict[str, tuple[list[Fault], str]] = {
 }
 
 
-@pytest.mark.quick(4)
+@pytest.mark.quick(2)
 @pytest.mark.parametrize("name", SIZES)
 @pytest.mark.parametrize("last_newline", [True, False])
 @pytest.mark.parametrize("wait", [True, False])
@@ -339,6 +339,7 @@ def test_last_line_that_is_always_cut(runs: Runs) -> None:
 # -- foreign ids
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("null_counts", [True, False])
 def test_all_ids_are_foreign(
     runs: Runs, capfd: pytest.CaptureFixture[str], null_counts: bool
@@ -418,7 +419,7 @@ def test_vanished_batch_under_cron(runs: Runs) -> None:
 
 
 def test_batch_that_vanishes_after_the_limit(runs: Runs) -> None:
-    """That an earlier batch of its file was refused does not make it a twin, to be bought again."""
+    """A refused earlier batch of its file does not make it a duplicate, to be sent again."""
     runs.questions = ["Question 0"]
     runs.server.looks = 0
     runs.server.fates.append(token_limit("gpt-small", 900))

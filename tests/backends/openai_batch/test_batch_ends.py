@@ -103,7 +103,7 @@ REFUSALS = {
 }
 
 
-@pytest.mark.quick(2)
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("name", REFUSALS)
 @pytest.mark.parametrize("wait", [True, False])
 def test_batch_that_is_always_refused(server: LLMServer, name: str, wait: bool) -> None:
@@ -130,6 +130,7 @@ def test_lasting_rate_limit_without_waiting(server: LLMServer) -> None:
     assert (advance_run().status.state, server.bill.total) == ("done", 7)
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("wait", [True, False])
 def test_batch_that_is_never_made(server: LLMServer, wait: bool) -> None:
     """A POST that is never answered and leaves no batch is not repeated without end."""
@@ -251,7 +252,7 @@ def test_cancel_that_never_takes(server: LLMServer) -> None:
 
 
 @pytest.mark.slow
-def test_late_twin_of_a_closed_job(server: LLMServer) -> None:
+def test_late_duplicate_of_a_closed_job(server: LLMServer) -> None:
     """A batch that turns up after its job is over is cancelled until that takes."""
     server.looks = 4
     server.faults += [

@@ -91,7 +91,7 @@ FAULTS = {
 }
 
 
-@pytest.mark.quick(3)
+@pytest.mark.quick(2)
 @pytest.mark.parametrize("name", FAULTS)
 def test_faults_are_survived(server: LLMServer, name: str) -> None:
     """What passes by is tried again, and the run ends whole."""
@@ -142,6 +142,7 @@ def test_dropped_after_it_was_sent(server: LLMServer, monkeypatch: pytest.Monkey
     check_done(without=("Question 3",))
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize(
     ("kind", "words"),
     [
@@ -198,7 +199,7 @@ def test_server_that_is_not_there_at_the_start(server: LLMServer) -> None:
     check_done()
 
 
-@pytest.mark.quick(2)
+@pytest.mark.quick(1)
 @pytest.mark.parametrize(
     "fault",
     [
@@ -236,6 +237,7 @@ def test_server_that_goes_away(server: LLMServer, monkeypatch: pytest.MonkeyPatc
     check_done()
 
 
+@pytest.mark.quick(2)
 @pytest.mark.parametrize(
     ("fault", "message", "advice"),
     [
@@ -277,6 +279,7 @@ def test_what_concerns_every_request(
     check_done()
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize(
     "message",
     [
@@ -293,6 +296,7 @@ def test_reasoning(server: LLMServer, message: dict[str, object]) -> None:
     assert {(row["reasoning"], row["output"]) for row in rows} == {("hm", "The answer")}
 
 
+@pytest.mark.slow
 def test_kill(server: LLMServer, tmp_path: Path) -> None:
     """Kill -9 in the middle: what was stored is not asked again."""
     server.latency = 0.3

@@ -41,6 +41,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[LLMServer]:
 
 
 @pytest.mark.usefixtures("server")
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_hostile_names_and_words(command: Command, backend: str) -> None:
     """Names of columns, runs, models and files, and the server's words are shown escaped."""
@@ -64,6 +65,7 @@ def test_hostile_names_and_words(command: Command, backend: str) -> None:
 
 
 @pytest.mark.usefixtures("server")
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_echoed_key_is_not_stored(command: Command, backend: str) -> None:
     """A key in a server's words is masked before they are stored, in a batch's lines too."""

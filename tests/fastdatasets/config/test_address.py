@@ -135,6 +135,7 @@ def test_another_server_needs_the_users_word(
         assert (store.run().base_url, store.servers()) == (second, {first, second})
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("how", ["resume", "distill"])
 def test_run_with_nothing_to_ask_needs_no_server(
     servers: Servers, monkeypatch: pytest.MonkeyPatch, how: str

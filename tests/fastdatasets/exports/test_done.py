@@ -119,6 +119,7 @@ def test_files_that_are_older_than_the_answers(server: LLMServer) -> None:
     assert read_status("r").stale == ()
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("name", NAMES)
 def test_file_that_is_gone(command: Command, name: str) -> None:
     """A run without one of its files is not done; a resume writes it and exits with 0."""
@@ -218,6 +219,7 @@ def test_output_file_that_cannot_be_written(server: LLMServer, name: str) -> Non
     assert source.read_bytes() == before
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("name", ["d/x.json", "d/below/x.json", "link/x.json"])
 def test_output_file_in_the_source_folder(server: LLMServer, name: str) -> None:
     """It may not lie in the folder that is the source: the next run would read it as data."""

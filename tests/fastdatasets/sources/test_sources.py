@@ -291,6 +291,7 @@ def write_arrow(path: Path, table: pa.Table, *, stream: bool) -> Path:
     return path
 
 
+@pytest.mark.quick(8)
 @pytest.mark.parametrize(
     ("values", "expected"),
     [
@@ -392,6 +393,7 @@ def test_values_become_strings(tmp_path: Path) -> None:
     assert read(path) == [("a", "", "42", "", None), ("1.5", "", '{"a":[1]}', "", None)]
 
 
+@pytest.mark.quick(8)
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
@@ -522,6 +524,7 @@ def test_file_that_is_not_what_it_says(
     assert str(raised.value) == message.format(path=path)
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize(
     ("name", "head", "tail"),
     [("d.jsonl", b'{"prompt":"', b'"}'), ("d.csv", b'1,"', b'"')],
@@ -552,6 +555,7 @@ def test_record_that_is_too_large(
 DEEP = b"[" * 100_000 + b"]" * 100_000
 
 
+@pytest.mark.quick(4)
 @pytest.mark.parametrize(
     ("name", "content", "expected"),
     [

@@ -86,6 +86,7 @@ def test_own_template(tmp_path: Path) -> None:
     assert prompt.render(row("写")) == "Q: 写!"
 
 
+@pytest.mark.quick(6)
 @pytest.mark.parametrize(
     ("text", "message"),
     [
