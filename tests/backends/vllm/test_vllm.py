@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -35,22 +36,31 @@ def stored(run: str) -> dict[str, str]:
     return dict(rows)
 
 
-def wait_for_answers(process: subprocess.Popen[str], run: str) -> None:
-    """Wait until progress.json tells of stored answers."""
+def answered(run: str) -> int:
+    """How many answers are stored, by progress.json: a running command holds its store."""
     path = Path("output", run, "progress.json")
-    while True:
+    return int(json.loads(path.read_bytes())["requests"]["done"]) if path.exists() else 0
+
+
+def wait_for_answers(process: subprocess.Popen[str], run: str, more_than: int = 0) -> None:
+    """Wait until more answers are stored than that."""
+    wait_until(process, lambda: answered(run) > more_than)
+
+
+def wait_until(process: subprocess.Popen[str], seen: Callable[[], object]) -> None:
+    """Wait until something is seen, while the command runs."""
+    while not seen():
         try:
             process.wait(timeout=0.1)
         except subprocess.TimeoutExpired:
-            if path.exists() and json.loads(path.read_bytes())["requests"]["done"]:
-                return
-        else:
-            pytest.fail(f"the command ended before it was to be stopped: {process.communicate()}")
+            continue
+        pytest.fail(f"the command ended before it was to be stopped: {process.communicate()}")
 
 
 # Its answers come one after the other: a quick machine does not end it between the first one, which
 # is stored at once, and the next look of a test.
 LONG_RUN = ("--sample-size", 80, "--max-output-tokens", 40, "--engine-arg", "max_num_seqs=4")
+WORKER = ("--engine-arg", "distributed_executor_backend=mp")
 
 
 def children(pid: int) -> list[int]:
@@ -64,6 +74,24 @@ def children(pid: int) -> list[int]:
         if parent == pid:
             found += [int(entry.name), *children(int(entry.name))]
     return found
+
+
+def command_line(pid: int) -> str:
+    """What a process is, by its arguments or the title it gave itself; empty where it is gone."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+
+def engines(process: subprocess.Popen[str]) -> list[int]:
+    """A command's engine processes."""
+    return [pid for pid in children(process.pid) if "backends.vllm.server" in command_line(pid)]
+
+
+def workers(engine: int) -> list[int]:
+    """An engine's workers: multiprocessing has started a resource_tracker too."""
+    return [pid for pid in children(engine) if "resource_tracker" not in command_line(pid)]
 
 
 def is_alive(pid: int) -> bool:
@@ -80,99 +108,85 @@ def wait_until_gone(pids: list[int]) -> None:
         os.sched_yield()
 
 
-WORKER = ("--engine-arg", "distributed_executor_backend=mp")
+def test_killed_run_is_resumed(command_process: Command, tmp_path: Path) -> None:
+    """Kill -9 loses no stored answer, and ends engine and worker; resume asks for the rest.
 
-
-def test_killed_run_is_resumed(command_process: Command) -> None:
-    """Kill -9 loses no stored answer, and ends engine and worker; resume asks for the rest."""
-    options = (*LONG_RUN, *WORKER)
-    process = start("distill", "--dataset-name", demo_dataset(), "--run", "killed", *options)
+    There are more requests than the engine gets at once.
+    """
+    prompts = [f"Name the number {number}." for number in range(160)]
+    source = write_jsonl(tmp_path / "d.jsonl", [{"prompt": prompt} for prompt in prompts])
+    options = ("--sample-size", 0, "--max-output-tokens", 4, "--engine-arg", "max_num_seqs=8")
+    process = start("distill", "--dataset-name", source, "--run", "killed", *options, *WORKER)
     wait_for_answers(process, "killed")
     family = children(process.pid)
-    assert len(family) >= 2
+    (engine,) = engines(process)
+    assert len(workers(engine)) == 1, list(map(command_line, family))
     process.kill()
     process.communicate()
     wait_until_gone(family)
     before = stored("killed")
-    assert 0 < len(before) < 80
+    assert 0 < len(before) < 160
     looked = command_process("status", "killed", "--json")
-    counts = json.loads(looked.stdout)["requests"]
-    assert counts == {
-        "total": counts["total"],
+    assert json.loads(looked.stdout)["requests"] == {
+        "total": 160,
         "done": len(before),
-        "pending": counts["total"] - len(before),
+        "pending": 160 - len(before),
         "failed": 0,
         "in_flight": 0,
     }
 
-    resumed = command_process("resume", "--engine-arg", "max_num_seqs=16")
+    resumed = command_process("resume", "--engine-arg", "max_num_seqs=8")
     assert (resumed.returncode, resumed.stdout) == (
         0,
-        "output/killed/distilled.json  (80 rows)\n"
-        "output/killed/distilled-alpaca.json  (80 rows)\n"
-        "output/killed/distilled-sharegpt.json  (80 rows)\n",
-    )
-    rows = distilled("killed")
-    assert len(rows) == 80
-    assert {row["instruction"]: row["output"] for row in rows} == before | stored("killed")
+        "output/killed/distilled.json  (160 rows)\n"
+        "output/killed/distilled-alpaca.json  (160 rows)\n"
+        "output/killed/distilled-sharegpt.json  (160 rows)\n",
+    ), resumed.stderr
+    assert f"the engine answered {160 - len(before)} requests in " in resumed.stderr
+    after = stored("killed")
+    assert after.items() >= before.items()
+    assert [(row["instruction"], row["output"]) for row in distilled("killed")] == [
+        (prompt, after[prompt]) for prompt in prompts
+    ]
     with duckdb.connect("output/killed/work.duckdb", read_only=True) as connection:
         ids = connection.execute("SELECT request_id FROM results").fetchall()
     assert set(Counter(ids).values()) == {1}
 
 
-@pytest.mark.parametrize(
-    ("victim", "signal_number", "options"),
-    [
-        (0, signal.SIGKILL, ()),
-        (0, signal.SIGTERM, WORKER),
-        (-1, signal.SIGKILL, WORKER),
-        (-1, signal.SIGTERM, WORKER),
-    ],
-)
-def test_engine_that_is_killed(
-    victim: int, signal_number: signal.Signals, options: tuple[str, ...]
-) -> None:
-    """A killed engine, or worker of it, is noticed and started again; nothing is asked twice."""
+def test_engine_and_worker_that_are_killed() -> None:
+    """A killed engine, and a killed worker of it, are started again; nothing is asked twice."""
     process = start(
-        "distill", "--dataset-name", demo_dataset(), "--run", "hit", *LONG_RUN, *options
+        *("distill", "--dataset-name", demo_dataset(), "--run", "hit"), *LONG_RUN, *WORKER
     )
     wait_for_answers(process, "hit")
-    family = children(process.pid)
-    os.kill(family[victim], signal_number)
+    first = children(process.pid)
+    (engine,) = engines(process)
+    os.kill(engine, signal.SIGKILL)
+    wait_until(process, lambda: set(engines(process)) - {engine})
+    wait_for_answers(process, "hit", more_than=answered("hit"))
+    second = children(process.pid)
+    (engine,) = engines(process)
+    (worker,) = workers(engine)
+    os.kill(worker, signal.SIGTERM)
     out, err = process.communicate(timeout=300)
-    assert (process.returncode, out.splitlines()[0]) == (0, "output/hit/distilled.json  (80 rows)")
-    assert len([line for line in err.splitlines() if "Starting it again" in line]) == 1
-    assert not any(map(is_alive, family))
-    assert all(row["output"] for row in distilled("hit"))
+    assert (process.returncode, out.splitlines()[0]) == (
+        0,
+        "output/hit/distilled.json  (80 rows)",
+    ), err
+    died = [line for line in err.splitlines() if "Starting it again" in line]
+    assert len(died) == 2, err
+    assert "killed by SIGKILL" in died[0], err
+    wait_until_gone([*first, *second])
+    assert [bool(row["output"]) for row in distilled("hit")] == [True] * 80, err
 
 
-def test_many_requests(command_process: Command, tmp_path: Path) -> None:
-    """A run of more requests than the engine gets at once asks for the rest after a kill -9."""
-    source = write_jsonl(
-        tmp_path / "d.jsonl", [{"prompt": f"Name the number {n}."} for n in range(600)]
-    )
-    options = ("--sample-size", 0, "--max-output-tokens", 4, "--engine-arg", "max_num_seqs=64")
-    process = start("distill", "--dataset-name", source, "--run", "many", *options)
-    wait_for_answers(process, "many")
-    process.kill()
-    process.communicate()
-    before = stored("many")
-    assert 0 < len(before) < 600
-    resumed = command_process("resume", "--engine-arg", "max_num_seqs=64")
-    assert resumed.returncode == 0
-    assert f"the engine answered {600 - len(before)} requests in " in resumed.stderr
-    assert stored("many").items() >= before.items()
-    assert len(distilled("many")) == 600
-
-
-def test_lora(command_process: Command, tmp_path: Path) -> None:
-    """An adapter changes the answers, and is part of what the run is."""
+def an_adapter(folder: Path) -> Path:
+    """A LoRA adapter of the demo's model, with random weights."""
     import torch
     from safetensors.torch import save_file
 
     torch.manual_seed(1)
-    adapter = tmp_path / "adapter"
-    adapter.mkdir()
+    folder.mkdir()
     config = {
         "peft_type": "LORA",
         "r": 8,
@@ -180,53 +194,62 @@ def test_lora(command_process: Command, tmp_path: Path) -> None:
         "target_modules": ["q_proj"],
         "bias": "none",
     }
-    (adapter / "adapter_config.json").write_text(json.dumps(config))
+    (folder / "adapter_config.json").write_text(json.dumps(config))
     name = "base_model.model.model.layers.{}.self_attn.q_proj.lora_{}.weight"
     weights = {}
     for layer in range(30):  # SmolLM2-135M: 30 layers of 576
         weights[name.format(layer, "A")] = torch.randn(8, 576)
         weights[name.format(layer, "B")] = torch.randn(576, 8)
-    save_file(weights, adapter / "adapter_model.safetensors")
-    source = write_jsonl(tmp_path / "d.jsonl", [{"prompt": "Name three colours."}])
-    options = ("--dataset-name", source, "--max-output-tokens", 12)
-    assert command_process("distill", *options, "--run", "plain").returncode == 0
-    done = command_process("distill", *options, "--run", "adapted", "--lora", adapter)
-    assert done.returncode == 0, done.stderr
-    assert distilled("plain")[0]["output"] != distilled("adapted")[0]["output"]
-    refused = command_process("distill", *options, "--run", "adapted")
-    assert refused.returncode == 1
-    assert "already exists with another params" in refused.stderr
+    save_file(weights, folder / "adapter_model.safetensors")
+    return folder
 
 
-@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
-def test_ctrl_c_flushes(command_process: Command, stop: signal.Signals) -> None:
-    """Ctrl-C, or TERM, ends with 130 within 5 s, says how to go on and keeps what was answered."""
-    process = start("distill", "--dataset-name", demo_dataset(), "--run", "stopped", *LONG_RUN)
-    wait_for_answers(process, "stopped")
-    process.send_signal(stop)
-    _, err = process.communicate(timeout=5)
-    assert process.returncode == 130
-    assert err.splitlines()[-1] == "stopped; to continue: fastdatasets resume output/stopped"
-    assert json.loads(command_process("status", "--json").stdout)["requests"]["done"] == len(
-        stored("stopped")
-    )
+def test_long_prompt_and_lora(command_process: Command, tmp_path: Path) -> None:
+    """A prompt longer than the context fails alone; an adapter is part of what the run is.
 
-
-def test_request_that_does_not_fit(command_process: Command, tmp_path: Path) -> None:
-    """A prompt longer than the context fails alone, with the reason; the others are answered."""
+    It changes the answers.
+    """
     source = write_jsonl(
         tmp_path / "d.jsonl",
         [{"prompt": "Name a colour."}, {"prompt": "long " * 200}, {"prompt": "Name a fruit."}],
     )
-    options = ("--max-output-tokens", 500, "--engine-arg", "max_model_len=160", "--run", "fit")
-    done = command_process("distill", "--dataset-name", source, "--sample-size", 0, *options)
-    assert done.returncode == 3
+    length = ("--max-output-tokens", 500, "--engine-arg", "max_model_len=160")
+    options = ("--dataset-name", source, "--sample-size", 0, *length)
+    done = command_process("distill", *options, "--run", "fit")
+    assert done.returncode == 3, done.stderr
     assert done.stderr.splitlines()[-1].startswith(
         "fastdatasets: 1 of 3 requests failed for good and are in no export (1 × the prompt has "
     )
-    assert [row["instruction"] for row in distilled("fit")] == ["Name a colour.", "Name a fruit."]
-    assert all(row["output"] for row in distilled("fit"))
+    plain = distilled("fit")
+    assert [row["instruction"] for row in plain] == ["Name a colour.", "Name a fruit."]
+    assert all(row["output"] for row in plain)
     assert Path("output/fit/engine.log").stat().st_size > 0
+
+    one = write_jsonl(tmp_path / "one.jsonl", [{"prompt": "Name a colour."}])
+    options = ("--dataset-name", one, "--max-output-tokens", 12, "--run", "adapted")
+    done = command_process("distill", *options, "--lora", an_adapter(tmp_path / "adapter"))
+    assert done.returncode == 0, done.stderr
+    assert not plain[0]["output"].startswith(distilled("adapted")[0]["output"])
+    refused = command_process("distill", *options)
+    assert refused.returncode == 1
+    assert "already exists with another params" in refused.stderr
+
+
+def test_ctrl_c_flushes(command_process: Command) -> None:
+    """Ctrl-C, or TERM, ends with 130 within 5 s, says how to go on and keeps what was answered."""
+    options = ("distill", "--dataset-name", demo_dataset(), "--run", "stopped", *LONG_RUN)
+    resume = ("resume", "stopped", "--engine-arg", "max_num_seqs=4")
+    done = 0
+    for words, stop in ((options, signal.SIGINT), (resume, signal.SIGTERM)):
+        process = start(*words)
+        wait_for_answers(process, "stopped", more_than=done)
+        process.send_signal(stop)
+        _, err = process.communicate(timeout=5)
+        assert process.returncode == 130, err
+        assert err.splitlines()[-1] == "stopped; to continue: fastdatasets resume output/stopped"
+        done = len(stored("stopped"))
+        looked = command_process("status", "--json")
+        assert json.loads(looked.stdout)["requests"]["done"] == done
 
 
 @pytest.mark.parametrize(
