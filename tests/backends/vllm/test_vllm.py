@@ -226,11 +226,11 @@ def test_long_prompt_and_lora(command_process: Command, tmp_path: Path) -> None:
     assert Path("output/fit/engine.log").stat().st_size > 0
 
     one = write_jsonl(tmp_path / "one.jsonl", [{"prompt": "Name a colour."}])
-    options = ("--dataset-name", one, "--max-output-tokens", 12, "--run", "adapted")
-    done = command_process("distill", *options, "--lora", an_adapter(tmp_path / "adapter"))
+    words = ("distill", "--dataset-name", one, "--max-output-tokens", 12, "--run", "adapted")
+    done = command_process(*words, "--lora", an_adapter(tmp_path / "adapter"))
     assert done.returncode == 0, done.stderr
     assert not plain[0]["output"].startswith(distilled("adapted")[0]["output"])
-    refused = command_process("distill", *options)
+    refused = command_process(*words)
     assert refused.returncode == 1
     assert "already exists with another params" in refused.stderr
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import runpy
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -21,6 +22,8 @@ from tests.llmserver import LLMServer
 
 ROOT = Path(__file__).parents[3]
 GUIDE = (ROOT / "docs/guide.md").read_text("utf-8")
+SCRIPT = ROOT / "scripts/distill_dataset.py"
+translate = runpy.run_path(str(SCRIPT))["translate"]
 
 
 def teacher(body: dict[str, Any]) -> str:
@@ -43,7 +46,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[LLMServer]:
 
 def script(*arguments: str) -> subprocess.CompletedProcess[str]:
     """The old guide's script, in the current folder."""
-    command = [sys.executable, str(ROOT / "scripts/distill_dataset.py"), *arguments]
+    command = [sys.executable, str(SCRIPT), *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
@@ -86,10 +89,12 @@ OLD = ("--mode", "distill", "--dataset_name", "open-r1/s1K-1.1")
     ],
 )  # fmt: skip
 @pytest.mark.usefixtures("server")
-def test_old_command_lines(arguments: tuple[str, ...], rows: int, files: int) -> None:
+def test_old_command_lines(
+    command: Command, arguments: tuple[str, ...], rows: int, files: int
+) -> None:
     """The old guide's command lines run as they stand there."""
     make_datasets()
-    done = script(*arguments)
+    done = command(*translate([*arguments]))
     assert (done.returncode, len(done.stdout.splitlines())) == (0, files), done.stderr
     (distilled,) = Path("output").glob("*/distilled.json")
     assert re.fullmatch(r"\d{8}_\d{6}", distilled.parent.name)
