@@ -17,10 +17,16 @@ from store.runs import Event, append_event
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How the records were sampled: rows of the source, rows left out as empty, the columns."""
+    """How the records were sampled.
+
+    rows: of the source; left_out: how many of them, by the reason. mapping: role -> column.
+    rows_with_unused_turns: rows with turns after the question that is asked and its answer.
+    """
 
     rows: int
-    empty: int
+    left_out: dict[str, int]
+    rows_with_unused_turns: int
+    unused_turns: int
     mapping: dict[str, str | None]
 
 
@@ -45,22 +51,26 @@ class Records:
     ) -> Sampling:
         """Sample records from source_rows in one transaction; all rows where sample_size <= 0.
 
-        source_rows is a relation of instruction, input, output, reasoning (not null), and of
-        system, history, tools, tool_calls, followups, fields (nullable; see the table records).
+        source_rows is a relation of instruction, input, output, reasoning (not null); of system,
+        history, tools, tool_calls, outputs, followups, fields (nullable; see the table records); of
+        left_out (why the row is no record), problem (why it cannot be read) and unused_turns.
         The choice depends on seed and row only, not on the number of threads. Raises UserError,
         naming the row, where an instruction is needed and a record has none.
         """
         with self._db.few_threads(), self._db.transaction():
-            rows, empty = self._db.row("count_source")
+            rows, left_out, rows_unused, unused, bad_row, problem = self._db.row("count_source")
+            if problem is not None:
+                raise UserError(f"row {bad_row + 1} cannot be read: {problem}")
             if sample_size > 0:
                 self._db.run("sample_some", seed=seed, sample_size=sample_size)
             else:
                 self._db.run("sample_all")
             if not self.count():
-                raise UserError("no row of it has an instruction or an input")
+                reasons = "; ".join(f"{count} {reason}" for reason, count in left_out.items())
+                raise UserError(f"it has no row with a question to ask: {reasons or 'no rows'}")
             if need_instruction and (row := self._first_without_instruction()) is not None:
                 raise UserError(f"the sample in row {row + 1} has no instruction to vary")
-            sampling = Sampling(rows, empty, dict(mapping))
+            sampling = Sampling(rows, left_out, rows_unused, unused, dict(mapping))
             append_event(self._db, Event.SAMPLED, sampling)
         return sampling
 

@@ -28,6 +28,14 @@ class Language(StrEnum):
     AUTO = "auto"  # by each record's script
 
 
+class Turns(StrEnum):
+    """Which turns of a conversation are answered."""
+
+    LAST = "last"  # the last question, after all earlier turns
+    FIRST = "first"  # the first question, alone
+    ALL = "all"  # each question, after the new answers to the earlier ones
+
+
 class Event(StrEnum):
     """What happened to a run as a whole."""
 
@@ -73,6 +81,7 @@ class Run:
     sample_size: int
     seed: int
     columns: dict[str, str | None]
+    turns: Turns
     params: dict[str, Any]
     system_prompt: str | None
     language: Language

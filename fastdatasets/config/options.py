@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from store.runs import Language
+from store.runs import Language, Turns
 
 DATA, MODEL, BATCH, OUTPUT, COST = "Data", "Model and engine", "Batch API", "Output", "Cost"
 
@@ -58,9 +58,21 @@ SampleSize = Annotated[
     ),
 ]
 Seed = Annotated[int, Option("Seed of the sampling.", panel=DATA, min=0, max=2**62)]
-InstructionCol = Annotated[str | None, Option("Column of the instruction.", panel=DATA)]
+InstructionCol = Annotated[str | None, Option("Column of the instruction, or several: title,body.", panel=DATA)]
 InputCol = Annotated[str | None, Option("Column of the input.", panel=DATA)]
 OutputCol = Annotated[str | None, Option("Column of the original output.", panel=DATA)]
+OptionsCol = Annotated[
+    str | None, Option("Column of the options of multiple-choice questions.", panel=DATA)
+]
+WhichTurns = Annotated[
+    Turns,
+    Option(
+        "Of a conversation, answer the last question (after all earlier turns), the first one "
+        "alone, or all, each after the new answers to the earlier ones.",
+        panel=DATA,
+        flag="--turns",
+    ),
+]
 BackendName = Annotated[
     str | None,
     Option(

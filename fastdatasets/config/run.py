@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from fastdatasets.config import options as opt
-from store.runs import Mode
+from store.runs import Mode, Turns
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +21,8 @@ class DataOptions:
     instruction_col: opt.InstructionCol = None
     input_col: opt.InputCol = None
     output_col: opt.OutputCol = None
+    options_col: opt.OptionsCol = None
+    turns: opt.WhichTurns = Turns.LAST
 
 
 @dataclass(frozen=True, kw_only=True)

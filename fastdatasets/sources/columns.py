@@ -1,9 +1,10 @@
-"""Mapping columns of a dataset to roles: instruction, input, output, reasoning."""
+"""Mapping columns of a dataset to roles: instruction, input, output, a conversation, its tools."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from difflib import get_close_matches
 from pathlib import Path
 
 from store import UserError
@@ -15,8 +16,19 @@ CANDIDATES: dict[str, tuple[str, ...]] = {
     "output": ("output", "content", "response", "answer", "completion", "target"),
     "reasoning": ("reasoning_content", "reasoning", "rationale", "explanation", "thinking"),
 }
+# Likewise, of what records have beside a question and its answer.
+FURTHER: dict[str, tuple[str, ...]] = {
+    "system": ("system", "system_prompt", "system_message"),
+    "tools": ("tools", "functions"),
+    "history": ("history",),
+    "options": ("options", "choices"),
+    "instances": ("instances",),
+}
+CHAT = ("messages", "conversations", "conversation", "dialog", "dialogue", "turns")
+PREFERRED, REJECTED = "chosen", "rejected"  # of DPO: the question is used, neither answer is
+JUDGED = ("prompt", "completion", "label")  # of KTO, likewise
+LETTERED = ("A", "B", "C", "D")  # a column for each option
 MAX_NAMES = 20  # in a message
-CHAT = ("messages", "conversations")
 
 # Datasets whose columns the guide maps by hand.
 SPECIAL: dict[str, dict[str, str | None]] = {
@@ -37,34 +49,66 @@ SPECIAL: dict[str, dict[str, str | None]] = {
 
 @dataclass(frozen=True, slots=True)
 class ColumnMapping:
-    """The column for each role; where chat is set, what is None comes from the chat's turns."""
+    """The column for each role, or several, joined by commas.
 
-    instruction: str | None
-    input: str | None
-    output: str | None
-    reasoning: str | None
+    Where chat or preferred is set, what is None comes from turns. instances: a list of objects with
+    input and output. preferred: a conversation whose last answer is not used.
+    """
+
+    instruction: str | None = None
+    input: str | None = None
+    output: str | None = None
+    reasoning: str | None = None
     chat: str | None = None
+    preferred: str | None = None
+    system: str | None = None
+    tools: str | None = None
+    history: str | None = None
+    options: str | None = None
+    instances: str | None = None
+
+    @property
+    def turns(self) -> str | None:
+        """The column of a whole conversation."""
+        return self.chat or self.preferred
 
     def describe(self, names: Sequence[str]) -> str:
         """One line: 'instruction ← question, output ← answer; not used: id'.
 
         names: of all the columns there are.
         """
-        roles = asdict(self)
-        named = [f"{role} ← {name}" for role, name in roles.items() if name and role != "chat"]
-        if self.chat:
-            taken = [role for role in ("instruction", "output") if roles[role] is None]
-            named.append(f"{', '.join(taken)} and system ← turns of {self.chat}")
-        unused = [name for name in names if name not in self.columns()]
-        return ", ".join(named) + (f"; not used: {some(unused)}" if unused else "")
+        parts = [f"{role} ← {name}" for role, name in self.roles().items() if name != self.turns]
+        if self.turns:
+            taken = [role for role in ("instruction", "output") if getattr(self, role) is None]
+            if self.preferred:
+                taken.remove("output")
+            parts.append(f"{', '.join(taken)}, system and history ← turns of {self.turns}")
+        used = self.columns(names)
+        unused = [name for name in names if name not in used]
+        return ", ".join(parts) + (f"; not used: {some(unused)}" if unused else "")
 
-    def columns(self) -> list[str]:
-        """The columns that are used, each once."""
-        return [name for name in dict.fromkeys(asdict(self).values()) if name is not None]
+    def roles(self) -> dict[str, str]:
+        """Role -> column, or columns, of the roles that have one."""
+        return {role: name for role, name in asdict(self).items() if name is not None}
+
+    def columns(self, names: Sequence[str]) -> list[str]:
+        """The columns that are used, each once; names: of all the columns there are."""
+        return list(
+            dict.fromkeys(
+                name for asked in self.roles().values() for name in split_columns(asked, names)
+            )
+        )
 
     def as_dict(self) -> dict[str, str | None]:
         """Role -> column, as the store keeps it."""
-        return asdict(self)
+        return {**dict.fromkeys(CANDIDATES), **self.roles()}
+
+
+def split_columns(asked: str, names: Sequence[str]) -> list[str]:
+    """The columns of 'title,body', unless one of that name exists."""
+    if asked in names:
+        return [asked]
+    return [part.strip() for part in asked.split(",")]
 
 
 def map_columns(
@@ -72,32 +116,61 @@ def map_columns(
 ) -> ColumnMapping:
     """Map columns to roles.
 
-    A column the user asked for wins where it exists; else the dataset's special mapping; else the
-    first candidate that exists, by exact name before another case. A column plays one role only,
-    instruction before input: the same text is never sent twice. Raises UserError where nothing can
-    be the instruction.
+    A column that the user asked for wins; else the dataset's special mapping; else a conversation;
+    else the first candidate that exists, by exact name before another case. A column plays one role
+    only, instruction before input: the same text is never sent twice. Raises UserError where a
+    column that was asked for does not exist, and where nothing can be the instruction.
     """
-    taken: dict[str, str | None] = {
-        role: name for role, name in asked.items() if name in names and name is not None
-    }
+    taken = {role: name for role, name in asked.items() if name is not None}
+    for role, name in taken.items():
+        _check_exists(role, name, names)
     special = SPECIAL.get(dataset, {})
     if special and all(name is None or name in names for name in special.values()):
         return ColumnMapping(**{**special, **taken})
 
-    for role, candidates in CANDIDATES.items():
-        free = [name for name in names if name not in taken.values()]
-        if role == "input" and "instruction" not in taken:
-            break  # a chat: what else the dataset has, such as a 'source', is no input
-        if role not in taken and (column := _first(candidates, free)):
-            taken[role] = column
-    if "instruction" in taken:
-        return ColumnMapping(**{role: taken.get(role) for role in CANDIDATES})
-    if chat := _first(CHAT, names):
-        return ColumnMapping(**{role: taken.get(role) for role in CANDIDATES}, chat=chat)
-    raise UserError(
-        f"no column can be the instruction: the dataset has {some(names)}. "
-        "Name one with --instruction-col"
-    )
+    def take(candidates: Mapping[str, Sequence[str]], *roles: str) -> None:
+        for role in roles:
+            used = [one for name in taken.values() for one in split_columns(name, names)]
+            free = [name for name in names if name not in used]
+            if role not in taken and (name := _first(candidates[role], free)):
+                taken[role] = name
+
+    if "instruction" not in taken and (chat := _first(CHAT, names)):
+        taken["chat"] = chat
+        take(CANDIDATES, "reasoning")
+        take(FURTHER, "system", "tools")
+        return ColumnMapping(**taken)
+    take(CANDIDATES, "instruction")
+    if "instruction" not in taken and PREFERRED in names and REJECTED in names:
+        taken["preferred"] = PREFERRED
+        take(FURTHER, "system", "tools")
+        return ColumnMapping(**taken)
+    if "instruction" not in taken:
+        raise UserError(
+            f"no column can be the instruction: the dataset has {some(names)}. "
+            "Name one with --instruction-col"
+        )
+    take(CANDIDATES, "input")
+    if not all(name in names for name in JUDGED):
+        take(CANDIDATES, "output")
+    take(CANDIDATES, "reasoning")
+    take(FURTHER, "system", "tools", "history", "options")
+    if "options" not in taken and all(name in names for name in LETTERED):
+        taken["options"] = ",".join(LETTERED)
+    if "input" not in taken and "output" not in taken:
+        take(FURTHER, "instances")
+    return ColumnMapping(**taken)
+
+
+def _check_exists(role: str, asked: str, names: Sequence[str]) -> None:
+    for name in split_columns(asked, names):
+        if name not in names:
+            near = get_close_matches(name, names, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else "."
+            raise UserError(
+                f"--{role}-col {asked}: there is no column {name!r}{hint} "
+                f"The dataset has {some(names)}"
+            )
 
 
 def common_columns(columns: Mapping[Path, Sequence[str]]) -> list[str]:

@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from itertools import chain
 from pathlib import Path
 
 import pyarrow.parquet
 
 from fastdatasets.sources.arrow import ArrowRows, class_labels, rows_of_files
 from fastdatasets.sources.broken import read_error
-from fastdatasets.sources.columns import ColumnMapping, common_columns, map_columns
+from fastdatasets.sources.columns import (
+    ColumnMapping,
+    common_columns,
+    map_columns,
+    split_columns,
+)
+from fastdatasets.sources.conversation import NO_QUESTION
+from fastdatasets.sources.convert import FUNCTION, JSONS, RECORD, reading_function
 from fastdatasets.sources.files import find_files, is_local, kind_of, local_path
 from fastdatasets.sources.text_files import FileRows, csv_rows, json_rows
 from store import UserError
 from store.database.errors import sql_errors
 from store.database.relations import (
+    CaseExpression,
     CoalesceOperator,
     ColumnExpression,
     Connection,
@@ -24,10 +34,8 @@ from store.database.relations import (
     Relation,
     pattern_of,
 )
-from store.database.statements import load_file
 from store.errors import SqlError
-
-CHAT_MACROS = load_file("fastdatasets.sources", "chat.sql")
+from store.runs import Turns
 
 
 def check_source(source: str) -> str:
@@ -56,6 +64,7 @@ def check_files(source: str, split: str) -> None:
         find_files(Path(source), split, lambda _: None)
 
 
+@contextmanager
 def open_source(
     connection: Connection,
     source: str,
@@ -63,11 +72,12 @@ def open_source(
     config: str | None,
     split: str,
     columns: Mapping[str, str | None],
+    turns: Turns,
     say: Callable[[str], None],
-) -> tuple[ColumnMapping, list[str]]:
-    """Make the dataset the relation source_rows of the connection: instruction, input, output,
-    reasoning (strings, '' for null) and system (may be null), in the source's order. Gives which
-    column plays which role, and the names of all there are.
+) -> Iterator[tuple[ColumnMapping, list[str]]]:
+    """Make the dataset the relation source_rows of the connection for the block, in the source's
+    order; its columns are those that Records.sample takes. Gives which column plays which role, and
+    the names of all there are.
 
     Raises UserError where there is no such dataset or file, where it cannot be read, or where no
     column can be the instruction.
@@ -75,19 +85,25 @@ def open_source(
     rows, labels = _open_rows(connection, source, config=config, split=split, say=say)
     names = rows.columns if isinstance(rows, Relation) else rows.names
     mapping = map_columns(names, columns, source)
+    used = mapping.columns(names)
     if isinstance(rows, ArrowRows):
-        rows = connection.from_arrow(rows.select(mapping.columns()))
+        rows = connection.from_arrow(rows.select(used))
     elif isinstance(rows, FileRows):
-        rows = rows.select(mapping.columns())
-    # Registered, not created: a database file refuses a view on what lives in this process only.
-    connection.register("source_rows", _project(connection, rows, mapping, labels))
-    return mapping, names
-
-
-def close_source(connection: Connection) -> None:
-    """Remove the relation of open_source, after sampling."""
-    connection.unregister("source_rows")
-    connection.execute("DROP TABLE IF EXISTS temp.gathered")
+        rows = rows.select(used)
+    roles = {role: split_columns(name, names) for role, name in mapping.roles().items()}
+    with ExitStack() as stack:
+        if _is_plain(rows, roles):
+            records = _plain_records(rows, roles, labels)
+        else:
+            stack.enter_context(reading_function(connection, turns))
+            records = _read_records(rows, roles, labels)
+        # Registered, not created: a database file refuses a view on what lives in this process.
+        connection.register("source_rows", records)
+        try:
+            yield mapping, names
+        finally:
+            connection.unregister("source_rows")
+            connection.execute("DROP TABLE IF EXISTS temp.gathered")
 
 
 def _open_rows(
@@ -144,46 +160,106 @@ def _read_parquet(connection: Connection, files: Sequence[Path]) -> Relation:
         raise read_error(str(files[0]), error) from None
 
 
-def _project(
-    connection: Connection,
-    relation: Relation,
-    mapping: ColumnMapping,
-    labels: Mapping[str, list[str]],
-) -> Relation:
-    """The relation with the roles' names; DuckDB quotes the columns' own.
+# -- Records of rows
 
-    labels: the names of class labels, by column.
-    """
+NESTED = ("list", "struct", "map", "array")
+PLAIN = ("instruction", "input", "output", "reasoning")
+BLANK = r"^[\s\p{Z}]*$"
+
+
+def _is_plain(relation: Relation, roles: Mapping[str, Sequence[str]]) -> bool:
+    """Whether all roles are texts, a column each, which needs no function of Python's."""
+    if not set(roles) <= set(PLAIN):
+        return False
+    types = dict(zip(relation.columns, relation.types, strict=True))
+    used = [name for names in roles.values() for name in names]
+    if any(types[name].id in NESTED for name in used):
+        return False
+    json = [ColumnExpression(name) for name in used if str(types[name]) == "JSON"]
+    if not json:
+        return True
+    kinds = relation.project(*(FunctionExpression("json_type", column) for column in json))
+    return not any(
+        kind in ("ARRAY", "OBJECT") for row in kinds.distinct().fetchall() for kind in row
+    )
+
+
+def _text(relation: Relation, name: str, labels: Mapping[str, list[str]]) -> Expression:
+    """A column as a text; null where it is null."""
+    types = dict(zip(relation.columns, relation.types, strict=True))
+    column: Expression = ColumnExpression(name)
+    if name in labels:
+        numbers = ConstantExpression(labels[name])
+        return FunctionExpression("list_extract", numbers, column + ConstantExpression(1))
+    if str(types[name]) == "JSON":
+        return FunctionExpression("json_extract_string", column, ConstantExpression("$"))
+    if types[name].id == "blob":
+        return FunctionExpression("decode", column)  # UTF-8, or an error: no \xE4\xBD
+    return column.cast("VARCHAR")
+
+
+def _plain_records(
+    relation: Relation, roles: Mapping[str, Sequence[str]], labels: Mapping[str, list[str]]
+) -> Relation:
+    """Records of texts; several columns of a role have a blank line between them."""
+    empty, none = ConstantExpression(""), ConstantExpression(None)
+
+    def text(role: str) -> Expression:
+        texts = [_text(relation, name, labels) for name in roles.get(role, ())]
+        if not texts:
+            return empty
+        if len(texts) == 1:
+            return CoalesceOperator(texts[0], empty)
+        return FunctionExpression("concat_ws", ConstantExpression("\n\n"), *texts)
+
+    texts = relation.project(*(text(role).alias(role) for role in PLAIN))
+    question = FunctionExpression("concat", *map(ColumnExpression, ("instruction", "input")))
+    blank = FunctionExpression("regexp_matches", question, ConstantExpression(BLANK))
+    return texts.project(
+        *map(ColumnExpression, PLAIN),
+        *(none.cast("VARCHAR").alias(name) for name in ("system", *JSONS, "problem", "fields")),
+        CaseExpression(blank, ConstantExpression(NO_QUESTION)).alias("left_out"),
+        ConstantExpression(0).cast("BIGINT").alias("unused_turns"),
+    )
+
+
+def _read_records(
+    relation: Relation, roles: Mapping[str, Sequence[str]], labels: Mapping[str, list[str]]
+) -> Relation:
+    """Records of rows of any shape, see conversation.py."""
     types = dict(zip(relation.columns, relation.types, strict=True))
 
-    def text(name: str) -> Expression:
-        column: Expression = ColumnExpression(name)
-        if name in labels:
-            names = ConstantExpression(labels[name])
-            column = FunctionExpression("list_extract", names, column + ConstantExpression(1))
-        elif types[name].id in ("list", "struct", "map", "array"):
-            column = FunctionExpression("to_json", column)
-        elif types[name].id == "blob":
-            column = FunctionExpression("decode", column)  # UTF-8, or an error: no \xE4\xBD
-        return CoalesceOperator(column.cast("VARCHAR"), ConstantExpression(""))
+    def json(name: str) -> Expression:
+        column = ColumnExpression(name)
+        if types[name].id in NESTED:
+            return FunctionExpression("to_json", column)
+        text = FunctionExpression("to_json", _text(relation, name, labels))
+        if str(types[name]) != "JSON":
+            return text
+        is_nested = FunctionExpression("json_type", column).isin(
+            ConstantExpression("ARRAY"), ConstantExpression("OBJECT")
+        )
+        return CaseExpression(is_nested, column).otherwise(text)
 
-    def role(name: str | None, macro: str) -> Expression:
-        if name is not None:
-            return text(name)
-        if mapping.chat is not None and macro:
-            return FunctionExpression(macro, text(mapping.chat))
-        return ConstantExpression("")
+    def cell(role: str, names: Sequence[str]) -> Expression:
+        if len(names) == 1:
+            return json(names[0])
+        if role == "options":
+            pairs = ((ConstantExpression(name), ColumnExpression(name)) for name in names)
+            return FunctionExpression("json_object", *chain.from_iterable(pairs))
+        texts = (_text(relation, name, labels) for name in names)
+        joined = FunctionExpression("concat_ws", ConstantExpression("\n\n"), *texts)
+        return FunctionExpression("to_json", joined)
 
-    none = ConstantExpression(None).cast("VARCHAR")
-    system: Expression = none
-    if mapping.chat is not None:
-        connection.execute(CHAT_MACROS["chat"])
-        system = FunctionExpression("chat_system", text(mapping.chat))
-    return relation.project(
-        role(mapping.instruction, "chat_instruction").alias("instruction"),
-        role(mapping.input, "").alias("input"),
-        role(mapping.output, "chat_output").alias("output"),
-        role(mapping.reasoning, "").alias("reasoning"),
-        system.alias("system"),
-        *(none.alias(name) for name in ("history", "tools", "tool_calls", "followups", "fields")),
+    cells = ((ConstantExpression(role), cell(role, names)) for role, names in roles.items())
+    row = FunctionExpression("json_object", *chain.from_iterable(cells)).cast("VARCHAR")
+    read = relation.project(FunctionExpression(FUNCTION, row).alias("read"))
+    return read.project(
+        *(
+            FunctionExpression(
+                "struct_extract", ColumnExpression("read"), ConstantExpression(name)
+            ).alias(name)
+            for name in RECORD.names
+        ),
+        ConstantExpression(None).cast("VARCHAR").alias("fields"),
     )

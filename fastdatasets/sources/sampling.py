@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from fastdatasets.sources.broken import read_error
-from fastdatasets.sources.dataset import close_source, open_source
+from fastdatasets.sources.dataset import open_source
 from store import WorkStore
 from store.errors import SqlError
 from store.runs import Mode, Run
@@ -17,18 +17,18 @@ def sample_records(store: WorkStore, run: Run, say: Callable[[str], None]) -> No
         return
     say(f"sampling {run.source}")
     try:
-        with store.database.errors():
-            mapping, names = open_source(
+        with (
+            store.database.errors(),
+            open_source(
                 store.connection,
                 run.source,
                 config=run.config,
                 split=run.split,
                 columns=run.columns,
+                turns=run.turns,
                 say=say,
-            )
-            for role, name in run.columns.items():
-                if name is not None and name not in mapping.as_dict().values():
-                    say(f"there is no column {name!r} for the {role}; adapting")
+            ) as (mapping, names),
+        ):
             say(f"columns: {mapping.describe(names)}")
             sampling = store.records.sample(
                 run.sample_size,
@@ -38,7 +38,11 @@ def sample_records(store: WorkStore, run: Run, say: Callable[[str], None]) -> No
             )
     except SqlError as error:
         raise read_error(run.source, error) from None
-    with store.database.errors():
-        close_source(store.connection)
-    empty = f", {sampling.empty} left out as empty" if sampling.empty else ""
-    say(f"sampled {store.records.count()} of {sampling.rows} rows{empty}")
+    say(f"sampled {store.records.count()} of {sampling.rows} rows")
+    for reason, count in sampling.left_out.items():
+        say(f"left out: {count} rows {reason}")
+    if sampling.unused_turns:
+        say(
+            f"not used: {sampling.unused_turns} turns of {sampling.rows_with_unused_turns} rows, "
+            "after the question that is asked"
+        )

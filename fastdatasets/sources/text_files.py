@@ -86,7 +86,7 @@ def _members(objects: Relation, names: Sequence[str]) -> Relation:
     pointers = ["/" + name.replace("~", "~0").replace("/", "~1") for name in names]
     members = objects.project(
         FunctionExpression(
-            "json_extract_string", ColumnExpression("json"), ConstantExpression(pointers)
+            "json_extract", ColumnExpression("json"), ConstantExpression(pointers)
         ).alias("members")
     )
     return members.project(

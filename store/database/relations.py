@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 from duckdb import (
+    CaseExpression,
     CoalesceOperator,
     ColumnExpression,
     ConstantExpression,
@@ -24,6 +25,7 @@ def pattern_of(file: Path) -> str:
 
 
 __all__ = [
+    "CaseExpression",
     "CoalesceOperator",
     "ColumnExpression",
     "Connection",

@@ -5,15 +5,20 @@
 SELECT detail FROM events WHERE event = 'sampled';
 
 -- name: count_source
--- One pass over the source: its rows, and those with neither instruction nor input.
-SELECT count(*), count(*) FILTER (NOT regexp_matches(instruction || input, '[^\s\p{Z}]')) FROM source_rows;
+-- One pass over the source: its rows, how many are left out by the reason, how many have turns that are not used and
+-- how many turns these are; the first row that cannot be read, and why.
+SELECT count(*), coalesce(histogram(left_out), MAP {}), count(*) FILTER (unused_turns > 0),
+       coalesce(sum(unused_turns), 0)::BIGINT, min(source_row) FILTER (problem IS NOT NULL),
+       arg_min(problem, source_row)
+FROM (SELECT left_out, unused_turns, problem, row_number() OVER () - 1 AS source_row FROM source_rows);
 
 -- name: sample_all
 INSERT INTO records
 SELECT row_number() OVER () - 1,
-       source_row, instruction, input, output, reasoning, system, history, tools, tool_calls, followups, fields
+       source_row, instruction, input, output, reasoning, system, history, tools, tool_calls, outputs, followups,
+       fields
 FROM (SELECT *, row_number() OVER () - 1 AS source_row FROM source_rows)
-WHERE regexp_matches(instruction || input, '[^\s\p{Z}]');
+WHERE left_out IS NULL;
 
 -- name: sample_some
 -- md5 of seed and row: the same choice in every version of DuckDB and with any number of threads, and a larger
@@ -21,11 +26,11 @@ WHERE regexp_matches(instruction || input, '[^\s\p{Z}]');
 -- double the time.
 INSERT INTO records
 SELECT row_number() OVER () - 1, source_row, instruction, input, output, reasoning, system, history, tools,
-       tool_calls, followups, fields
+       tool_calls, outputs, followups, fields
 FROM (
     SELECT *, md5_number_lower($seed || ':' || source_row) AS pick
     FROM (SELECT *, row_number() OVER () - 1 AS source_row FROM source_rows)
-    WHERE regexp_matches(instruction || input, '[^\s\p{Z}]')
+    WHERE left_out IS NULL
     ORDER BY pick, source_row
     LIMIT $sample_size
 );

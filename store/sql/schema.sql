@@ -21,6 +21,7 @@ CREATE TABLE run (
     sample_size     BIGINT NOT NULL,      -- 0: all rows
     seed            BIGINT NOT NULL,
     columns         JSON NOT NULL,        -- role -> the column named by the user, or null
+    turns           VARCHAR NOT NULL CHECK (turns IN ('last', 'first', 'all')),
     params          JSON NOT NULL,        -- generation parameters, without the model
     system_prompt   VARCHAR,
     language        VARCHAR NOT NULL CHECK (language IN ('zh', 'en', 'auto')),
@@ -43,6 +44,7 @@ CREATE TABLE records (
     history         VARCHAR USING COMPRESSION zstd,  -- JSON: the messages before the question, without system
     tools           VARCHAR USING COMPRESSION zstd,  -- JSON: the tools of the conversation, in OpenAI's form
     tool_calls      VARCHAR USING COMPRESSION zstd,  -- JSON: the original output's
+    outputs         VARCHAR USING COMPRESSION zstd,  -- JSON: all original outputs, where there are several
     followups       VARCHAR USING COMPRESSION zstd,  -- JSON: later questions of the user, asked one after the other
     fields          VARCHAR USING COMPRESSION zstd   -- JSON: other columns of the row, where a template uses them
 );
