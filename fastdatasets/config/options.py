@@ -58,7 +58,9 @@ SampleSize = Annotated[
     ),
 ]
 Seed = Annotated[int, Option("Seed of the sampling.", panel=DATA, min=0, max=2**62)]
-InstructionCol = Annotated[str | None, Option("Column of the instruction, or several: title,body.", panel=DATA)]
+InstructionCol = Annotated[
+    str | None, Option("Column of the instruction, or several: title,body.", panel=DATA)
+]
 InputCol = Annotated[str | None, Option("Column of the input.", panel=DATA)]
 OutputCol = Annotated[str | None, Option("Column of the original output.", panel=DATA)]
 OptionsCol = Annotated[

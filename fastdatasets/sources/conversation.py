@@ -11,6 +11,7 @@ from fastdatasets.sources.turns import (
     Message,
     NotTurns,
     decoded,
+    is_talk,
     joined,
     kind_of,
     read_calls,
@@ -18,6 +19,7 @@ from fastdatasets.sources.turns import (
     read_history,
     read_tools,
     read_turns,
+    text_of,
 )
 from store.runs import Turns
 
@@ -105,10 +107,10 @@ def _take_preferred(read: Conversation, value: Any, turns: Turns) -> None:
 
 
 def _take_instruction(read: Conversation, value: Any, turns: Turns) -> None:
-    if isinstance(value, list) and value:
+    if is_talk(value):
         _take_chat(read, value, turns)
     else:
-        read.instruction = joined(read_content(value), read.instruction)
+        read.instruction = joined(text_of(value), read.instruction)
 
 
 def _take_history(read: Conversation, value: Any, _: Turns) -> None:
@@ -134,7 +136,7 @@ def _take_output(read: Conversation, value: Any, _: Turns) -> None:
     """A text, a list of texts (the first one is the answer), or an assistant's turns."""
     if isinstance(value, list) and value and all(isinstance(one, str) for one in value):
         read.output, read.outputs = value[0], value
-    elif isinstance(value, list) and value:
+    elif is_talk(value):
         answers = [one for one in read_turns(value) if one["role"] == "assistant"]
         if answers:
             read.output = answers[-1]["content"]
@@ -144,7 +146,7 @@ def _take_output(read: Conversation, value: Any, _: Turns) -> None:
         texts = list(map(read_content, value["text"]))  # SQuAD's answers
         read.output, read.outputs = (texts or [""])[0], texts
     else:
-        read.output = read_content(value)
+        read.output = text_of(value)
 
 
 def _take_options(read: Conversation, value: Any, _: Turns) -> None:
@@ -173,7 +175,7 @@ def _options(value: Any) -> list[str]:
 
 def _take_text(name: str) -> Callable[[Conversation, Any, Turns], None]:
     def take(read: Conversation, value: Any, _: Turns) -> None:
-        setattr(read, name, read_content(value))
+        setattr(read, name, text_of(value))
 
     return take
 

@@ -95,6 +95,22 @@ def read_content(content: Any) -> str:
     return msgspec.json.encode(content).decode()
 
 
+def is_talk(value: Any) -> bool:
+    """Whether a value is a list of turns, or of texts."""
+    return isinstance(value, list) and all(
+        isinstance(turn, str) or (isinstance(turn, Mapping) and _first(turn, ROLE_KEYS) is not None)
+        for turn in value
+    )
+
+
+def text_of(value: Any) -> str:
+    """The text of a value; its JSON where it is an object or list of another kind."""
+    try:
+        return read_content(value)
+    except NotTurns:
+        return msgspec.json.encode(value).decode()
+
+
 def read_tools(value: Any) -> list[dict[str, Any]] | None:
     """Tools in OpenAI's form, from a list of tools or of their functions, or its JSON.
 

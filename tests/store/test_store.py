@@ -25,7 +25,7 @@ from store.money import Charge
 from store.planning import PlannedRequest
 from store.requests import RequestOrder
 from store.results import FailureKind, Result
-from store.runs import Event, Language, Mode, Run
+from store.runs import Event, Language, Mode, Run, Turns
 
 
 def a_run(tmp_path: Path) -> Run:
@@ -76,7 +76,7 @@ def test_failed_transaction_leaves_nothing(store: WorkStore) -> None:
 
 def test_enums_are_the_tables_checks() -> None:
     """Every CHECK of the schema is a closed set of words, that of an Enum, and none is missing."""
-    words = [*map(tuple, (Mode, Language, FailureKind, Event, Charge)), EVENT_NAMES]
+    words = [*map(tuple, (Mode, Language, Turns, FailureKind, Event, Charge)), EVENT_NAMES]
     listed = [", ".join(f"'{word}'" for word in one) for one in words]
     checks = re.findall(r"\bCHECK\b(?: \(\w+ IN \((.+?)\)\))?", SCHEMA)
     assert sorted(listed) == sorted(checks)

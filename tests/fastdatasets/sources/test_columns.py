@@ -42,10 +42,18 @@ def test_named_column_wins() -> None:
     )
 
 
-def test_named_column_that_is_not_there_adapts() -> None:
-    """A named column that does not exist gives way to the guide's order."""
-    asked = {**NOTHING, "instruction": "nope"}
-    assert map_columns(["prompt"], asked, "d") == ColumnMapping("prompt", None, None, None)
+@pytest.mark.parametrize(
+    ("named", "message"),
+    [
+        ("promt", "there is no column 'promt'; did you mean 'prompt'? The dataset has prompt, id"),
+        ("prompt,body", "there is no column 'body'. The dataset has prompt, id"),
+    ],
+)
+def test_named_column_that_is_not_there(named: str, message: str) -> None:
+    """A column that a user names and that does not exist is an error, with the nearest name."""
+    with pytest.raises(UserError) as raised:
+        map_columns(["prompt", "id"], {**NOTHING, "instruction": named}, "d")
+    assert str(raised.value) == f"--instruction-col {named}: {message}"
 
 
 @pytest.mark.parametrize(

@@ -412,3 +412,14 @@ def test_rows_that_cannot_be_read(tmp_path: Path, row: dict[str, Any], problem: 
     with pytest.raises(UserError) as raised:
         records(path)
     assert str(raised.value) == f"row 1 cannot be read: {problem}"
+
+
+def test_value_that_is_nested_too_deeply(tmp_path: Path) -> None:
+    """It is an error that names the row, not one of Python's recursion."""
+    path = tmp_path / "d.jsonl"
+    path.write_text('{"prompt":"a"}\n{"prompt":' + "[" * 100_000 + "]" * 100_000 + "}\n")
+    with pytest.raises(UserError) as raised:
+        records(path)
+    assert str(raised.value) == (
+        "row 2 cannot be read: an object or list in it is nested too deeply"
+    )

@@ -300,7 +300,7 @@ def write_arrow(path: Path, table: pa.Table, *, stream: bool) -> Path:
         (pa.array(["an extraordinarily long text", "b"], pa.string_view()),
          ["an extraordinarily long text", "b"]),
         (pa.array(["说明".encode(), None]), ["说明", ""]),
-        (pa.array([["a", "b"], None]), ['["a","b"]', ""]),
+        (pa.array([[1, 2], None]), ["[1,2]", ""]),
         (pa.array([{"a": [1]}, None]), ['{"a":[1]}', ""]),
         (pa.array([Decimal("1.50"), None]), ["1.50", ""]),
         (pa.array([0, None], pa.timestamp("s")), ["1970-01-01 00:00:00", ""]),
@@ -355,35 +355,6 @@ def test_bytes_that_are_no_text(tmp_path: Path) -> None:
     pyarrow.parquet.write_table(pa.table({"prompt": [b"\xff"]}), tmp_path / "d.parquet")
     with pytest.raises(UserError, match=rf"^cannot read {tmp_path}/d.parquet: .*UTF8"):
         read(tmp_path / "d.parquet")
-
-
-@pytest.mark.parametrize("key", ["messages", "conversations"])
-def test_chat_columns(tmp_path: Path, key: str) -> None:
-    """A chat gives its system turn, its first user turn and the assistant turn after that."""
-    openai = [
-        {"role": "assistant", "content": "Hello!"},
-        {"role": "system", "content": "Be brief."},
-        {
-            "role": "user",
-            "content": [{"type": "text", "text": "Who"}, {"type": "text", "text": "?"}],
-        },
-        {"role": "assistant", "content": "Me."},
-        {"role": "user", "content": "Really?"},
-    ]
-    sharegpt = [{"from": "human", "value": "Who?"}, {"from": "gpt", "value": "Me."}]
-    path = tmp_path / "d.jsonl"
-    path.write_bytes(lines([{key: openai}, {key: sharegpt}, {key: []}]))
-    assert read(path) == [
-        ("Who\n?", "", "Me.", "", "Be brief."),
-        ("Who?", "", "Me.", "", None),
-    ]  # the third says nothing
-
-
-def test_chat_in_parquet(tmp_path: Path) -> None:
-    """A chat column with a type of its own is read like one of JSON."""
-    chat = [{"role": "user", "content": "Who?"}, {"role": "assistant", "content": "Me."}]
-    pyarrow.parquet.write_table(pa.Table.from_pylist([{"messages": chat}]), tmp_path / "d.parquet")
-    assert read(tmp_path / "d.parquet") == [("Who?", "", "Me.", "", None)]
 
 
 def test_values_become_strings(tmp_path: Path) -> None:
@@ -565,19 +536,18 @@ DEEP = b"[" * 100_000 + b"]" * 100_000
         ("d.jsonl", b'{"prompt":"a","Output":1,"output":2}\n{"prompt":"b"}', ["a", "b"]),
         ("d.jsonl", b'{"prompt":"a","prompt":"z"}\n{"prompt":"b"}', ["a", "b"]),
         ("d.jsonl", b'{"prompt":"a"}\n{"prompt":"b","x":' + DEEP + b"}", ["a", "b"]),
-        ("d.jsonl", b'{"prompt":"a"}\n{"prompt":' + DEEP + b"}", ["a", DEEP.decode()]),
         (
             "d.jsonl",
             json.dumps({f"c{n}": n for n in range(300)} | {"prompt": "a"}).encode(),
             ["a"],
         ),
     ],
-    ids=["bom-array", "bom", "empty-key", "case", "twice", "deep-beside", "deep", "columns"],
+    ids=["bom-array", "bom", "empty-key", "case", "twice", "deep-beside", "columns"],
 )
 def test_json_that_is_unusual(
     tmp_path: Path, name: str, content: bytes, expected: list[str]
 ) -> None:
-    """JSON is read whatever its objects' keys and depth are."""
+    """JSON is read whatever its objects' keys are, and the depth of those that are not used."""
     path = tmp_path / name
     path.write_bytes(content)
     assert [row[0] for row in read(path)] == expected
