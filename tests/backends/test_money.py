@@ -157,7 +157,7 @@ def test_cap_with_old_outputs() -> None:
         start(run_config, None, "r", ExecutionConfig(max_cost="1", price_in="1", price_out="1000"))
 
 
-def test_cap_counts_what_was_bought_without_a_price(server: LLMServer) -> None:
+def test_cap_counts_what_was_paid_without_a_price(server: LLMServer) -> None:
     """Answers of a time when no price was known count at today's, under the cap and on the bill."""
     server.faults.append(insufficient_quota(CHAT, times=None))
     server.faults[0].after = 12
@@ -174,7 +174,7 @@ def test_cap_counts_what_was_bought_without_a_price(server: LLMServer) -> None:
 
 
 def test_cap_counts_what_came_without_usage_or_price(server: LLMServer) -> None:
-    """Where a server told no tokens either, such answers count at their dearest."""
+    """Where a server told no tokens either, such answers count at their highest cost."""
     server.faults += [Fault(CHAT, Kind.NO_USAGE, None), insufficient_quota(CHAT, times=None)]
     server.faults[1].after = 12
     with pytest.raises(Unfinished, match="the server refuses every request"):
@@ -337,7 +337,9 @@ def test_price_beyond_reason(server: LLMServer, backend: str) -> None:
     assert cost.spent == (tokens.prompt_tokens + tokens.completion_tokens) * 10**7
 
 
-def lives(source: Path, backend: str, cap: int) -> Iterator[subprocess.Popen[str]]:
+def commands_until_one_ends(
+    source: Path, backend: str, cap: int
+) -> Iterator[subprocess.Popen[str]]:
     """The same command again and again, once the one before has died, until one ends by itself."""
     words = ("--sample-size", 0, "--model", "m", "--backend", backend, "--run", "r")
     limits = ("--max-output-tokens", MAX_TOKENS, "--max-cost", cap)
@@ -375,7 +377,7 @@ def test_cap_holds_through_kills_of_batches(
     points = iter(KILLS)
     monkeypatch.setenv("FASTDATASETS_FAILPOINT", next(points))
     lived = 0
-    for _ in lives(source, "openai-batch", CAP):
+    for _ in commands_until_one_ends(source, "openai-batch", CAP):
         lived += 1
         monkeypatch.setenv("FASTDATASETS_FAILPOINT", next(points, ""))
     assert lived == len(KILLS) + 1
@@ -390,7 +392,7 @@ def test_cap_holds_through_kills_of_live_calls(
     monkeypatch.setenv("MAX_LLM_CONCURRENCY", "2")
     source = write_jsonl(tmp_path / "d.jsonl", [{"prompt": question} for question in QUESTIONS])
     lived = 0
-    for process in lives(source, "openai", 3 * CAP):
+    for process in commands_until_one_ends(source, "openai", 3 * CAP):
         lived += 1
         server.answer = killing(process)
     assert lived > 3
@@ -443,7 +445,7 @@ def test_cached_tokens_have_their_price(server: LLMServer) -> None:
     """Prompt tokens that the server had in its cache cost half of the others, live."""
     price = openais_price("openai")
     server.answer = lambda _: Reply("yes", usage=Usage(100, 10, cached_tokens=60))
-    with pytest.raises(Unfinished):  # all is made and nothing bought: the cap is too low for it
+    with pytest.raises(Unfinished):  # all is made and nothing sent: the cap is too low for it
         distill("openai", questions=["a"], max_cost="0.01", **PRICE).raise_if_left()
     assert server.bill.total == 0
     options = LiveOptions(

@@ -50,7 +50,7 @@ def at_call(
     return model
 
 
-def dearest_of(prompt: str) -> Decimal:
+def highest_cost(prompt: str) -> Decimal:
     """Dollars that a question costs at most, at PRICE: by its bytes and a template's margin."""
     prompt_bytes = len(json.dumps([{"content": prompt, "role": "user"}], separators=(",", ":")))
     return Decimal(prompt_bytes + PROMPT_MARGIN) / 100 + MAX_TOKENS
@@ -146,21 +146,21 @@ def test_cap_holds_through_signals(server: LLMServer, monkeypatch: pytest.Monkey
 
 
 def test_what_is_in_flight_counts(server: LLMServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Requests that are given up at a signal count at their dearest: they may be billed."""
+    """Requests that are given up at a signal count at their highest cost: they may be billed."""
     monkeypatch.setenv("MAX_LLM_CONCURRENCY", "1")
     server.answer = at_call(1, interrupt)
     server.faults.append(Fault(CHAT, Kind.HANG_AFTER))
     with pytest.raises(KeyboardInterrupt):
         distill_priced("openai", questions=["a", "b"], max_cost=str(CAP), **PRICE)
     cost = read_status("r").status.cost
-    dearest = dearest_of(prompt_of("a"))
+    highest = highest_cost(prompt_of("a"))
     assert (cost.spent, cost.uncertain, cost.in_flight) == (
         Decimal(0),
-        dearest,
+        highest,
         Decimal(0),
     )
     assert (
-        f"at most {dearest:.4f} USD more may have been billed for answers that never came, "
+        f"at most {highest:.4f} USD more may have been billed for answers that never came, "
         "or without a usable token count" in to_text(read_status("r"))
     )
 
@@ -174,11 +174,11 @@ def test_kill_leaves_what_could_be_in_flight(
     process = start_distill(*LIMITS, "--max-cost", 10 * CAP)
     server.answer = at_call(9, process.kill)
     process.communicate(timeout=60)
-    dearest = dearest_of(prompt_of(QUESTIONS[-1]))
+    highest = highest_cost(prompt_of(QUESTIONS[-1]))
     view = read_status("r")
-    assert view.status.cost.in_flight == view.status.cost.uncertain == 3 * dearest
+    assert view.status.cost.in_flight == view.status.cost.uncertain == 3 * highest
     assert (
-        f"at most {3 * dearest:.4f} USD more may have been billed for requests that were in "
+        f"at most {3 * highest:.4f} USD more may have been billed for requests that were in "
         "flight when a command was killed"
     ) in to_text(view)
     before = billed(server)

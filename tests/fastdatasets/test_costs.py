@@ -31,7 +31,7 @@ QUESTION = re.compile(r"([\d.]+) USD are more than FASTDATASETS_CONFIRM_ABOVE \(
 
 @pytest.fixture
 def server(server: LLMServer, monkeypatch: pytest.MonkeyPatch) -> LLMServer:
-    """The server, and the question before a dear run as it is by default."""
+    """The server, and the question before an expensive run as it is by default."""
     monkeypatch.delenv("FASTDATASETS_CONFIRM_ABOVE")
     return server
 
@@ -94,10 +94,10 @@ def distill_words(backend: str, **fields: object) -> tuple[object, ...]:
         ("openai", "\n", ("", "resume", "r", "--yes"), []),
     ],
 )
-def test_dear_run_is_asked_for(
+def test_expensive_run_is_asked_for(
     server: LLMServer, backend: str, no: str, then: tuple[str, ...], question: list[str]
 ) -> None:
-    """On a terminal a dear run is sent at a yes only; a no keeps it, and a resume asks again."""
+    """On a terminal an expensive run is sent at a yes only; at a no a resume asks again."""
     code, seen = on_terminal(no, *distill_words(backend))
     assert (code, server.requests_log, QUESTION.findall(seen)) == (3, [], ["220.00"])
     assert "fastdatasets: nothing was sent. 'fastdatasets resume output/r --yes' sends it" in seen
@@ -144,9 +144,9 @@ def test_run_of_which_something_was_sent_is_not_asked_for(server: LLMServer) -> 
 
 
 def test_nobody_to_ask(server: LLMServer, capfd: pytest.CaptureFixture[str]) -> None:
-    """Without a terminal a dear run goes on; the line with its costs is there all the same."""
-    dear = ExecutionConfig(price_in="1000000", price_out="1000000")
-    start(run_config("openai-batch", 2), None, "r", dear).raise_if_left()
+    """Without a terminal an expensive run goes on; its costs are shown all the same."""
+    expensive = ExecutionConfig(price_in="1000000", price_out="1000000")
+    start(run_config("openai-batch", 2), None, "r", expensive).raise_if_left()
     said = capfd.readouterr().err
     assert ("; from 22.00 USD to 220.00 USD" in said, "CONFIRM" in said) == (True, False)
     assert server.bill.total == 2

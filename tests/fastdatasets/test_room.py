@@ -76,7 +76,7 @@ def test_output_file_needs_room_too(server: LLMServer, capfd: pytest.CaptureFixt
 
 
 def test_run_that_was_begun(server: LLMServer, capfd: pytest.CaptureFixture[str]) -> None:
-    """A run that has sent something goes on all the same: what was bought is to be collected."""
+    """A run that has sent something goes on all the same: what was paid for is to be collected."""
     refused = Reply(status_code=400, error={"message": "Bad.", "code": "bad"})
     long = Reply("An answer", usage=Usage(22, LIMIT))
     server.answer = lambda body: refused if "Refuse" in str(body) else long

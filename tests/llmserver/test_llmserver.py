@@ -1,4 +1,4 @@
-"""The server as it should be: lives of batches, bill, lists, limits."""
+"""The server without faults: statuses of batches, bill, lists, limits."""
 
 from __future__ import annotations
 

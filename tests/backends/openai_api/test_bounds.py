@@ -46,7 +46,7 @@ def run_in_a_child(backend: str) -> tuple[int, float, str]:
 @pytest.mark.quick(1)
 @pytest.mark.parametrize("kind", FLOODS)
 def test_answer_that_is_too_long(server: LLMServer, kind: Kind) -> None:
-    """It was paid for: that request fails for good, and is not bought again by itself."""
+    """It was paid for: that request fails for good, and is not sent again by itself."""
     server.faults.append(Fault(CHAT, kind))
     outcome = distill(max_attempts=3)
     ((failure, message, requests),) = outcome.reasons

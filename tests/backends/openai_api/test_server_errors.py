@@ -164,12 +164,12 @@ def test_first_answers_that_are_none(server: LLMServer, backend: str) -> None:
     server.answer = lambda _: Reply(body={"choices": [], "object": "chat.completion"})
     with pytest.raises(Unfinished, match="alike: the answer is not a chat completion"):
         distill(backend, 600)
-    bought = server.bill.total
-    assert bought < 600
+    billed = server.bill.total
+    assert billed < 600
     server.answer = lambda _: "yes"
     outcome = resume("r", None, ExecutionConfig(), retry_failed=True)
     assert outcome is not None
-    assert (outcome.status.requests.done, server.bill.total) == (600, 600 + bought)
+    assert (outcome.status.requests.done, server.bill.total) == (600, 600 + billed)
 
 
 @pytest.mark.slow

@@ -103,7 +103,7 @@ CALL_FAULTS = {
 @pytest.mark.quick(5)
 @pytest.mark.parametrize("name", CALL_FAULTS)
 def test_faults_of_calls(runs: Runs, name: str) -> None:
-    """Whatever a call does, the run ends whole and nothing is bought twice."""
+    """Whatever a call does, the run ends whole and nothing is paid twice."""
     fault = CALL_FAULTS[name]
     runs.server.faults.append(fault)
     assert runs.distill().status.state == "done"
@@ -150,7 +150,7 @@ def test_adoption_among_many_batches(
 
 
 def test_late_appearance(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A batch that shows up in the lists late, but within the grace time, is not bought again."""
+    """A batch that shows up in the lists late, but within the grace time, is not sent again."""
     monkeypatch.setenv("FASTDATASETS_ADOPT_GRACE_SECONDS", "600")
     runs.server.faults.append(Fault(POST, Kind.DROP_AFTER, hide_lists=4, hide_retrieves=2))
     runs.distill()
@@ -211,7 +211,7 @@ def test_faults_of_lines(runs: Runs, name: str) -> None:
 @pytest.mark.quick(1)
 @pytest.mark.parametrize("kind", [LineKind.LONE_SURROGATE, LineKind.INVALID_UTF8])
 def test_text_that_is_none(runs: Runs, kind: LineKind) -> None:
-    """What no text can hold becomes a replacement character, and is not bought again for it."""
+    """What no text can hold becomes a replacement character, and is not asked for again."""
     runs.server.line_faults.append(LineFault(kind, asks("Question 3")))
     runs.distill()
     rows = json.loads(Path("output/r/distilled.json").read_text("utf-8"))
@@ -275,8 +275,8 @@ def test_retryable_failures_end(runs: Runs) -> None:
     runs.check_done(without=("Question 4",))
 
 
-def test_broken_line_is_not_bought_again(runs: Runs) -> None:
-    """An answer that was paid for in a line that cannot be read is said, and not bought again."""
+def test_broken_line_is_not_asked_again(runs: Runs) -> None:
+    """A line that cannot be read was paid for: it is reported, and not asked for again."""
     runs.server.line_faults.append(LineFault(LineKind.BROKEN, asks("Question 5")))
     outcome = runs.distill()
     assert outcome.status.requests.failed == 1
@@ -455,7 +455,7 @@ def test_another_address(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_lost_batch(runs: Runs) -> None:
-    """A batch that the server no longer knows is never bought again by itself."""
+    """A batch that the server no longer knows is never sent again by itself."""
     runs.server.looks = None
     assert runs.distill(wait=False).status.requests.in_flight == 7
     runs.server.faults.append(Fault(LOOK, Kind.REFUSE, None, status=404))
@@ -590,7 +590,7 @@ QUIET = [point for point in FailPoint if point not in (FailPoint.AWAITED, FailPo
 @pytest.mark.slow
 @pytest.mark.parametrize("point", QUIET)
 def test_kill_at_every_step(runs: Runs, tmp_path: Path, point: FailPoint) -> None:
-    """Kill -9 at any named step, twice, then resume: nothing is lost or bought twice."""
+    """Kill -9 at any named step, twice, then resume: nothing is lost or paid twice."""
     source = write_jsonl(tmp_path / "d.jsonl", [{"prompt": question} for question in QUESTIONS])
     words = ("--backend", "openai-batch", "--model", "gpt-small", "--sample-size", 0)
     first = killed(

@@ -68,7 +68,7 @@ LATE = {
 def test_output_file_named_late(
     runs: Runs, monkeypatch: pytest.MonkeyPatch, name: str, form: str | None
 ) -> None:
-    """An output file that shows at a later look is waited for, and nothing is bought again."""
+    """An output file that shows at a later look is waited for, and nothing is sent again."""
     monkeypatch.setenv(GRACE, "600")
     runs.server.looks = 0
     runs.server.fates.append(LATE[name])
@@ -325,7 +325,7 @@ def test_sizes(
 
 
 def test_last_line_that_is_always_cut(runs: Runs) -> None:
-    """It counts as broken: the others are kept, and the one is not bought again by itself."""
+    """It counts as broken: the others are kept, and the one is not sent again by itself."""
     runs.server.line_faults += [
         LineFault(LineKind.NO_FINAL_NEWLINE),
         LineFault(LineKind.BROKEN, asks("Question 6")),
@@ -430,7 +430,7 @@ def test_batch_that_vanishes_after_the_limit(runs: Runs) -> None:
     assert runs.server.bill.total == 1
 
 
-# -- deaths
+# -- crashes
 
 LATER = list(FailPoint)[list(FailPoint).index(FailPoint.ENDED) :]
 

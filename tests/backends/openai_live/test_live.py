@@ -1,4 +1,4 @@
-"""The live backend against the tests' server: concurrency, retries, outages, deaths."""
+"""The live backend against the tests' server: concurrency, retries, outages, crashes."""
 
 from __future__ import annotations
 

@@ -65,7 +65,7 @@ def test_price_by_hour() -> None:
 
 
 def test_price_by_date() -> None:
-    """The price is the one in force when the tokens are bought."""
+    """The price is the one in force when the tokens are used."""
     before = datetime(2026, 7, 1, tzinfo=UTC)
     assert [
         find_price("gpt-5.6-luna", OPENAI, batch=False, longest_prompt=1000, at=at)
@@ -178,7 +178,7 @@ def test_cost() -> None:
 
 
 def test_worst_cost() -> None:
-    """At worst the whole prompt is paid at the dearest price a prompt's token can have."""
+    """At worst the whole prompt is paid at the highest price a prompt's token can have."""
     luna = price("openai gpt-6-luna, live", "0.1", "0.01", "0.125", "0.5")
     assert luna.worst_cost(1_000, 200) == Decimal("0.000225")  # 1000 × 0.125 + 200 × 0.5
 
