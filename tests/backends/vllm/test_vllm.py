@@ -59,7 +59,7 @@ def wait_until(process: subprocess.Popen[str], seen: Callable[[], object]) -> No
 
 # Its answers come one after the other: a quick machine does not end it between the first one, which
 # is stored at once, and the next look of a test.
-LONG_RUN = ("--sample-size", 80, "--max-output-tokens", 40, "--engine-arg", "max_num_seqs=4")
+LONG_RUN = ("--sample-size", 80, "--max-output-tokens", 24, "--engine-arg", "max_num_seqs=4")
 WORKER = ("--engine-arg", "distributed_executor_backend=mp")
 
 
