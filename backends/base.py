@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -34,6 +34,8 @@ class BackendOptions:
     max_cost: int | None = None  # picodollars of the whole run; needs rates
     max_tokens_name: str | None = None
     json_schema: bool | None = None
+    serves_vllm: bool = False  # by the server's list of models
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)  # secrets, perhaps
     concurrency: int
     timeout_seconds: float  # of one request, from sending it to its last byte
     poll_seconds: float  # maximum wait of any kind between two polls of a server
@@ -52,7 +54,7 @@ class BackendOptions:
 
 def extended(kind: type[Options], options: BackendOptions, **more: Any) -> Options:
     """A command's options with what a backend knows besides, or instead of them."""
-    given = {field.name: getattr(options, field.name) for field in fields(BackendOptions)}
+    given = {one.name: getattr(options, one.name) for one in fields(BackendOptions)}
     return kind(**(given | more))
 
 

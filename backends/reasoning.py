@@ -5,6 +5,12 @@ from __future__ import annotations
 import re
 
 OPENER, CLOSER = "<think>", "</think>"
+
+# The variables by which chat templates turn thinking on and off: Qwen3's and GLM's; DeepSeek-V3.1's
+# and Granite's. A template ignores the one that it does not have.
+TEMPLATE_SWITCHES = ("enable_thinking", "thinking")
+_SWITCH_IN_TEMPLATE = re.compile(rf"\{{%[^%]*?(?<![.\w'\"])({'|'.join(TEMPLATE_SWITCHES)})\b")
+
 _CLOSER_ALONE = re.compile(r"^</think>[ \t]*$", re.MULTILINE)
 
 
@@ -27,6 +33,11 @@ def split_think(text: str, *, opened_by_prompt: bool = False) -> tuple[str | Non
     if not closer:
         return _none_if_empty(head), ""
     return _none_if_empty(reasoning), answer.lstrip("\r\n")
+
+
+def has_switch(template: str) -> bool:
+    """Whether a chat template asks for one of the switches."""
+    return _SWITCH_IN_TEMPLATE.search(template) is not None
 
 
 def _none_if_empty(text: str) -> str | None:

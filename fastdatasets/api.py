@@ -115,6 +115,7 @@ class CancelOptions(LocationOptions):
     run: opt.RunName = field(default=None, kw_only=False)
     forget: opt.Forget = False
     keep_files: opt.KeepFiles = False
+    header: opt.Header = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,7 +198,7 @@ def cancel(options: CancelOptions) -> RunResult | None:
     return cancel_run(
         options.run,
         options.output_dir,
-        ExecutionConfig(keep_files=options.keep_files),
+        ExecutionConfig(keep_files=options.keep_files, header=options.header),
         forget=options.forget,
         display=options.display,
     )

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from backends.base import Backend
 from backends.registry import find_backend
 from fastdatasets.config.address import resolve_address, warn_of_plain_http
-from fastdatasets.config.backend import make_backend, price_of, probe_server
+from fastdatasets.config.backend import check_thinking, make_backend, price_of, probe_server
 from fastdatasets.config.execution import ExecutionConfig
 from fastdatasets.config.settings import Settings
 from fastdatasets.disk_space import check_disk_space
@@ -76,11 +76,16 @@ def work(
         if not uses_server:
             return backend
         open_costs(folder, store, progress, execution, settings)
-        probed = probe_server(execution, run, settings, is_new=not store.requests.has_sent())
-        if probed == execution:
+        is_new = not store.requests.has_sent()
+        serves_vllm = probe_server(execution, run, settings, is_new=is_new)
+        check_thinking(run, serves_vllm=serves_vllm)
+        if not serves_vllm:
             return backend
-        progress.say(f"{run.base_url} is a vLLM server: requests for variants have a JSON schema")
-        return make_backend(probed, run, settings, folder)
+        if run.num_aug and execution.json_schema is None:
+            progress.say(
+                f"{run.base_url} is a vLLM server: requests for variants have a JSON schema"
+            )
+        return make_backend(execution, run, settings, folder, serves_vllm=True)
 
     try:
         status, files = advance_run(

@@ -42,11 +42,13 @@ class Request(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def bounds(self) -> Bounds:
-        """Limits of its usage."""
+        """Limits of its usage; prompt bytes: as in the macro prompt_bytes_of."""
         max_tokens = self.params.get("max_tokens") or MAX_COMPLETION_TOKENS
         sent = len(msgspec.json.encode(self.messages))
         if self.tools is not None:
             sent += len(msgspec.json.encode(self.tools))
+        if (form := self.params.get("response_format")) is not None:
+            sent += len(msgspec.json.encode(form))
         return Bounds(sent, int(max_tokens))
 
 

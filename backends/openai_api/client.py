@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import ssl
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 
@@ -17,7 +17,12 @@ CONNECT_SECONDS = 10.0
 
 
 def make_client(
-    base_url: str, api_key: str, *, timeout_seconds: float, connections: int = 1
+    base_url: str,
+    api_key: str,
+    *,
+    timeout_seconds: float,
+    connections: int = 1,
+    headers: Mapping[str, str] | None = None,
 ) -> openai.AsyncOpenAI:
     """A client without retries; timeout_seconds: between bytes; connections: at the same time.
 
@@ -29,6 +34,7 @@ def make_client(
             api_key=api_key,
             base_url=base_url,
             max_retries=0,
+            default_headers=headers,
             timeout=httpx2.Timeout(timeout_seconds, connect=CONNECT_SECONDS),
             http_client=openai.DefaultAsyncHttpxClient(
                 limits=httpx2.Limits(

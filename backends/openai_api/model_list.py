@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from backends.openai_api.client import CONNECT_SECONDS, make_client
@@ -14,7 +15,9 @@ TRIES = 3
 WAIT_SECONDS = 1.0  # after the first attempt; doubled after each
 
 
-def is_vllm(base_url: str, api_key: str, model: str, max_wait: float) -> bool:
+def is_vllm(
+    base_url: str, api_key: str, model: str, max_wait: float, headers: Mapping[str, str]
+) -> bool:
     """Whether GET /models says that the model is served by vLLM's own server.
 
     Raises ApiError without a connection after TRIES attempts, at most max_wait seconds apart. Any
@@ -22,7 +25,7 @@ def is_vllm(base_url: str, api_key: str, model: str, max_wait: float) -> bool:
     """
     for attempt in range(TRIES):
         try:
-            answer = asyncio.run(_get_models(base_url, api_key))
+            answer = asyncio.run(_get_models(base_url, api_key, headers))
             return _owner(decode_leniently(answer), model) == "vllm"
         except CALL_ERRORS as error:
             api_error = classify_error(error, api_key)
@@ -33,8 +36,10 @@ def is_vllm(base_url: str, api_key: str, model: str, max_wait: float) -> bool:
     raise api_error
 
 
-async def _get_models(base_url: str, api_key: str) -> bytes:
-    async with make_client(base_url, api_key, timeout_seconds=CONNECT_SECONDS) as client:
+async def _get_models(base_url: str, api_key: str, headers: Mapping[str, str]) -> bytes:
+    async with make_client(
+        base_url, api_key, timeout_seconds=CONNECT_SECONDS, headers=headers
+    ) as client:
         async with asyncio.timeout(2 * CONNECT_SECONDS):  # to the last byte
             return (await client.models.with_raw_response.list()).content
 

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
+from backends.reasoning import TEMPLATE_SWITCHES
+
 OPENAI_BASE = "https://api.openai.com/v1"
 
 # Paths of calls, which users copy along with the address of a server.
@@ -18,6 +20,22 @@ DEFAULT_PORTS = {"http": 80, "https": 443}
 
 # Names of OpenAI's own models.
 OPENAI_MODELS = re.compile(r"^(ft:)?(gpt-(?!oss)|chatgpt-|o[1-9](-|$)|codex-|computer-use-)")
+
+
+@dataclass(frozen=True, slots=True)
+class Thinking:
+    """What a request's body has beside its parameters for thinking turned on, or off."""
+
+    on: dict[str, Any]
+    off: dict[str, Any]
+
+
+ENABLE_THINKING = Thinking({"enable_thinking": True}, {"enable_thinking": False})
+TYPE_OF_THINKING = Thinking({"thinking": {"type": "enabled"}}, {"thinking": {"type": "disabled"}})
+VLLM_THINKING = Thinking(
+    {"chat_template_kwargs": dict.fromkeys(TEMPLATE_SWITCHES, True)},
+    {"chat_template_kwargs": dict.fromkeys(TEMPLATE_SWITCHES, False)},
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +52,7 @@ class Provider:
     max_bytes: int = 200_000_000
     completion_window: str = "24h"
     max_tokens_name: str | None = "max_tokens"
+    thinking: Thinking | None = None
     json_schema: bool | None = False  # whether response_format json_schema is accepted
     path: str = ""  # of its API, where there is only one
 
@@ -54,9 +73,25 @@ PROVIDERS = (
         json_schema=None,
     ),
     Provider("groq", ("api.groq.com",), max_tokens_name="max_completion_tokens"),
-    Provider("dashscope", (".aliyuncs.com",), max_bytes=500_000_000),
-    Provider("siliconflow", ("api.siliconflow.cn", "api.siliconflow.com")),
+    Provider("dashscope", (".aliyuncs.com",), max_bytes=500_000_000, thinking=ENABLE_THINKING),
+    Provider(
+        "siliconflow", ("api.siliconflow.cn", "api.siliconflow.com"), thinking=ENABLE_THINKING
+    ),
     Provider("parasail", ("api.parasail.io",)),
+    Provider("deepseek", ("api.deepseek.com",), thinking=TYPE_OF_THINKING),
+    Provider(
+        "zhipu",
+        ("open.bigmodel.cn", "api.z.ai"),
+        max_bytes=100_000_000,
+        thinking=TYPE_OF_THINKING,
+    ),
+    Provider("moonshot", ("api.moonshot.cn", "api.moonshot.ai"), thinking=TYPE_OF_THINKING),
+    Provider("volcengine", (".volces.com",), thinking=TYPE_OF_THINKING),
+    Provider(
+        "openrouter",
+        ("openrouter.ai",),
+        thinking=Thinking({"reasoning": {"enabled": True}}, {"reasoning": {"enabled": False}}),
+    ),
 )
 GENERIC = Provider("generic")
 
@@ -93,12 +128,16 @@ class Dialect:
 
     max_tokens_name: str
     json_schema: bool
+    thinking: Thinking | None = None
 
     def body(self, params: dict[str, Any]) -> dict[str, Any]:
         """The parameters under the server's names, without the messages."""
         body = dict(params)
         if "max_tokens" in body:
             body[self.max_tokens_name] = body.pop("max_tokens")
+        think = body.pop("think", None)
+        if think is not None and self.thinking is not None:
+            body = with_defaults(body, self.thinking.on if think else self.thinking.off)
         schema = body.pop("json_schema", None)
         if schema is not None and self.json_schema:
             body["response_format"] = {
@@ -108,17 +147,38 @@ class Dialect:
         return body
 
 
+def with_defaults(body: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
+    """A body with keys that it does not have, also in objects of it: what the user named stays."""
+    merged = defaults | body
+    for name, default in defaults.items():
+        if isinstance(default, dict) and isinstance(merged[name], dict):
+            merged[name] = default | merged[name]
+    return merged
+
+
+def thinking_of(provider: Provider, serves_vllm: bool) -> Thinking | None:
+    """How thinking is turned on and off at a server; None where that is not known."""
+    return VLLM_THINKING if serves_vllm and provider is GENERIC else provider.thinking
+
+
 def dialect_of(
     model: str,
     provider: Provider,
     max_tokens_name: str | None = None,
     json_schema: bool | None = None,
+    *,
+    serves_vllm: bool = False,
 ) -> Dialect:
-    """The dialect of a server, by its provider and model; arguments that are given win."""
+    """The dialect of a server, by its provider and model; arguments that are given win.
+
+    serves_vllm: whether its list of models says so; vLLM can force a schema.
+    """
     is_openais = bool(OPENAI_MODELS.match(model))
     by_model = "max_completion_tokens" if is_openais else "max_tokens"
-    forces_schema = provider.json_schema if json_schema is None else json_schema
+    if json_schema is None:
+        json_schema = serves_vllm or provider.json_schema
     return Dialect(
         max_tokens_name or provider.max_tokens_name or by_model,
-        is_openais if forces_schema is None else forces_schema,
+        is_openais if json_schema is None else json_schema,
+        thinking_of(provider, serves_vllm),
     )

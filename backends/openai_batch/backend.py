@@ -29,7 +29,13 @@ def make(run: Run, options: BackendOptions) -> OpenAIBatch:
             BatchOptions,
             options,
             base_url=run.base_url,
-            dialect=dialect_of(run.model, provider, options.max_tokens_name, options.json_schema),
+            dialect=dialect_of(
+                run.model,
+                provider,
+                options.max_tokens_name,
+                options.json_schema,
+                serves_vllm=options.serves_vllm,
+            ),
             max_requests=options.batch_max_requests or provider.max_requests,
             max_bytes=options.batch_max_bytes or provider.max_bytes,
             completion_window=options.completion_window or provider.completion_window,
@@ -85,7 +91,9 @@ class OpenAIBatch(Backend):
     @contextmanager
     def _passes(self, store: WorkStore, progress: Progress) -> Iterator[Passes]:
         options = self._options
-        with BatchApi(options.base_url, options.api_key, options.timeout_seconds) as api:
+        with BatchApi(
+            options.base_url, options.api_key, options.timeout_seconds, options.headers
+        ) as api:
             passes = Passes(BatchSession(options, api, store, progress))
             passes.check_address()
             yield passes

@@ -31,7 +31,13 @@ def make(run: Run, options: BackendOptions) -> OpenAILive:
     """Live requests to a run's server."""
     assert run.base_url is not None, "live requests go to a server"
     provider = provider_for(run.base_url)
-    dialect = dialect_of(run.model, provider, options.max_tokens_name, options.json_schema)
+    dialect = dialect_of(
+        run.model,
+        provider,
+        options.max_tokens_name,
+        options.json_schema,
+        serves_vllm=options.serves_vllm,
+    )
     return OpenAILive(extended(LiveOptions, options, base_url=run.base_url, dialect=dialect))
 
 

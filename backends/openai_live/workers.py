@@ -65,6 +65,7 @@ class WorkerPool:
             options.api_key,
             connections=options.concurrency,
             timeout_seconds=options.timeout_seconds,
+            headers=options.headers,
         )
         self._workers = [
             asyncio.create_task(self._work()) for _ in range(self._options.concurrency)
@@ -161,15 +162,18 @@ class WorkerPool:
         return None
 
     async def _call(self, request: Request) -> bytes:
-        params = self._options.dialect.body(request.params)
+        body = self._options.dialect.body(request.params)
+        model = body.pop("model")
         if request.tools is not None:
-            params["tools"] = request.tools
+            body["tools"] = request.tools
         seconds, size = self._options.timeout_seconds, answer_bytes(request.bounds)
         async with asyncio.timeout(seconds):
             with limit_bytes(size):
+                # As extra_body the client takes keys that it does not know, such as top_k.
                 answer = await self._client.chat.completions.with_raw_response.create(
+                    model=model,
                     messages=request.messages,  # type: ignore[arg-type]
-                    **params,
+                    extra_body=body,
                 )
                 return answer.content
 

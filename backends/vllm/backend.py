@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +35,15 @@ GRACE_SECONDS = 1.0  # for answers that are about to come when the command is st
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineOptions:
-    """Options of the engine. engine_args: vLLM's; lora: an adapter's folder; log: its output."""
+    """Options of the engine. engine_args: vLLM's; lora: an adapter's folder; log: its output.
+
+    params: of the run's requests.
+    """
 
     model: str
     engine_args: Mapping[str, Any]
     lora: str | None
+    params: Mapping[str, Any] = field(default_factory=dict)
     max_attempts: int
     log: Path
     command: Sequence[str] = COMMAND
@@ -52,6 +56,7 @@ def make(run: Run, options: BackendOptions) -> VllmBackend:
             model=run.model,
             engine_args=options.engine_args or {},
             lora=run.params.get("lora"),
+            params=run.params,
             max_attempts=options.max_attempts,
             log=options.folder / "engine.log",
         )
@@ -148,6 +153,7 @@ class VllmBackend(Backend):
             options.lora,
             self._compiled,
             self._memory_share,
+            dict(options.params),
         )
         try:
             engine = EngineProcess(load, options.log, progress.say, options.command)

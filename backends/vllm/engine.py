@@ -14,13 +14,20 @@ import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from backends.first_failures import TOO_LONG
-from backends.reasoning import CLOSER, OPENER, split_think
+from backends.reasoning import CLOSER, OPENER, has_switch, split_think
 from backends.vllm.demo_model import DEMO_MODEL, demo_model
 from backends.vllm.installed import check_installed, check_model
 from backends.vllm.protocol import Finished, Load
+from backends.vllm.sampling import (
+    check_params,
+    last_line,
+    sampling_params_of,
+    template_variables,
+)
 from store import RequestRefused, UserError
 from store.errors import EngineDied
 
@@ -49,6 +56,7 @@ class VllmEngine:
         os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
         os.environ.setdefault("VLLM_LOGGING_STREAM", "ext://sys.stderr")
         os.environ["VLLM_NO_USAGE_STATS"] = "1"
+        check_params(load.params)
         try:
             self._engine = _load(model, load, say)
         except UserError:
@@ -60,6 +68,12 @@ class VllmEngine:
         self._tokenizer = self._engine.get_tokenizer()
         if getattr(self._tokenizer, "chat_template", "") is None:
             raise UserError(f"{load.model} has no chat template: name an instruction-tuned model")
+        if "think" in load.params and not has_switch(str(self._tokenizer.chat_template)):
+            option = "--think" if load.params["think"] else "--no-think"
+            raise UserError(
+                f"{option}: the chat template of {load.model} cannot turn thinking on and off; "
+                "what it has is named by --param chat_template_kwargs={…}"
+            )
         self._renderer = copy.deepcopy(self._tokenizer)  # for another thread
         self._defaults: dict[str, Any] = (
             self._engine.model_config.get_diff_sampling_param()  # from generation_config.json
@@ -73,7 +87,10 @@ class VllmEngine:
         self.max_num_seqs: int = self._engine.vllm_config.scheduler_config.max_num_seqs
 
     def render(
-        self, messages: list[dict[str, Any]], tools: list[dict[str, Any]] | None = None
+        self,
+        messages: list[dict[str, Any]],
+        tools: list[dict[str, Any]] | None = None,
+        params: Mapping[str, Any] = MappingProxyType({}),
     ) -> tuple[list[int], bool]:
         """Token ids of a chat, and whether its template ends with `<think>`.
 
@@ -81,7 +98,11 @@ class VllmEngine:
         """
         try:
             text = self._renderer.apply_chat_template(
-                messages, tools=tools, tokenize=False, add_generation_prompt=True
+                messages,
+                tools=tools,
+                tokenize=False,
+                add_generation_prompt=True,
+                **template_variables(params),
             )
             ids = self._renderer.encode(text, add_special_tokens=False)
         except Exception as error:  # templates and tokenizers may raise anything
@@ -90,9 +111,7 @@ class VllmEngine:
 
     def add(self, request_id: str, token_ids: list[int], params: Mapping[str, Any]) -> None:
         """Queue a request; raises RequestRefused where the engine does not accept it."""
-        from vllm import SamplingParams
         from vllm.exceptions import VLLMClientError  # a ValueError in older versions
-        from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
 
         room = self.max_model_len - len(token_ids)
         if room < 1:
@@ -101,19 +120,15 @@ class VllmEngine:
                 f"{self.max_model_len} (max_model_len)",
                 TOO_LONG,
             )
-        sampling_params = {**self._defaults, **params}
-        sampling_params.pop("lora", None)  # the engine has it
-        sampling_params["max_tokens"] = min(sampling_params.get("max_tokens") or room, room)
-        if schema := sampling_params.pop("json_schema", None):
-            sampling_params["structured_outputs"] = StructuredOutputsParams(json=schema)
+        sampling = {**self._defaults, **params}
+        sampling["max_tokens"] = min(sampling.get("max_tokens") or room, room)
         try:
-            sampling = SamplingParams(
-                **sampling_params,
-                output_kind=RequestOutputKind.FINAL_ONLY,
-                skip_special_tokens=not self._special,
-            )
+            sampling_params = sampling_params_of(sampling, skip_special_tokens=not self._special)
             self._engine.add_request(
-                request_id, {"prompt_token_ids": token_ids}, sampling, lora_request=self._lora
+                request_id,
+                {"prompt_token_ids": token_ids},
+                sampling_params,
+                lora_request=self._lora,
             )
         except (ValueError, TypeError, VLLMClientError) as error:
             raise RequestRefused(last_line(error)) from None
@@ -227,14 +242,3 @@ def _is_out_of_memory(error: BaseException | None) -> bool:
             return True
         error = error.__cause__ or error.__context__
     return False
-
-
-def last_line(error: Exception) -> str:
-    """The line of an error's message that has the reason."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    if not lines:
-        return type(error).__name__
-    # pydantic's first line only counts its errors
-    if "validation error" in lines[0] and len(lines) > 1:
-        return lines[1].split(" [type=")[0]
-    return lines[0]

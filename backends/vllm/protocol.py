@@ -15,7 +15,7 @@ class Load(msgspec.Struct, tag=True, frozen=True):
     """To the engine, first: what to load.
 
     lora: an adapter's folder. memory_share: of the memory it would use; less than 1 after it ran
-    out of memory.
+    out of memory. params: the run's, which are checked before the model is loaded.
     """
 
     model: str
@@ -23,6 +23,7 @@ class Load(msgspec.Struct, tag=True, frozen=True):
     lora: str | None
     compiled: bool
     memory_share: float
+    params: dict[str, Any] = {}
 
 
 class Generate(msgspec.Struct, tag=True, frozen=True):

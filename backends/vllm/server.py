@@ -137,7 +137,9 @@ def _receive(
         for generate in messages:
             assert isinstance(generate, Generate), "the one Load comes first"
             try:
-                token_ids, opened = engine.render(generate.messages, generate.tools)
+                token_ids, opened = engine.render(
+                    generate.messages, generate.tools, generate.params
+                )
             except RequestRefused as error:
                 inbox.put(Refused(generate.request_id, str(error), error.code))
             else:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from dataclasses import replace
 from decimal import ROUND_CEILING, Decimal, InvalidOperation
 from typing import Any
 
 from backends.base import Backend, BackendOptions
+from backends.openai_api.providers import GENERIC, provider_for, thinking_of
 from backends.registry import BackendInfo, find_backend
 from fastdatasets.config.execution import ExecutionConfig
+from fastdatasets.config.request_params import parse_headers, parse_pair
 from fastdatasets.config.settings import Settings
 from fastdatasets.pricing.prices import ModelPrice, find_price, parse_price
 from store import RunFolder, UserError
@@ -24,17 +24,28 @@ def check(execution: ExecutionConfig, run: Run, settings: Settings) -> None:
     """Raise UserError for what would fail later, before the run is created."""
     parse_engine_args(execution.engine_arg)
     backend = find_backend(run.backend)
+    headers_of(execution, backend)
     if not run.skip_generation:
         if backend.uses_server:
             key_for(backend, settings)
+            may_be_vllm = provider_for(str(run.base_url)) is GENERIC
+            check_thinking(run, serves_vllm=may_be_vllm)
         backend.check(run.model)
     price_of(execution, run)
 
 
 def make_backend(
-    execution: ExecutionConfig, run: Run, settings: Settings, folder: RunFolder
+    execution: ExecutionConfig,
+    run: Run,
+    settings: Settings,
+    folder: RunFolder,
+    *,
+    serves_vllm: bool = False,
 ) -> Backend:
-    """The run's backend, with the command's options; raises UserError."""
+    """The run's backend, with the command's options; raises UserError.
+
+    serves_vllm: whether the server is vLLM's own, see probe_server.
+    """
     backend = find_backend(run.backend)
     price = price_of(execution, run)
     return backend.make(
@@ -52,6 +63,8 @@ def make_backend(
             completion_window=execution.completion_window,
             max_tokens_name=execution.max_tokens_name,
             json_schema=execution.json_schema,
+            serves_vllm=serves_vllm,
+            headers=headers_of(execution, backend),
             engine_args=parse_engine_args(execution.engine_arg),
             concurrency=settings.max_llm_concurrency,
             timeout_seconds=settings.fastdatasets_timeout_seconds,
@@ -63,36 +76,56 @@ def make_backend(
     )
 
 
-def probe_server(
-    execution: ExecutionConfig, run: Run, settings: Settings, *, is_new: bool
-) -> ExecutionConfig:
-    """The options, with json_schema set where the server's list of models says vLLM.
+def probe_server(execution: ExecutionConfig, run: Run, settings: Settings, *, is_new: bool) -> bool:
+    """Whether the server's list of models says vLLM, whose abilities are known.
 
-    The list is read for a new run, and for an augment without --json-schema. Raises UserError
-    without a connection to a new run's server; a run that has sent something waits for it.
+    The list is read for a new run, and where it decides something: for an augment without
+    --json-schema, for --think. Raises UserError without a connection to a new run's server, and
+    where --think depends on it; a run that has sent something waits for it otherwise.
     """
     from backends.openai_api.errors import ApiError
     from backends.openai_api.model_list import is_vllm
 
     assert run.base_url is not None, "the backend uses a server"
+    thinks = "think" in run.params and provider_for(run.base_url) is GENERIC
     has_schema = run.mode is Mode.AUGMENT and execution.json_schema is None
-    if not is_new and not has_schema:
-        return execution
+    if not (is_new or has_schema or thinks):
+        return False
+    backend = find_backend(run.backend)
     try:
-        serves_vllm = is_vllm(
+        return is_vllm(
             run.base_url,
-            key_for(find_backend(run.backend), settings),
+            key_for(backend, settings),
             run.model,
             settings.fastdatasets_poll_seconds,
+            headers_of(execution, backend),
         )
     except ApiError as api_error:
-        if not is_new:
-            return execution
+        if not (is_new or thinks):
+            return False
         raise UserError(
             f"no connection to {run.base_url}: {api_error}. Check the address (LLM_API_BASE) and "
             "that the server is up"
         ) from None
-    return replace(execution, json_schema=True) if has_schema and serves_vllm else execution
+
+
+def check_thinking(run: Run, *, serves_vllm: bool) -> None:
+    """Raise UserError where --think is part of the run and its server's way is not known."""
+    assert run.base_url is not None, "the backend uses a server"
+    if "think" in run.params and thinking_of(provider_for(run.base_url), serves_vllm) is None:
+        option = "--think" if run.params["think"] else "--no-think"
+        raise UserError(
+            f"{option}: how {run.base_url} turns thinking on and off is not known. Start a run "
+            "with the server's own parameter, such as --param reasoning_effort=low"
+        )
+
+
+def headers_of(execution: ExecutionConfig, backend: BackendInfo) -> dict[str, str]:
+    """The headers of this command's calls; raises UserError."""
+    headers = parse_headers(execution.header)
+    if headers and not backend.uses_server:
+        raise UserError(f"--header is for calls to a server, and {backend.name} makes none")
+    return headers
 
 
 def price_of(execution: ExecutionConfig, run: Run) -> PriceSnapshot | None:
@@ -162,16 +195,6 @@ def key_for(backend: BackendInfo, settings: Settings) -> str:
 
 
 def parse_engine_args(pairs: Sequence[str]) -> dict[str, Any]:
-    """KEY=VALUE pairs as a dict; a value is JSON where it is valid JSON, else text."""
-    arguments: dict[str, Any] = {}
-    for pair in pairs:
-        key, equals, value = pair.partition("=")
-        if not equals or not key.strip():
-            raise UserError(f"--engine-arg {pair}: KEY=VALUE is expected")
-        if value in ("True", "False"):
-            value = value.lower()
-        try:
-            arguments[key.strip().replace("-", "_")] = json.loads(value)
-        except ValueError:
-            arguments[key.strip().replace("-", "_")] = value
-    return arguments
+    """Arguments of vLLM's engine from KEY=VALUE pairs; raises UserError."""
+    parsed = (parse_pair("--engine-arg", pair) for pair in pairs)
+    return {key.replace("-", "_"): value for key, value in parsed}

@@ -12,6 +12,7 @@ class ExecutionConfig:
     """Options of one command; None: the default of the settings or the provider."""
 
     engine_arg: opt.EngineArg = ()
+    header: opt.Header = ()
     max_attempts: opt.MaxAttempts = 3
     reuse: opt.Reuse = ()
     accept_other_server: opt.AcceptOtherServer = False

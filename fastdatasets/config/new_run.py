@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import uuid
+from math import inf
 from pathlib import Path
 from typing import Any
 
 from backends.registry import BackendInfo, default_backend, find_backend
 from fastdatasets.config.address import new_address
+from fastdatasets.config.request_params import parse_params, read_system_prompt
 from fastdatasets.config.run import RunConfig
 from fastdatasets.config.settings import Settings
 from fastdatasets.exports.writers import parse_formats
 from fastdatasets.sources.dataset import check_source
 from fastdatasets.sources.files import expanded, local_path
 from fastdatasets.stages.modes import FINAL_STAGE
-from fastdatasets.stages.prompts import default_templates, own_template
+from fastdatasets.stages.prompts import answer_templates, default_templates
 from store import RunFolder, UserError
 from store.folder.run_folder import atomic_write
 from store.runs import ExportOptions, Mode, Run
@@ -51,7 +53,7 @@ def new_run(config: RunConfig, settings: Settings) -> Run:
         },
         turns=config.turns,
         params=_params(config, settings, backend),
-        system_prompt=settings.system_prompt,
+        system_prompt=_system_prompt(config, settings),
         language=config.language or settings.language,
         templates=_templates(config),
         final_stage=FINAL_STAGE,
@@ -85,8 +87,7 @@ def _sample_size(config: RunConfig, settings: Settings) -> int:
 
 
 def _templates(config: RunConfig) -> dict[str, str]:
-    template = config.prompt_template
-    answer = own_template("answer", template) if template else default_templates("answer")
+    answer = answer_templates(config.prompt_template)
     return answer | (default_templates("vary") if config.mode is Mode.AUGMENT else {})
 
 
@@ -112,13 +113,29 @@ def _model(config: RunConfig, settings: Settings, backend: BackendInfo) -> str:
 
 
 def _params(config: RunConfig, settings: Settings, backend: BackendInfo) -> dict[str, Any]:
+    """What enters each request beside model and messages, under names of any server."""
+    temperature = settings.llm_temperature if config.temperature is None else config.temperature
+    top_p = settings.llm_top_p if config.top_p is None else config.top_p
+    if temperature is not None and not 0 <= temperature < inf:
+        raise UserError(f"--temperature {temperature}: a number from 0 is expected")
+    if top_p is not None and not 0 < top_p <= 1:
+        raise UserError(f"--top-p {top_p}: a number above 0, at most 1, is expected")
     params = {
         "lora": _lora(config, backend),
         "max_tokens": config.max_output_tokens or settings.llm_max_tokens or DEFAULT_MAX_TOKENS,
-        "temperature": settings.llm_temperature,
-        "top_p": settings.llm_top_p,
+        "temperature": temperature,
+        "top_p": top_p,
+        "think": config.think,
     }
-    return {name: value for name, value in params.items() if value is not None}
+    given = {name: value for name, value in params.items() if value is not None}
+    return given | parse_params(config.param)
+
+
+def _system_prompt(config: RunConfig, settings: Settings) -> str | None:
+    """The option's; else the settings'. An empty one is none."""
+    if config.system_prompt is None:
+        return settings.system_prompt
+    return read_system_prompt(config.system_prompt) or None
 
 
 def _lora(config: RunConfig, backend: BackendInfo) -> str | None:

@@ -98,17 +98,66 @@ MaxOutputTokens = Annotated[
     Option("Maximum tokens of an answer. Default: LLM_MAX_TOKENS, else 4096.", panel=MODEL, min=1),
 ]
 PromptTemplate = Annotated[
-    Path | None,
+    str | None,
     Option(
-        "Jinja2 file instead of the default prompt; variables: instruction, input, "
-        "output, reasoning.",
+        "plain (the question), guide (the guide's), or a Jinja2 file; variables: instruction, "
+        "input, output, reasoning. Default: guide for records with an input, else plain.",
         panel=MODEL,
+        metavar="plain|guide|FILE",
+    ),
+]
+SystemPrompt = Annotated[
+    str | None,
+    Option(
+        "System message of every request, or @FILE. Default: SYSTEM_PROMPT.",
+        panel=MODEL,
+        metavar="TEXT|@FILE",
+    ),
+]
+Temperature = Annotated[
+    float | None,
+    Option(
+        "Sampling temperature. Default: LLM_TEMPERATURE, else the model's.",
+        panel=MODEL,
+    ),
+]
+TopP = Annotated[
+    float | None,
+    Option(
+        "Nucleus sampling. Default: LLM_TOP_P, else the model's.",
+        panel=MODEL,
+        flag="--top-p",
+    ),
+]
+Think = Annotated[
+    bool | None,
+    Option(
+        "Turn the model's thinking on or off, in the way of its server. Default: the model's.",
+        panel=MODEL,
+        flag="--think/--no-think",
+    ),
+]
+Param = Annotated[
+    Sequence[str],
+    Option(
+        "Any key of a request's body, or of vLLM's SamplingParams, with a JSON value, such as "
+        "seed=7. Repeatable.",
+        panel=MODEL,
+        metavar="KEY=VALUE",
+    ),
+]
+Header = Annotated[
+    Sequence[str],
+    Option(
+        "HTTP header of this command's calls to the server; never stored. Repeatable.",
+        panel=MODEL,
+        metavar="NAME=VALUE",
     ),
 ]
 LanguageName = Annotated[
     Language | None,
     Option(
-        "Language of the default prompt: zh, en, or auto by each record's script. Default: "
+        "Language of the guide's prompt: zh, en, or auto by each record's script. Default: "
         "LANGUAGE, else auto.",
         panel=MODEL,
         flag="--language",

@@ -27,12 +27,17 @@ class DataOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelOptions:
-    """The backend, the model and the prompt."""
+    """The backend, the model, its parameters and the prompt."""
 
     backend: opt.BackendName = None
     model: opt.Model = None
     lora: opt.Lora = None
     max_output_tokens: opt.MaxOutputTokens = None
+    temperature: opt.Temperature = None
+    top_p: opt.TopP = None
+    think: opt.Think = None
+    param: opt.Param = ()
+    system_prompt: opt.SystemPrompt = None
     prompt_template: opt.PromptTemplate = None
     language: opt.LanguageName = None
 

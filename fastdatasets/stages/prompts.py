@@ -1,4 +1,4 @@
-"""Prompt templates: Jinja2 in a bounded sandbox, and the choice of the default template."""
+"""Prompt templates: Jinja2 in a bounded sandbox, and the choice between the package's."""
 
 from __future__ import annotations
 
@@ -17,19 +17,39 @@ from store.runs import Language
 
 VARIABLES = "instruction, input, output, reasoning"
 
+NO_INPUT = "no_input"  # what a template for records without an input is named after its stage
+
 _HAN = re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]")
 _KANA_OR_HANGUL = re.compile(r"[\u3040-\u30ff\u1100-\u11ff\uac00-\ud7af]")
 _OTHER_WORD = re.compile(r"[^\W\d_\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]+")
 _SCANNED_CHARACTERS = 2000  # characters; the script of a longer text shows in its beginning
 
 
+def answer_templates(named: str | None) -> dict[str, str]:
+    """The templates of answers: a built-in's name, else the path of a file; raises UserError.
+
+    None: the guide's for records with an input, the question itself for others; docs/design.md has
+    the reasons.
+    """
+    if named is None:
+        return default_templates("answer") | {f"answer.{NO_INPUT}": _packaged("answer.plain")}
+    if named == "guide":
+        return default_templates("answer")
+    if named == "plain":
+        return {"answer": _packaged("answer.plain")}
+    return own_template("answer", Path(named))
+
+
 def default_templates(stage: str) -> dict[str, str]:
-    """The package's templates of a stage by language."""
-    folder = files("fastdatasets.stages") / "templates"
+    """The package's templates of a stage by language; of answers: the guide's."""
     return {
-        f"{stage}.{language}": (folder / f"{stage}.{language}.j2").read_text("utf-8")
+        f"{stage}.{language}": _packaged(f"{stage}.{language}")
         for language in (Language.ZH, Language.EN)
     }
+
+
+def _packaged(name: str) -> str:
+    return (files("fastdatasets.stages") / "templates" / f"{name}.j2").read_text("utf-8")
 
 
 def own_template(stage: str, path: Path) -> dict[str, str]:
@@ -105,6 +125,11 @@ class Prompt:
     def _text(self, row: Row) -> str:
         if (own := self._templates.get(self._stage)) is not None:
             return own
+        if (
+            not row.input
+            and (plain := self._templates.get(f"{self._stage}.{NO_INPUT}")) is not None
+        ):
+            return plain
         language = self._language
         if language is Language.AUTO:
             language = language_of(f"{row.instruction}\n{row.input}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 from backends import Progress
 from fastdatasets.checks import check_variants
@@ -34,8 +35,13 @@ class Vary:
     def __init__(self, run: Run, max_generations: int) -> None:
         self._num_aug = run.num_aug
         self._max_generations = max_generations
+        # The run's response_format is for answers.
+        params = {name: value for name, value in run.params.items() if name != "response_format"}
         self._writer = RequestWriter(
-            run, self.name, {"json_schema": VARIANTS_SCHEMA}, with_history=False
+            replace(run, params=params),
+            self.name,
+            {"json_schema": VARIANTS_SCHEMA},
+            with_history=False,
         )
 
     def ingest(self, store: WorkStore) -> None:

@@ -92,7 +92,7 @@ SEMI JOIN (SELECT request_id FROM row_requests WHERE stage = final_stage()) USIN
 SEMI JOIN (SELECT request_id FROM pending_requests($max_attempts)
            UNION ALL
            SELECT request_id FROM requests_in_jobs ANTI JOIN results USING (request_id)) USING (request_id)
-CROSS JOIN (SELECT coalesce(sum(prompt_tokens) / sum(prompt_bytes_of(messages, tools)), 1 / 3) AS tokens_a_byte
+CROSS JOIN (SELECT coalesce(sum(prompt_tokens) / sum(prompt_bytes_of(params, messages, tools)), 1 / 3) AS tokens_a_byte
             FROM requests JOIN results USING (request_id) WHERE prompt_tokens IS NOT NULL);
 
 -- name: sample_prompts

@@ -229,8 +229,9 @@ LEFT JOIN latest_versions USING (record, stage, ordinal, generation)
 GROUP BY request_id
 HAVING bool_and(coalesce(version < latest, false));
 
--- Bytes of what a request sends beside its parameters.
-CREATE MACRO prompt_bytes_of(messages, tools) AS strlen(messages) + coalesce(strlen(tools), 0);
+-- Bytes of what a model may read of a request: servers put tools and the form of an answer into the prompt.
+CREATE MACRO prompt_bytes_of(params, messages, tools) AS
+    strlen(messages) + coalesce(strlen(tools), 0) + coalesce(strlen(params ->> 'response_format'), 0);
 
 -- Estimated prompt tokens of messages, by their bytes: a third, which is more than English needs and about right
 -- for Chinese.
@@ -252,7 +253,7 @@ CREATE MACRO default_expected_tokens(old_bytes, max_tokens) AS
 -- hint_bytes: these, else the prompt's. A retry of a truncated answer has no old_bytes: the old output predicted
 -- less than half of the limit, and the answer was longer.
 CREATE VIEW request_hints AS
-SELECT request_id, params, limit_of(params) AS max_tokens, prompt_bytes_of(messages, tools) AS prompt_bytes,
+SELECT request_id, params, limit_of(params) AS max_tokens, prompt_bytes_of(params, messages, tools) AS prompt_bytes,
        coalesce(output_bytes, 0) AS old_bytes, old_bytes > 0 AS has_old,
        CASE WHEN has_old THEN old_bytes ELSE prompt_bytes END AS hint_bytes
 FROM requests

@@ -482,7 +482,7 @@ def test_shared_beginnings_go_side_by_side(server: LLMServer) -> None:
 
     server.answer = remember
     distill("openai-batch", questions=questions)
-    letters = [body[len("Instruction: Document ")] for body in bodies]
+    letters = [body[len("Document ")] for body in bodies]
     assert [letter for letter, _ in groupby(letters)] == sorted(set(letters), key=letters.index)
 
 

@@ -48,7 +48,7 @@ def run_config(backend: str, records: int, **fields: object) -> RunConfig:
         model="gpt-4o-mini",
         backend=backend,
         max_output_tokens=100,
-        prompt_template=Path("bare.j2"),
+        prompt_template="bare.j2",
     )
 
 

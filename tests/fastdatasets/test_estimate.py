@@ -81,7 +81,7 @@ def config_for(rows: list[dict[str, object]], **given: Any) -> RunConfig:
         "backend": "openai",
         "model": "gpt-4o-mini",
         "max_output_tokens": 100,
-        "prompt_template": Path("bare.j2"),
+        "prompt_template": "bare.j2",
     }
     return RunConfig(**(run_config | given))
 

@@ -32,7 +32,7 @@ def run_for(path: Path, **given: Any) -> Run:
     """A run over a file; all rows unless said otherwise, and the bare instruction as its prompt."""
     template = path.parent / "bare.j2"
     template.write_text("{{ instruction }}{{ input }}", "utf-8")
-    run_config: dict[str, Any] = {"sample_size": 0, "prompt_template": template} | given
+    run_config: dict[str, Any] = {"sample_size": 0, "prompt_template": str(template)} | given
     return new_run(RunConfig(dataset_name=str(path), **run_config), load_settings())
 
 

@@ -169,6 +169,9 @@ class Gate:
             raise no_key()
         if self._settings.keys is not None and key not in self._settings.keys:
             raise bad_key(key)
+        for name, value in self._settings.headers.items():
+            if request.headers.get(name) != value:
+                raise ApiError(401, f"{name}: {request.headers.get(name)} is not accepted.")
 
     async def _spoil(self, request: web.Request, fault: Fault) -> web.Response:
         """Refuse, drop or hang."""

@@ -2,10 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from .bill import Body
 from .errors import Json, error_body
 from .replies import Reply, ask
 from .settings import Settings
+
+
+def _is_number(value: object, low: float, high: float) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high
+
+
+def _is_texts(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(text, str) for text in value)
+
+
+# Parameters whose values are checked, as far as clients are known to send wrong ones.
+VALUES: dict[str, Callable[[Any], bool]] = {
+    "temperature": lambda value: _is_number(value, 0, 2),
+    "top_p": lambda value: _is_number(value, 0, 1),
+    "seed": lambda value: isinstance(value, int) and not isinstance(value, bool),
+    "stop": lambda value: isinstance(value, str) or (_is_texts(value) and len(value) <= 4),
+    "reasoning_effort": lambda value: (
+        value in ("none", "minimal", "low", "medium", "high", "xhigh")
+    ),
+    "service_tier": lambda value: value in ("auto", "default", "flex", "scale", "priority"),
+    "response_format": lambda value: (
+        isinstance(value, dict) and value.get("type") in ("text", "json_object", "json_schema")
+    ),
+}
 
 
 def no_model(model: object) -> Json:
@@ -33,6 +60,10 @@ def refusal(body: Body, settings: Settings) -> Reply | None:
             return _refuse(400, error_body(message))
     if settings.strict_max_tokens and "max_tokens" in body:
         return _refuse(400, _max_tokens_error())
+    for name, is_good in VALUES.items():
+        if body.get(name) is not None and not is_good(body[name]):
+            message = f"Invalid value for '{name}': {body[name]!r}."
+            return _refuse(400, error_body(message, param=name, code="invalid_value"))
     return _bad_messages(body.get("messages"))
 
 

@@ -70,6 +70,8 @@ class Settings:
 
     keys: Collection[str] | None = ("sk-test",)
     """Bearer keys that are accepted; None accepts any."""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """Headers that every call must have, as a gateway wants them."""
     models: Collection[str] | None = None
     """Models that exist; None means all of them do."""
     owned_by: str = "llmserver"

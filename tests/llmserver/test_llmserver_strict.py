@@ -122,6 +122,36 @@ def test_a_body_parameter_is_refused_live_and_per_line(more: dict[str, Any], mes
 
 
 @pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("temperature", 3),
+        ("top_p", "high"),
+        ("seed", True),
+        ("stop", list("abcde")),
+        ("reasoning_effort", "lots"),
+        ("service_tier", "cheap"),
+        ("response_format", {"type": "yaml"}),
+    ],
+)
+def test_values_of_parameters_are_checked(name: str, value: Any) -> None:
+    """A value that OpenAI refuses is refused, with the parameter's name."""
+    with LLMServer() as server, client_of(server) as client:
+        with pytest.raises(BadRequestError, match=f"Invalid value for '{name}'"):
+            client.chat.completions.create(
+                model="m", messages=[{"role": "user", "content": "?"}], extra_body={name: value}
+            )
+        assert server.bill.total == 0
+
+
+def test_headers_that_a_gateway_wants() -> None:
+    """A call without them, or with others, is refused."""
+    with LLMServer(headers={"X-Team": "a"}) as server, client_of(server) as client:
+        with pytest.raises(AuthenticationError, match="X-Team: None is not accepted"):
+            client.models.list()
+        assert client.with_options(default_headers={"X-Team": "a"}).models.list().data == []
+
+
+@pytest.mark.parametrize(
     "messages",
     [None, [], "text", [{"content": "no role"}]],
 )

@@ -7,7 +7,7 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -48,8 +48,16 @@ class Downloaded:
 class BatchApi:
     """One server, one key, seconds for a call to its last byte. Every method raises ApiError."""
 
-    def __init__(self, base_url: str, api_key: str, timeout_seconds: float) -> None:
-        self._client = make_client(base_url, api_key, timeout_seconds=timeout_seconds)
+    def __init__(
+        self,
+        base_url: str,
+        api_key: str,
+        timeout_seconds: float,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        self._client = make_client(
+            base_url, api_key, timeout_seconds=timeout_seconds, headers=headers
+        )
         self._key = api_key
         self._seconds = timeout_seconds
         self._runner = asyncio.Runner()

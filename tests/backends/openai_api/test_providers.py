@@ -7,7 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from backends.openai_api.providers import Dialect, dialect_of, provider_for
+from backends.openai_api.providers import (
+    ENABLE_THINKING,
+    TYPE_OF_THINKING,
+    Dialect,
+    dialect_of,
+    provider_for,
+)
 from fastdatasets.commands import resume, start
 from fastdatasets.config.execution import ExecutionConfig
 from fastdatasets.config.run import RunConfig
@@ -34,8 +40,21 @@ def run_config(backend: str, model: str = "gpt-4o-mini") -> RunConfig:
         ("https://mine.openai.azure.com/openai/v1", "gpt-5", OPENAIS),
         ("https://mine.openai.azure.com/openai/v1", "phi-4", OTHERS),
         ("https://api.groq.com/openai/v1", "gpt-5", Dialect("max_completion_tokens", False)),
-        ("https://dashscope.aliyuncs.com/compatible-mode/v1", "qwen-plus", OTHERS),
-        ("https://api.siliconflow.cn/v1", "gpt-5", OTHERS),
+        (
+            "https://dashscope.aliyuncs.com/compatible-mode/v1",
+            "qwen-plus",
+            Dialect("max_tokens", False, ENABLE_THINKING),
+        ),
+        (
+            "https://api.siliconflow.cn/v1",
+            "gpt-5",
+            Dialect("max_tokens", False, ENABLE_THINKING),
+        ),
+        (
+            "https://api.deepseek.com",
+            "deepseek-chat",
+            Dialect("max_tokens", False, TYPE_OF_THINKING),
+        ),
         ("https://gateway.example.com/v1", "gpt-5", OTHERS),
         ("http://127.0.0.1:8000/v1", "o3", OTHERS),
     ],

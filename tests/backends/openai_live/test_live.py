@@ -33,8 +33,8 @@ QUESTIONS = [f"Question {number}" for number in range(20)]
 
 
 def prompt_of(question: str) -> str:
-    """The default English prompt."""
-    return f"Instruction: {question}\n\nWrite a suitable output for the instruction above."
+    """The default prompt of a record without an input."""
+    return question
 
 
 def answer(body: dict[str, Any]) -> str:

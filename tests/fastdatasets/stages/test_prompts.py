@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fastdatasets.stages.prompts import Prompt, default_templates, language_of, own_template
+from fastdatasets.stages.prompts import Prompt, answer_templates, language_of, own_template
 from store import UserError
 from store.planning import Row
 from store.runs import Language
@@ -17,9 +17,33 @@ def row(instruction: str, input_text: str = "") -> Row:
     return Row(0, 0, instruction, input_text)
 
 
-def test_chinese_default_is_the_guides() -> None:
-    """The Chinese default prompt is the guide's, with the input left out where there is none."""
-    prompt = Prompt("answer", default_templates("answer"), Language.AUTO)
+def test_default_without_an_input() -> None:
+    """A record without an input is sent as it is, one with an input in the guide's prompt."""
+    prompt = Prompt("answer", answer_templates(None), Language.AUTO)
+    assert [prompt.render(row("写一首诗")), prompt.render(row("Add", "1 + 1"))] == [
+        "写一首诗",
+        "Instruction: Add\n\nInput: 1 + 1\n\n"
+        "Write a suitable output for the instruction and input above.",
+    ]
+
+
+def test_plain_prompt() -> None:
+    """The prompt 'plain' is the instruction, a blank line and the input, as far as there are."""
+    prompt = Prompt("answer", answer_templates("plain"), Language.ZH)
+    rows = (row("Add", "1 + 1"), row("Add"), row("", "1 + 1"))
+    assert [prompt.render(one) for one in rows] == ["Add\n\n1 + 1", "Add", "1 + 1"]
+
+
+def test_file_named_like_a_prompt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file of the name of a built-in prompt is taken where it is written as a path."""
+    monkeypatch.chdir(tmp_path)
+    Path("plain").write_text("Mine: {{ instruction }}", "utf-8")
+    assert answer_templates("./plain") == {"answer": "Mine: {{ instruction }}"}
+
+
+def test_guides_prompt_in_chinese() -> None:
+    """The prompt 'guide' is the guide's, with the input left out where there is none."""
+    prompt = Prompt("answer", answer_templates("guide"), Language.AUTO)
     assert prompt.render(row("写一首诗", "月亮")) == (
         "指令: 写一首诗\n\n输入: 月亮\n\n请根据以上指令和输入生成合适的输出。"
     )
@@ -28,9 +52,9 @@ def test_chinese_default_is_the_guides() -> None:
     )
 
 
-def test_english_default() -> None:
+def test_guides_prompt_in_english() -> None:
     """A record in another script gets the English prompt."""
-    prompt = Prompt("answer", default_templates("answer"), Language.AUTO)
+    prompt = Prompt("answer", answer_templates("guide"), Language.AUTO)
     assert prompt.render(row("Add", "1 + 1")) == (
         "Instruction: Add\n\nInput: 1 + 1\n\n"
         "Write a suitable output for the instruction and input above."
@@ -39,7 +63,7 @@ def test_english_default() -> None:
 
 def test_language_can_be_set() -> None:
     """A language that is set holds for every record."""
-    prompt = Prompt("answer", default_templates("answer"), Language.ZH)
+    prompt = Prompt("answer", answer_templates("guide"), Language.ZH)
     assert prompt.render(row("Add")) == "指令: Add\n\n请根据以上指令和输入生成合适的输出。"
 
 
