@@ -72,7 +72,7 @@ class VllmEngine:
             option = "--think" if load.params["think"] else "--no-think"
             raise UserError(
                 f"{option}: the chat template of {load.model} cannot turn thinking on and off; "
-                "what it has is named by --param chat_template_kwargs={…}"
+                "start a run with the variable that it has, by --param chat_template_kwargs={…}"
             )
         self._renderer = copy.deepcopy(self._tokenizer)  # for another thread
         self._defaults: dict[str, Any] = (
