@@ -38,7 +38,7 @@ def advance_run(
     reused = ReusedAnswers(earlier, progress.say)
     with ExitStack() as stack:
         backend: Backend | None = None
-        for stage in stages_of(run, max_generations):
+        for stage in stages_of(store, run, max_generations):
             while True:
                 stage.ingest(store)
                 stage.plan(store, progress)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from store.database.connection import Database
 
 from store.planning import Planning
-from store.runs import Event, append_event, current_run
+from store.runs import Event, Turns, append_event, current_run
 
 EXPORT_PAGE_BYTES = 32 << 20  # text exported at a time
 
@@ -69,16 +69,20 @@ class Exports:
         In sample order: the answered rows, or the records where generation is skipped.
         Raises DiskFull.
         """
-        keys, rows = "export_keys_answered", "export_rows_answered"
-        if current_run(self._db).skip_generation:
-            keys, rows = "export_keys_originals", "export_rows_originals"
+        run = current_run(self._db)
+        rows = "export_rows_by_turn" if run.turns is Turns.ALL else "export_rows_answered"
+        keys = "export_keys_answered"
+        views: tuple[str, ...] = ("answered_rows", rows)
+        if run.skip_generation:
+            keys, views = "export_keys_originals", ("export_rows_originals",)
         self._db.run(keys, page_bytes=page_bytes)
         with self._results() as results:
             for page in self._db.rows("export_pages"):
                 for name, value in zip(EXPORT_PAGE, page, strict=True):
                     self._db.set_variable(name, int(value))
                 self._db.run(results)
-                self._db.run(rows)
+                for view in views:
+                    self._db.run(view)
                 yield
 
     def objects(

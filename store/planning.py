@@ -37,7 +37,8 @@ class Row(msgspec.Struct, frozen=True, gc=False):
 
     All texts are strings, '' where there is none. history, tools, fields: JSON, see the table
     records. known_variants: of the record, so far;
-    generation: how many requests of the stage the row has had before.
+    generation: how many requests of the stage the row has had before. earlier_questions: of a
+    conversation that is answered turn by turn, with the teacher's own answers to them.
     """
 
     record: int
@@ -52,6 +53,8 @@ class Row(msgspec.Struct, frozen=True, gc=False):
     fields: str | None = None
     known_variants: Sequence[str] = ()
     generation: int = 0
+    earlier_questions: Sequence[str] = ()
+    earlier_answers: Sequence[str] = ()
 
 
 class PlannedRequest(msgspec.Struct, frozen=True, gc=False):
@@ -127,6 +130,18 @@ class Planning:
         for first in range(0, self._db.row("count_records")[0], PLAN_PAGE):
             last = first + PLAN_PAGE - 1
             rows = self._db.rows("rows_without_request", stage=stage, first=first, last=last)
+            if rows:
+                yield [Row(*row) for row in rows]
+
+    def rows_of_turn(self, stage: str, number: int | None) -> Iterator[list[Row]]:
+        """Records without a request for the question of this number, in sample order, in pages.
+
+        Only those whose earlier questions are answered. number: from 0; None: each conversation's
+        last question, whose answer is the final stage's. stage: of the questions before the last.
+        """
+        for first in range(0, self._db.row("count_records")[0], PLAN_PAGE):
+            last = first + PLAN_PAGE - 1
+            rows = self._db.rows("rows_of_turn", stage=stage, number=number, first=first, last=last)
             if rows:
                 yield [Row(*row) for row in rows]
 

@@ -79,6 +79,16 @@ class Records:
         (count,) = self._db.row("count_records")
         return int(count)
 
+    def max_followups(self) -> int:
+        """The most questions after the first that a record has."""
+        (most,) = self._db.row("max_followups")
+        return int(most)
+
+    def followups(self) -> tuple[int, int]:
+        """Questions after the first of all records, and the turns that come before these."""
+        count, before = self._db.row("count_followups")
+        return int(count), int(before)
+
     def expected_answers(self, max_tokens: int) -> tuple[int, int]:
         """Records with an old output, and completion tokens expected of one answer to each record.
 

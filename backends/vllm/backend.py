@@ -14,11 +14,13 @@ from backends.first_failures import all_failed_alike
 from backends.registry import LOCAL
 from backends.stopping import Stop
 from backends.stream import stream
+from backends.tool_calls import split_tool_calls
 from backends.vllm.process import COMMAND, EngineProcess
 from backends.vllm.protocol import Finished, Load, Refused, Stepped
 from backends.vllm.quarantine import CrashQuarantine
 from store import Unfinished, UserError, WorkStore
 from store.errors import EngineDied
+from store.planning import canonical
 from store.requests import Request, RequestOrder
 from store.results import Failure, FailureKind, Result
 from store.runs import Run
@@ -203,7 +205,7 @@ class VllmBackend(Backend):
                     )
                 else:
                     self.timings[-1] = reply
-                    outcomes += map(_outcome, reply.finished)
+                    outcomes += (_outcome(one, in_flight[one.request_id]) for one in reply.finished)
                     self._answered += len(reply.finished)
             for outcome in outcomes:
                 del in_flight[outcome.request_id]
@@ -239,7 +241,7 @@ class VllmBackend(Backend):
         progress.say(f"the engine died: {crash}. Starting it again")
 
 
-def _outcome(finished: Finished) -> Result | Failure:
+def _outcome(finished: Finished, request: Request) -> Result | Failure:
     # 'abort' and 'error' come with part of a text when an engine crashes: not an answer.
     if finished.finish_reason not in ("stop", "length"):
         return Failure(
@@ -248,12 +250,16 @@ def _outcome(finished: Finished) -> Result | Failure:
             f"the engine gave up the request: {finished.finish_reason}",
             retryable=True,
         )
+    calls, text = split_tool_calls(finished.text) if request.tools else ([], finished.text)
+    for number, call in enumerate(calls, start=1):
+        call["id"] = f"call_{number}"
     return Result(
         finished.request_id,
-        finished.text,
+        text,
         finished.reasoning,
         finished.finish_reason,
         finished.prompt_tokens,
         finished.completion_tokens,
         finished.cached_tokens,
+        canonical(calls) if calls else None,
     )

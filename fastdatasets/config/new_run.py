@@ -19,7 +19,7 @@ from fastdatasets.stages.modes import FINAL_STAGE
 from fastdatasets.stages.prompts import answer_templates, default_templates
 from store import RunFolder, UserError
 from store.folder.run_folder import atomic_write
-from store.runs import ExportOptions, Mode, Run
+from store.runs import ExportOptions, Mode, Run, Turns
 from store.work_store import utc_now
 
 DEFAULT_MAX_TOKENS = 4096
@@ -30,6 +30,8 @@ def new_run(config: RunConfig, settings: Settings) -> Run:
     """Create a run, with a new id, from options and settings; raises UserError."""
     if config.mode is Mode.AUGMENT and config.num_aug < 1:
         raise UserError(f"--num-aug {config.num_aug}: at least 1 variant is expected")
+    if config.mode is Mode.AUGMENT and config.turns is Turns.ALL:
+        raise UserError("--turns all is for distill: variants are of one question, last or first")
     formats = config.formats if config.formats is not None else settings.output_formats
     backend = backend_of(config, settings)
     source = _source(config)
@@ -51,7 +53,8 @@ def new_run(config: RunConfig, settings: Settings) -> Run:
             "output": config.output_col,
             "options": config.options_col,
         },
-        turns=config.turns,
+        # A dataset's own answers need no turn after turn: the last one has all before it.
+        turns=Turns.LAST if config.skip_generation and config.turns is Turns.ALL else config.turns,
         params=_params(config, settings, backend),
         system_prompt=_system_prompt(config, settings),
         language=config.language or settings.language,

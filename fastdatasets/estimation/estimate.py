@@ -24,7 +24,7 @@ from fastdatasets.stages.answer import Answer
 from fastdatasets.stages.modes import stages_of
 from store import RunFolder, WorkStore
 from store.requests import Backlog
-from store.runs import Mode, Run
+from store.runs import Mode, Run, Turns
 
 MAX_COUNTED = 20_000  # prompts at most whose tokens are counted; beyond that a sample of so many
 MAX_COUNTED_QUICKLY = 2_000
@@ -123,7 +123,7 @@ def estimate(
         open_run(RunFolder(Path(folder)), run) as store,
     ):
         sample_records(store, run, quiet.say)
-        for stage in stages_of(run, max_generations=1)[:1]:
+        for stage in stages_of(store, run, max_generations=1)[:1]:
             stage.plan(store, quiet)
         estimated = expected(store, run, counter_for(run.model), price=price)
     runs = newest_first(output_dir or settings.fastdatasets_output_dir)
@@ -148,7 +148,8 @@ def expected(
         counter.count(messages, tools)
         for messages, tools in store.requests.sample_prompts(max_attempts, prompts)
     ]
-    later = _later_answers(store, run, counter, backlog, prompts)
+    prompt_tokens = _projected(sum(counts), len(counts), backlog.requests)
+    later = _later_answers(store, run, counter, backlog, prompts, prompt_tokens)
     answers = backlog.requests + later.answers
     most = backlog.max_completion_tokens + later.max_completion_tokens
     basis = _basis(backlog.learnt, backlog.with_old + later.with_old, answers, most)
@@ -159,7 +160,7 @@ def expected(
         requests=backlog.row_requests,
         unique_requests=backlog.requests,
         later_answers=later.answers,
-        prompt_tokens=_projected(sum(counts), len(counts), backlog.requests) + later.prompt_tokens,
+        prompt_tokens=prompt_tokens + later.prompt_tokens,
         counted_prompts=len(counts),
         tokenizer=counter.name,
         tokenizer_error=counter.error,
@@ -195,16 +196,28 @@ class _Later:
 
 
 def _later_answers(
-    store: WorkStore, run: Run, counter: TokenCounter, backlog: Backlog, prompts: int
+    store: WorkStore,
+    run: Run,
+    counter: TokenCounter,
+    backlog: Backlog,
+    prompts: int,
+    prompt_tokens: int,
 ) -> _Later:
-    """The stage answer of an augment; variants are assumed to be as long as their records."""
+    """Requests of later stages.
+
+    The stage answer of an augment: variants are assumed to be as long as their records. Of
+    conversations that are answered turn by turn the later turns, assumed to be as long as the
+    first, with the turns before them.
+    """
+    if run.turns is Turns.ALL:
+        return _later_turns(store, run, backlog, prompt_tokens)
     if run.mode is not Mode.AUGMENT or run.skip_generation or backlog.final_row_requests:
         return _Later()
     stage, limit = Answer(run), int(run.params["max_tokens"])
     rows = list(
         islice(chain.from_iterable(store.planning.rows_without_request(stage.name)), prompts)
     )
-    prompt_tokens = sum(
+    counted = sum(
         counter.count(
             msgspec.json.decode(request.messages), msgspec.json.decode(request.tools or "null")
         )
@@ -216,9 +229,25 @@ def _later_answers(
     return _Later(
         answers,
         with_old * per_record,
-        _projected(prompt_tokens, len(rows), answers),
+        _projected(counted, len(rows), answers),
         completion_tokens * per_record,
         answers * limit,
+    )
+
+
+def _later_turns(store: WorkStore, run: Run, backlog: Backlog, prompt_tokens: int) -> _Later:
+    limit, requests = int(run.params["max_tokens"]), backlog.requests
+    later, repeated = store.records.followups()
+    if backlog.final_row_requests or not requests:
+        return _Later()
+    completion_tokens = backlog.completion_tokens / requests
+    turn_tokens = prompt_tokens / requests + completion_tokens
+    return _Later(
+        later,
+        round(later * backlog.with_old / requests),
+        round(later * prompt_tokens / requests + repeated * turn_tokens),
+        round(later * completion_tokens),
+        later * limit,
     )
 
 

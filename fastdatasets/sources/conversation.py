@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fastdatasets.sources.turns import (
-    HasMedia,
+    LeftOut,
     Message,
     NotTurns,
     decoded,
@@ -24,7 +24,6 @@ from fastdatasets.sources.turns import (
 from store.runs import Turns
 
 NO_QUESTION = "without a question of the user"
-MEDIA = "with images, audio or video"
 TOOL_TURNS = "with tool turns, which cannot be written anew (--turns all)"
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
@@ -65,9 +64,9 @@ def read_row(row: Mapping[str, Any], turns: Turns) -> Conversation:
                 reader(read, value, turns)
             except NotTurns as error:
                 raise NotTurns(f"{role}: {error}") from None
-    except HasMedia:
-        return Conversation(left_out=MEDIA)
-    if read.left_out is None and not f"{read.instruction}{read.input}".strip():
+    except LeftOut as reason:
+        return Conversation(left_out=str(reason))
+    if not f"{read.instruction}{read.input}".strip():
         read.left_out = NO_QUESTION
     return read
 
@@ -79,8 +78,7 @@ def _take_chat(read: Conversation, value: Any, turns: Turns) -> None:
     talk = [message for message in messages if message["role"] != "system"]
     questions = [place for place, message in enumerate(talk) if message["role"] == "user"]
     if not questions:
-        read.left_out = NO_QUESTION
-        return
+        raise LeftOut(NO_QUESTION)
     place = questions[0]
     if turns is Turns.LAST:  # the last one whose earlier questions were answered
         place = next(one for one in reversed(questions) if one - 1 not in questions)
@@ -94,7 +92,7 @@ def _take_chat(read: Conversation, value: Any, turns: Turns) -> None:
         place += 1
     if turns is Turns.ALL:
         if any(message["role"] == "tool" or "tool_calls" in message for message in talk):
-            read.left_out = TOOL_TURNS
+            raise LeftOut(TOOL_TURNS)
         read.followups = [talk[question]["content"] for question in questions[1:]]
     else:
         read.unused_turns = len(talk) - place - 1

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from backends.reasoning import split_think
+from backends.tool_calls import split_tool_calls
 
 Message = dict[str, Any]
 
@@ -31,8 +32,12 @@ class NotTurns(Exception):
     """A value cannot be read as turns; the message says why."""
 
 
-class HasMedia(Exception):
-    """A turn has an image, a sound or a video."""
+class LeftOut(Exception):
+    """A row that can be read and is no record of a run; the message goes on 'rows …'."""
+
+
+HAS_MEDIA = "with images, audio or video"
+UNCALLED = "with a tool turn that answers no tool call"
 
 
 def read_turns(value: Any) -> list[Message]:
@@ -40,7 +45,7 @@ def read_turns(value: Any) -> list[Message]:
     reasoning_content; turns of one role are joined.
 
     value: a list of turns, or its JSON. Texts in it are turns of the user. Raises
-    NotTurns, HasMedia.
+    NotTurns, LeftOut.
     """
     value = decoded(value)
     if isinstance(value, Mapping) and isinstance(value.get("messages"), list):
@@ -66,7 +71,7 @@ def read_turns(value: Any) -> list[Message]:
 
 
 def read_history(value: Any) -> list[Message]:
-    """Earlier turns: pairs of question and answer, or turns; raises NotTurns, HasMedia."""
+    """Earlier turns: pairs of question and answer, or turns; raises NotTurns, LeftOut."""
     value = decoded(value)
     if value in (None, "", []):
         return []
@@ -83,7 +88,7 @@ def read_history(value: Any) -> list[Message]:
 
 
 def read_content(content: Any) -> str:
-    """The text of a content: a string, or parts with text or value; raises NotTurns, HasMedia."""
+    """The text of a content: a string, or parts with text or value; raises NotTurns, LeftOut."""
     if content is None:
         return ""
     if isinstance(content, str):
@@ -174,6 +179,8 @@ def _message(turn: Mapping[str, Any], number: int) -> Message:
             message[name] = turn[name]
     if role == "assistant":
         calls = read_calls(turn.get("tool_calls")) or read_calls(turn.get("function_call"))
+        if not calls:
+            calls, message["content"] = split_tool_calls(message["content"])
         if calls:
             message["tool_calls"] = calls
         reasoning = _first(turn, REASONING_KEYS)
@@ -218,10 +225,13 @@ class _CallIds:
             call.setdefault("id", f"call_{self._count}")
             self._waiting.append(call["id"])
         if message["role"] == "tool":
-            answered = message.get("tool_call_id") or next(iter(self._waiting), "call_0")
+            answered = message.get("tool_call_id")
+            if answered not in self._waiting:
+                answered = next(iter(self._waiting), None)
+            if answered is None:
+                raise LeftOut(UNCALLED)
             message["tool_call_id"] = answered
-            if answered in self._waiting:
-                self._waiting.remove(answered)
+            self._waiting.remove(answered)
 
 
 def _part(part: Any) -> str:
@@ -230,7 +240,7 @@ def _part(part: Any) -> str:
     if not isinstance(part, Mapping):
         raise NotTurns(f"a part of a content is {kind_of(part)}")
     if part.get("type") in MEDIA or any(part.get(name) is not None for name in MEDIA):
-        raise HasMedia
+        raise LeftOut(HAS_MEDIA)
     text = _first(part, TEXT_KEYS)
     if isinstance(text, str):
         return text

@@ -6,16 +6,24 @@ from collections.abc import Sequence
 
 from fastdatasets.stages.answer import Answer
 from fastdatasets.stages.stage import Stage
+from fastdatasets.stages.turn import LastTurn, Turn
 from fastdatasets.stages.vary import Vary
-from store.runs import Mode, Run
+from store import WorkStore
+from store.runs import Mode, Run, Turns
 
 FINAL_STAGE = Answer.name  # in every mode
 
 
-def stages_of(run: Run, max_generations: int) -> Sequence[Stage]:
-    """The stages of a run's mode, in order; none where generation is skipped."""
+def stages_of(store: WorkStore, run: Run, max_generations: int) -> Sequence[Stage]:
+    """The stages of a run's mode, in order; none where generation is skipped.
+
+    Its records are sampled: a conversation that is answered turn by turn has a stage a turn.
+    """
     if run.skip_generation:
         return ()
     if run.mode is Mode.AUGMENT:
         return (Vary(run, max_generations), Answer(run))
+    if run.turns is Turns.ALL:
+        earlier = store.records.max_followups()
+        return (*(Turn(run, number) for number in range(earlier)), LastTurn(run))
     return (Answer(run),)

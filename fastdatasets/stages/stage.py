@@ -44,7 +44,12 @@ class RequestWriter:
         if system := row.system or self._system_prompt:
             messages.append({"role": "system", "content": system})
         if self._with_history and row.history is not None:
-            messages += msgspec.json.decode(row.history)
+            messages += map(_as_sent, msgspec.json.decode(row.history))
+        for question, answer in zip(row.earlier_questions, row.earlier_answers, strict=True):
+            messages += (
+                {"role": "user", "content": question},
+                {"role": "assistant", "content": answer},
+            )
         messages.append({"role": "user", "content": self._prompt.render(row, **variables)})
         tools = row.tools if self._with_history else None
         return PlannedRequest(
@@ -55,3 +60,12 @@ class RequestWriter:
             canonical(messages),
             tools=None if tools is None else canonical(msgspec.json.decode(tools)),
         )
+
+
+def _as_sent(message: dict[str, Any]) -> dict[str, Any]:
+    """A message as servers take it: without a tool's name, and the reasoning of earlier turns,
+    which models are not shown.
+    """
+    return {
+        name: value for name, value in message.items() if name not in ("reasoning_content", "name")
+    }

@@ -27,8 +27,8 @@ FROM (
     LEFT JOIN (SELECT record, ordinal, rowid AS variant_row FROM variants) USING (record, ordinal))
 ORDER BY record, ordinal;
 
--- name: export_rows_answered
-CREATE OR REPLACE TEMP VIEW export_rows AS
+-- name: answered_rows
+CREATE OR REPLACE TEMP VIEW answered_rows AS
 SELECT keys.record, keys.ordinal, coalesce(variants.instruction, records.instruction) AS instruction,
        records.input, results.text AS output, coalesce(results.reasoning, '') AS reasoning,
        coalesce(records.system, (SELECT system_prompt FROM run)) AS system, records.history, records.tools,
@@ -43,6 +43,28 @@ JOIN export_results AS results USING (result_row)
 LEFT JOIN (SELECT *, rowid AS variant_row FROM variants
            WHERE rowid BETWEEN getvariable('first_variant') AND getvariable('last_variant')) AS variants
     USING (variant_row);
+
+-- name: export_rows_answered
+CREATE OR REPLACE TEMP VIEW export_rows AS FROM answered_rows;
+
+-- name: export_rows_by_turn
+-- For conversations that were answered turn by turn: the last question, after the others with their answers.
+CREATE OR REPLACE TEMP VIEW export_rows AS
+SELECT * EXCLUDE (turns, answers)
+       REPLACE (turns[-1] AS instruction,
+                CASE WHEN answers IS NULL THEN history
+                     ELSE to_json(list_concat(coalesce(from_json(history, '["JSON"]'), []),
+                                              flatten(list_transform(answers, lambda answer, place:
+                                                  [to_json({'role': 'user', 'content': turns[place]}),
+                                                   to_json({'role': 'assistant', 'content': answer})]))))::VARCHAR
+                END AS history)
+FROM (SELECT *, list_concat([instruction], coalesce(from_json(followups, '["VARCHAR"]'), [])) AS turns
+      FROM answered_rows JOIN (SELECT record, followups FROM records) USING (record)) AS rows
+LEFT JOIN (SELECT record, list(text ORDER BY ordinal) AS answers
+           FROM current_row_requests JOIN results USING (request_id)
+           SEMI JOIN (SELECT record FROM export_keys WHERE page = getvariable('page')) USING (record)
+           WHERE stage <> final_stage()
+           GROUP BY record) USING (record);
 
 -- name: export_results_in_order
 -- All results between the first and the last of a page.

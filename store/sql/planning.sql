@@ -17,6 +17,27 @@ ANTI JOIN (SELECT record, ordinal FROM row_requests
            WHERE stage = $stage AND record BETWEEN $first AND $last) USING (record, ordinal)
 ORDER BY record, ordinal;
 
+-- name: rows_of_turn
+-- Of a range of records, those without a request of the stage for the question of this number (null: the last one, of
+-- the final stage) whose earlier questions are all answered; with these questions and answers.
+SELECT record, coalesce($number, 0)::INTEGER, turns[1 + number], CASE WHEN number = 0 THEN input ELSE '' END, '', '',
+       system, history, tools, fields, [], 0, turns[:number], coalesce(answers, [])
+FROM (SELECT *, list_concat([instruction], coalesce(from_json(followups, '["VARCHAR"]'), [])) AS turns,
+             coalesce($number, len(turns) - 1) AS number
+      FROM records
+      WHERE record BETWEEN $first AND $last)
+LEFT JOIN (SELECT record, list(text ORDER BY ordinal) AS answers
+           FROM current_row_requests JOIN results USING (request_id)
+           WHERE stage = $stage AND record BETWEEN $first AND $last AND ordinal < coalesce($number, 2147483647)
+           GROUP BY record) USING (record)
+ANTI JOIN (SELECT record FROM row_requests
+           WHERE record BETWEEN $first AND $last
+             AND CASE WHEN $number IS NULL THEN stage = final_stage() ELSE stage = $stage AND ordinal = $number END)
+    USING (record)
+WHERE number <= len(turns) - CASE WHEN $number IS NULL THEN 1 ELSE 2 END
+  AND coalesce(len(answers), 0) = number
+ORDER BY record;
+
 -- name: records_short_of_variants
 -- Records without a request of the stage that asks for variants, or whose latest answer was rejected; with their
 -- variants and the number of generations so far.

@@ -38,6 +38,13 @@ FROM (
 -- name: count_records
 SELECT count(*) FROM records;
 
+-- name: max_followups
+SELECT coalesce(max(json_array_length(followups)), 0) FROM records;
+
+-- name: count_followups
+SELECT coalesce(sum(later), 0)::BIGINT, coalesce(sum(later * (later + 1) / 2), 0)::BIGINT
+FROM (SELECT json_array_length(followups) AS later FROM records);
+
 -- name: expected_of_records
 -- Records with an old output, and the expected completion tokens of an answer to each record.
 SELECT count(*) FILTER (original_output <> ''),

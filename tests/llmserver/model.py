@@ -75,12 +75,48 @@ def _bad_messages(messages: object) -> Reply | None:
             code="missing_required_parameter",
         )
         return _refuse(400, body)
-    good = isinstance(messages, list) and all(
-        isinstance(message, dict) and isinstance(message.get("role"), str) for message in messages
-    )
-    if not good or not messages:
+    if (
+        not messages
+        or not isinstance(messages, list)
+        or not all(isinstance(one, dict) and isinstance(one.get("role"), str) for one in messages)
+    ):
         message = "Invalid 'messages': expected a non-empty array of messages with a role."
         return _refuse(400, error_body(message, param="messages", code="invalid_value"))
+    return _bad_message(messages)
+
+
+# The fields of OpenAI's messages by role; it refuses others.
+MESSAGE_FIELDS = {
+    "developer": {"role", "content", "name"},
+    "system": {"role", "content", "name"},
+    "user": {"role", "content", "name"},
+    "assistant": {"role", "content", "name", "refusal", "audio", "tool_calls", "function_call"},
+    "tool": {"role", "content", "tool_call_id"},
+    "function": {"role", "content", "name"},
+}
+
+
+def _bad_message(messages: list[Json]) -> Reply | None:
+    """A message with an unknown role or field, or a tool's that answers no tool call."""
+    waiting: set[str] = set()
+    for place, message in enumerate(messages):
+        role, param = message["role"], f"messages[{place}]"
+        if role not in MESSAGE_FIELDS:
+            return _refuse(400, error_body(f"Invalid value: {role!r}.", param=f"{param}.role"))
+        for name in message.keys() - MESSAGE_FIELDS[role]:
+            text = f"Unknown parameter: '{param}.{name}'."
+            return _refuse(400, error_body(text, param=f"{param}.{name}", code="unknown_parameter"))
+        if role == "tool":
+            if message.get("tool_call_id") not in waiting:
+                text = (
+                    "messages with role 'tool' must be a response to a preceeding message with "
+                    "'tool_calls'."
+                )
+                return _refuse(400, error_body(text, param=f"{param}.role"))
+        else:
+            waiting = {call["id"] for call in message.get("tool_calls") or ()}
+        if message.get("content") is None and not message.get("tool_calls"):
+            return _refuse(400, error_body("content is required", param=f"{param}.content"))
     return None
 
 

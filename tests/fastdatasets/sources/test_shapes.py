@@ -30,7 +30,7 @@ JSONS = COLUMNS[5:]
 
 def records(path: Path, **options: Any) -> tuple[list[dict[str, Any]], list[str]]:
     """What the store of a run over a source keeps, without what is empty, and what was said."""
-    config = RunConfig(dataset_name=str(path), sample_size=0, skip_generation=True, model="m")
+    config = RunConfig(dataset_name=str(path), sample_size=0, backend="vllm", model="m")
     run = new_run(replace(config, **options), load_settings())
     said: list[str] = []
     with tempfile.TemporaryDirectory() as folder, open_run(RunFolder(Path(folder)), run) as store:
@@ -364,19 +364,20 @@ def test_what_is_left_out_is_said(tmp_path: Path) -> None:
     """Rows without a question or with images are counted by reason, and turns that are not used."""
     image = {"type": "image_url", "image_url": {"url": "https://127.0.0.1/a.png"}}
     rows: list[dict[str, object]] = [
-        {"messages": [*TALK, {"role": "tool", "content": "late"}]},
+        {"messages": [*TALK, user("Bye"), {"role": "tool", "content": "late"}]},
+        {"messages": [*TALK, {"role": "assistant", "content": "Really."}]},
         {"messages": []},
         {"messages": [{"role": "user", "content": [{"type": "text", "text": "What?"}, image]}]},
     ]
     path = write_jsonl(tmp_path / "d.jsonl", rows)
     kept, said = records(path)
-    assert kept == [LAST]
+    assert kept == [{**LAST, "original_output": "A model.\n\nReally."}]
     assert said == [
         "columns: instruction, output, system and history ← turns of messages",
-        "sampled 1 of 3 rows",
+        "sampled 1 of 4 rows",
+        "left out: 1 rows with a tool turn that answers no tool call",
         "left out: 1 rows with images, audio or video",
         "left out: 1 rows without a question of the user",
-        "not used: 1 turns of 1 rows, after the question that is asked",
     ]
 
 
