@@ -11,6 +11,7 @@ from fastdatasets.progress import PipelineProgress
 from fastdatasets.runs.reuse import EarlierRun, ReusedAnswers
 from fastdatasets.sources.sampling import sample_records
 from fastdatasets.stages.modes import stages_of
+from fastdatasets.stages.prompts import uses_row
 from store import RunFolder, WorkStore
 from store.runs import ExportOptions, Run
 from store.status import Status
@@ -34,7 +35,7 @@ def advance_run(
     else the run's own. earlier: runs whose answers to equal requests are reused.
     """
     run = store.run()
-    sample_records(store, run, progress.say)
+    sample_records(store, run, progress.say, with_fields=uses_row(run.templates))
     reused = ReusedAnswers(earlier, progress.say)
     with ExitStack() as stack:
         backend: Backend | None = None

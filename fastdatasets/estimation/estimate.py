@@ -22,6 +22,7 @@ from fastdatasets.runs.folders import newest_first, open_run
 from fastdatasets.sources.sampling import sample_records
 from fastdatasets.stages.answer import Answer
 from fastdatasets.stages.modes import stages_of
+from fastdatasets.stages.prompts import uses_row
 from store import RunFolder, WorkStore
 from store.requests import Backlog
 from store.runs import Mode, Run, Turns
@@ -122,7 +123,7 @@ def estimate(
         tempfile.TemporaryDirectory(prefix="fastdatasets-") as folder,
         open_run(RunFolder(Path(folder)), run) as store,
     ):
-        sample_records(store, run, quiet.say)
+        sample_records(store, run, quiet.say, with_fields=uses_row(run.templates))
         for stage in stages_of(store, run, max_generations=1)[:1]:
             stage.plan(store, quiet)
         estimated = expected(store, run, counter_for(run.model), price=price)

@@ -73,11 +73,13 @@ def open_source(
     split: str,
     columns: Mapping[str, str | None],
     turns: Turns,
+    with_fields: bool,
     say: Callable[[str], None],
 ) -> Iterator[tuple[ColumnMapping, list[str]]]:
     """Make the dataset the relation source_rows of the connection for the block, in the source's
-    order; its columns are those that Records.sample takes. Gives which column plays which role, and
-    the names of all there are.
+    order; its columns are those that Records.sample takes. with_fields: whether `fields` is a JSON
+    object of all columns, which templates use as `row`, or null. Gives which column plays which
+    role, and the names of all there are.
 
     Raises UserError where there is no such dataset or file, where it cannot be read, or where no
     column can be the instruction.
@@ -85,18 +87,19 @@ def open_source(
     rows, labels = _open_rows(connection, source, config=config, split=split, say=say)
     names = rows.columns if isinstance(rows, Relation) else rows.names
     mapping = map_columns(names, columns, source)
-    used = mapping.columns(names)
+    used = names if with_fields else mapping.columns(names)
     if isinstance(rows, ArrowRows):
         rows = connection.from_arrow(rows.select(used))
     elif isinstance(rows, FileRows):
         rows = rows.select(used)
     roles = {role: split_columns(name, names) for role, name in mapping.roles().items()}
+    fields = _fields(rows, names, labels) if with_fields else NULL
     with ExitStack() as stack:
         if _is_plain(rows, roles):
-            records = _plain_records(rows, roles, labels)
+            records = _plain_records(rows, roles, labels, fields)
         else:
             stack.enter_context(reading_function(connection, turns))
-            records = _read_records(rows, roles, labels)
+            records = _read_records(rows, roles, labels, fields)
         # Registered, not created: a database file refuses a view on what lives in this process.
         connection.register("source_rows", records)
         try:
@@ -164,6 +167,7 @@ def _read_parquet(connection: Connection, files: Sequence[Path]) -> Relation:
 
 NESTED = ("list", "struct", "map", "array")
 PLAIN = ("instruction", "input", "output", "reasoning")
+NULL = ConstantExpression(None).cast("VARCHAR")
 BLANK = r"^[\s\p{Z}]*$"
 
 
@@ -198,11 +202,37 @@ def _text(relation: Relation, name: str, labels: Mapping[str, list[str]]) -> Exp
     return column.cast("VARCHAR")
 
 
+def _json(relation: Relation, name: str, labels: Mapping[str, list[str]]) -> Expression:
+    """A column as JSON: lists and objects as they are, other values as texts."""
+    types = dict(zip(relation.columns, relation.types, strict=True))
+    column = ColumnExpression(name)
+    if types[name].id in NESTED:
+        return FunctionExpression("to_json", column)
+    text = FunctionExpression("to_json", _text(relation, name, labels))
+    if str(types[name]) != "JSON":
+        return text
+    is_nested = FunctionExpression("json_type", column).isin(
+        ConstantExpression("ARRAY"), ConstantExpression("OBJECT")
+    )
+    return CaseExpression(is_nested, column).otherwise(text)
+
+
+def _fields(
+    relation: Relation, names: Sequence[str], labels: Mapping[str, list[str]]
+) -> Expression:
+    """All columns as the text of a JSON object."""
+    pairs = ((ConstantExpression(name), _json(relation, name, labels)) for name in names)
+    return FunctionExpression("json_object", *chain.from_iterable(pairs)).cast("VARCHAR")
+
+
 def _plain_records(
-    relation: Relation, roles: Mapping[str, Sequence[str]], labels: Mapping[str, list[str]]
+    relation: Relation,
+    roles: Mapping[str, Sequence[str]],
+    labels: Mapping[str, list[str]],
+    fields: Expression,
 ) -> Relation:
     """Records of texts; several columns of a role have a blank line between them."""
-    empty, none = ConstantExpression(""), ConstantExpression(None)
+    empty = ConstantExpression("")
 
     def text(role: str) -> Expression:
         texts = [_text(relation, name, labels) for name in roles.get(role, ())]
@@ -212,38 +242,28 @@ def _plain_records(
             return CoalesceOperator(texts[0], empty)
         return FunctionExpression("concat_ws", ConstantExpression("\n\n"), *texts)
 
-    texts = relation.project(*(text(role).alias(role) for role in PLAIN))
+    texts = relation.project(*(text(role).alias(role) for role in PLAIN), fields.alias("fields"))
     question = FunctionExpression("concat", *map(ColumnExpression, ("instruction", "input")))
     blank = FunctionExpression("regexp_matches", question, ConstantExpression(BLANK))
     return texts.project(
-        *map(ColumnExpression, PLAIN),
-        *(none.cast("VARCHAR").alias(name) for name in ("system", *JSONS, "problem", "fields")),
+        *map(ColumnExpression, (*PLAIN, "fields")),
+        *(NULL.alias(name) for name in ("system", *JSONS, "problem")),
         CaseExpression(blank, ConstantExpression(NO_QUESTION)).alias("left_out"),
         ConstantExpression(0).cast("BIGINT").alias("unused_turns"),
     )
 
 
 def _read_records(
-    relation: Relation, roles: Mapping[str, Sequence[str]], labels: Mapping[str, list[str]]
+    relation: Relation,
+    roles: Mapping[str, Sequence[str]],
+    labels: Mapping[str, list[str]],
+    fields: Expression,
 ) -> Relation:
     """Records of rows of any shape, see conversation.py."""
-    types = dict(zip(relation.columns, relation.types, strict=True))
-
-    def json(name: str) -> Expression:
-        column = ColumnExpression(name)
-        if types[name].id in NESTED:
-            return FunctionExpression("to_json", column)
-        text = FunctionExpression("to_json", _text(relation, name, labels))
-        if str(types[name]) != "JSON":
-            return text
-        is_nested = FunctionExpression("json_type", column).isin(
-            ConstantExpression("ARRAY"), ConstantExpression("OBJECT")
-        )
-        return CaseExpression(is_nested, column).otherwise(text)
 
     def cell(role: str, names: Sequence[str]) -> Expression:
         if len(names) == 1:
-            return json(names[0])
+            return _json(relation, names[0], labels)
         if role == "options":
             pairs = ((ConstantExpression(name), ColumnExpression(name)) for name in names)
             return FunctionExpression("json_object", *chain.from_iterable(pairs))
@@ -253,7 +273,7 @@ def _read_records(
 
     cells = ((ConstantExpression(role), cell(role, names)) for role, names in roles.items())
     row = FunctionExpression("json_object", *chain.from_iterable(cells)).cast("VARCHAR")
-    read = relation.project(FunctionExpression(FUNCTION, row).alias("read"))
+    read = relation.project(FunctionExpression(FUNCTION, row).alias("read"), fields.alias("fields"))
     return read.project(
         *(
             FunctionExpression(
@@ -261,5 +281,5 @@ def _read_records(
             ).alias(name)
             for name in RECORD.names
         ),
-        ConstantExpression(None).cast("VARCHAR").alias("fields"),
+        ColumnExpression("fields"),
     )

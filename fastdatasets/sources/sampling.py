@@ -11,8 +11,13 @@ from store.errors import SqlError
 from store.runs import Mode, Run
 
 
-def sample_records(store: WorkStore, run: Run, say: Callable[[str], None]) -> None:
-    """Take the run's records from its source, unless that was completed before."""
+def sample_records(
+    store: WorkStore, run: Run, say: Callable[[str], None], *, with_fields: bool = False
+) -> None:
+    """Take the run's records from its source, unless that was completed before.
+
+    with_fields: keep all columns of their rows, for templates that use them.
+    """
     if store.records.sampling() is not None:
         return
     say(f"sampling {run.source}")
@@ -26,6 +31,7 @@ def sample_records(store: WorkStore, run: Run, say: Callable[[str], None]) -> No
                 split=run.split,
                 columns=run.columns,
                 turns=run.turns,
+                with_fields=with_fields,
                 say=say,
             ) as (mapping, names),
         ):

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Template, TemplateSyntaxError
+import msgspec
+from jinja2 import Environment, Template, TemplateSyntaxError
+from jinja2.meta import find_undeclared_variables
 
 from fastdatasets.stages.sandbox import BoundedSandbox
 from store import UserError
 from store.planning import Row
 from store.runs import Language
 
-VARIABLES = "instruction, input, output, reasoning"
+VARIABLES = "instruction, input, output, reasoning, row"
 
 NO_INPUT = "no_input"  # what a template for records without an input is named after its stage
+
+_NO_FIELDS: dict[str, Any] = {}
 
 _HAN = re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]")
 _KANA_OR_HANGUL = re.compile(r"[\u3040-\u30ff\u1100-\u11ff\uac00-\ud7af]")
@@ -60,12 +65,25 @@ def own_template(stage: str, path: Path) -> dict[str, str]:
         raise UserError(f"cannot read the prompt template {path}: {error}") from None
     templates = {stage: text.removesuffix("\n")}
     try:
-        Prompt(stage, templates, Language.AUTO).render(Row(0, 0, "text", "text"))
+        if uses_row(templates):
+            _compile(templates[stage])  # what a row has is not known yet
+        else:
+            Prompt(stage, templates, Language.AUTO).render(Row(0, 0, "text", "text"))
     except TemplateSyntaxError as error:
         raise UserError(f"prompt template {path}, line {error.lineno}: {error.message}") from None
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
     return templates
+
+
+def uses_row(templates: Mapping[str, str]) -> bool:
+    """Whether one of the templates has the variable row, of all columns of a record's row."""
+    environment = Environment()  # noqa: S701 - parses only
+    return any(
+        "row" in find_undeclared_variables(environment.parse(text))
+        for text in templates.values()
+        if "row" in text
+    )
 
 
 def language_of(text: str) -> Language:
@@ -102,6 +120,7 @@ class Prompt:
             "input": row.input,
             "output": row.original_output,
             "reasoning": row.reasoning,
+            "row": _NO_FIELDS if row.fields is None else msgspec.json.decode(row.fields),
             **more,
         }
         try:

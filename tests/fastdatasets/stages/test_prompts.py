@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,8 @@ from fastdatasets.stages.prompts import Prompt, answer_templates, language_of, o
 from store import UserError
 from store.planning import Row
 from store.runs import Language
+from tests.conftest import Command, write_jsonl
+from tests.llmserver import LLMServer
 
 
 def row(instruction: str, input_text: str = "") -> Row:
@@ -156,3 +159,33 @@ def test_bad_template(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(UserError) as raised:
         own_template("answer", path)
     assert str(raised.value).startswith(message.format(path=path))
+
+
+def test_template_over_all_columns(command: Command, server: LLMServer, tmp_path: Path) -> None:
+    """A template may use any column of the row, with lists and objects as they are."""
+    rows: list[dict[str, object]] = [
+        {"question": "Which?", "id": 7, "tags": ["a", "b"], "meta": {"level": "hard"}, "no": None}
+    ]
+    source = write_jsonl(tmp_path / "d.jsonl", rows)
+    template = tmp_path / "own.j2"
+    template.write_text("{{ row.id }} {{ row.tags|join('+') }} {{ row.meta.level }} {{ row.no }}")
+    options = ("--backend", "openai", "--model", "m", "--prompt-template", template)
+    assert command("distill", "--dataset-name", source, *options).returncode == 0
+    (body,) = map(json.loads, server.bill.executions)
+    assert body["messages"] == [{"content": "7 a+b hard None", "role": "user"}]
+
+
+def test_template_with_a_column_that_is_not_there(
+    command: Command, server: LLMServer, tmp_path: Path
+) -> None:
+    """It is an error before anything is sent."""
+    source = write_jsonl(tmp_path / "d.jsonl", [{"question": "Which?"}])
+    template = tmp_path / "own.j2"
+    template.write_text("{{ row.choices }}")
+    options = ("--backend", "openai", "--model", "m", "--prompt-template", template)
+    done = command("distill", "--dataset-name", source, *options)
+    assert (done.returncode, server.bill.total) == (1, 0)
+    assert done.stderr.splitlines()[-1] == (
+        "fastdatasets: the prompt template of stage answer fails on record 0: 'dict object' has no "
+        "attribute 'choices'; its variables are instruction, input, output, reasoning, row"
+    )

@@ -69,14 +69,13 @@ def talks() -> Path:
 
 def distill(source: Path, backend: str, turns: Turns = Turns.LAST, **options: Any) -> RunResult:
     """A run that sends questions as they are."""
-    Path("plain.j2").write_text("{{ instruction }}")
     config = RunConfig(
         dataset_name=str(source),
         sample_size=0,
         backend=backend,
         model="m",
         turns=turns,
-        prompt_template=Path("plain.j2"),
+        prompt_template="plain",
         **options,
     )
     return start(config, None, "r", ExecutionConfig())
@@ -162,9 +161,8 @@ def ended(process: subprocess.Popen[str]) -> int:
 def test_kill_between_turns(server: LLMServer, point: FailPoint) -> None:
     """A run that is killed in each of its turns goes on where it was; nothing is billed twice."""
     source = talks()
-    Path("plain.j2").write_text("{{ instruction }}")
     options = ("--backend", "openai-batch", "--model", "m", "--sample-size", 0, "--run", "r")
-    more = ("--turns", "all", "--prompt-template", "plain.j2")
+    more = ("--turns", "all", "--prompt-template", "plain")
     env = {"FASTDATASETS_FAILPOINT": point.value}
     first = start_command("distill", "--dataset-name", source, *options, *more, env=env)
     codes = [ended(first), *(ended(start_command("resume", "r", env=env)) for _ in range(2))]
