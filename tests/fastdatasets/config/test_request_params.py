@@ -231,3 +231,16 @@ def test_large_schema_is_part_of_the_prompt(server: LLMServer, backend: str) -> 
     )
     status = start(config, None, "r", ExecutionConfig(price_in="1", price_out="1")).status
     assert (status.tokens.prompt, str(status.cost.spent)) == (1300, "0.001301")
+
+
+def test_cancel_takes_headers(server: LLMServer, command: Command) -> None:
+    """A batch behind a gateway is cancelled with the gateway's header, and not without."""
+    server.headers, server.looks = {"X-Team": "secret-of-the-team"}, None
+    named = ("--header", "X-Team=secret-of-the-team")
+    batch = ("--backend", "openai-batch", "--no-wait")
+    assert command(*DISTILL, "r", *batch, *named).returncode == 3
+    assert command("cancel", "r").returncode == 3
+    assert [one.status for one in server.batches.values()] == ["validating"]
+    server.looks = 1
+    command("cancel", "r", *named)
+    assert [one.status for one in server.batches.values()] == ["cancelled"]
