@@ -21,10 +21,12 @@ option = $(if $(value $(2)),$(1) $(call quoted,$(2)))
 DISTILL_OPTIONS = $(call option,--dataset-name,DATASET) $(call option,--sample-size,N) \
 	$(call option,--backend,BACKEND) $(call option,--model,MODEL) $(call option,--run,RUN) \
 	$(call option,--formats,FORMATS) $(ARGS)
+PREVIEW_OPTIONS = $(call option,--dataset-name,DATASET) $(call option,--sample-size,N) \
+	$(call option,--backend,BACKEND) $(call option,--model,MODEL) $(ARGS)
 RUN_OPTIONS = $(call option,,RUN) $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-quick distill augment resume status export bench bench-engine bench-live lint format clean
+.PHONY: help install demo test test-quick distill preview augment resume status export bench bench-engine bench-live lint format clean
 
 help: ## Say what each target does
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -59,6 +61,9 @@ demo: install ## Distill 24 real questions with a small real model: no key, no G
 
 distill: install ## Distill: DATASET=name-or-path N=100 BACKEND=… MODEL=… RUN=… ARGS=…
 	$(COMMAND) distill $(DISTILL_OPTIONS)
+
+preview: install ## Show what a distill would send first, and send nothing: variables as for distill
+	@$(COMMAND) preview $(PREVIEW_OPTIONS)
 
 augment: install ## Augment high-quality samples: FILE=samples.json NUM_AUG=3, and as for distill
 	$(COMMAND) augment $(call option,--high-quality-file,FILE) $(call option,--num-aug,NUM_AUG) \

@@ -26,6 +26,7 @@ from store.runs import Mode
 
 if TYPE_CHECKING:
     from fastdatasets.estimation.estimate import Estimate
+    from fastdatasets.preview import Preview
     from fastdatasets.progress import Display
     from fastdatasets.runs.result import RunResult
     from fastdatasets.runs.status import StatusReport
@@ -95,6 +96,13 @@ class StatusOptions:
     run: opt.RunName = field(default=None, kw_only=False)
     output_dir: opt.OutputDir = None
     max_attempts: opt.MaxAttempts = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreviewOptions(ModelOptions, DataOptions):
+    """Options of preview."""
+
+    num_aug: opt.AugmentWith = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,22 +180,23 @@ def estimate(options: EstimateOptions) -> Estimate:
     from fastdatasets.estimation.estimate import estimate as count
     from fastdatasets.pricing.prices import parse_price, parse_usd
 
-    shared = {
-        name: getattr(options, name)
-        for parent in (DataOptions, ModelOptions)
-        for name in parent.__dataclass_fields__
-    }
-    if options.num_aug is not None:
-        shared |= {"mode": Mode.AUGMENT, "num_aug": options.num_aug}
     gpu_price: Decimal | None = None
     if options.gpu_price is not None:
         gpu_price = parse_usd("--gpu-price", options.gpu_price)
     return count(
-        RunConfig(**shared),
+        _run_config(options, options.num_aug),
         price=parse_price(options.price_in, options.price_out),
         gpu_price=gpu_price,
         output_dir=options.output_dir,
     )
+
+
+@takes(PreviewOptions)
+def preview(options: PreviewOptions) -> Preview:
+    """Show which columns and turns are used, and the first requests; sends none."""
+    from fastdatasets.preview import preview as show
+
+    return show(_run_config(options, options.num_aug))
 
 
 @takes(CancelOptions)
@@ -218,3 +227,15 @@ def export(options: ExportCommandOptions) -> RunResult:
         options.drop_truncated,
         options.display,
     )
+
+
+def _run_config(options: DataOptions, num_aug: int | None) -> RunConfig:
+    """The run that options would make: an augment where they have a number of variants."""
+    shared = {
+        name: getattr(options, name)
+        for parent in (DataOptions, ModelOptions)
+        for name in parent.__dataclass_fields__
+    }
+    if num_aug is not None:
+        shared |= {"mode": Mode.AUGMENT, "num_aug": num_aug}
+    return RunConfig(**shared)

@@ -19,6 +19,7 @@ from store.errors import FastDatasetsError
 
 if TYPE_CHECKING:
     from fastdatasets.estimation.estimate import Estimate
+    from fastdatasets.preview import Preview
     from fastdatasets.runs.result import RunResult
     from fastdatasets.runs.status import StatusReport
 
@@ -75,6 +76,11 @@ def _show_estimate(estimate: Estimate, *, as_json: bool) -> None:
     from fastdatasets.estimation.text import to_json, to_text
 
     print(readable_json(to_json(estimate)) if as_json else readable(to_text(estimate)))
+
+
+@command(app, api.preview, has_json=True)
+def _show_preview(preview: Preview, *, as_json: bool) -> None:
+    print(readable_json(preview.to_json()) if as_json else readable(preview.to_text()))
 
 
 @app.command()

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from itertools import chain, islice
 from math import ceil
@@ -15,15 +14,13 @@ from backends.registry import find_backend
 from fastdatasets.config.new_run import new_run
 from fastdatasets.config.run import RunConfig
 from fastdatasets.config.settings import load_settings
+from fastdatasets.estimation.planned import planned
 from fastdatasets.pricing.prices import ModelPrice, find_price
 from fastdatasets.pricing.quotes import LocalQuote, Quote, Volume, local_quote, quote
 from fastdatasets.pricing.tokens import TokenCounter, counter_for
-from fastdatasets.runs.folders import newest_first, open_run
-from fastdatasets.sources.sampling import sample_records
+from fastdatasets.runs.folders import newest_first
 from fastdatasets.stages.answer import Answer
-from fastdatasets.stages.modes import stages_of
-from fastdatasets.stages.prompts import uses_row
-from store import RunFolder, WorkStore
+from store import WorkStore
 from store.requests import Backlog
 from store.runs import Mode, Run, Turns
 
@@ -63,6 +60,7 @@ class Estimate:
     live: Quote
     local: LocalQuote
     currency: str = "USD"
+    lines: tuple[str, ...] = field(default=(), compare=False)
 
     @property
     def is_exact(self) -> bool:
@@ -94,16 +92,6 @@ class Estimate:
         return self.batch if find_backend(backend).uses_batches else self.live
 
 
-class _NoProgress:
-    """A Progress that shows nothing."""
-
-    def say(self, line: str) -> None:
-        """Show nothing."""
-
-    def update(self, store: WorkStore) -> None:
-        """Show nothing."""
-
-
 def estimate(
     run_config: RunConfig,
     *,
@@ -118,17 +106,12 @@ def estimate(
     """
     settings = load_settings()
     run = new_run(run_config, settings)
-    quiet = _NoProgress()
-    with (
-        tempfile.TemporaryDirectory(prefix="fastdatasets-") as folder,
-        open_run(RunFolder(Path(folder)), run) as store,
-    ):
-        sample_records(store, run, quiet.say, with_fields=uses_row(run.templates))
-        for stage in stages_of(store, run, max_generations=1)[:1]:
-            stage.plan(store, quiet)
+    lines: list[str] = []
+    with planned(run, lines.append) as store:
         estimated = expected(store, run, counter_for(run.model), price=price)
     runs = newest_first(output_dir or settings.fastdatasets_output_dir)
-    return replace(estimated, local=local_quote(estimated.volume, run.model, runs, gpu_price))
+    local = local_quote(estimated.volume, run.model, runs, gpu_price)
+    return replace(estimated, local=local, lines=tuple(lines))
 
 
 def expected(

@@ -30,6 +30,7 @@ def to_text(estimate: Estimate) -> str:
             f"({estimate.completion_basis}), at most {estimate.max_completion_tokens}"
         )
     lines = [
+        *estimate.lines,
         f"records: {estimate.records}",
         f"requests: {estimate.requests}, unique: {estimate.unique_requests}",
         f"prompt tokens: {_prompt_tokens(estimate)}, {counted}",
@@ -39,7 +40,7 @@ def to_text(estimate: Estimate) -> str:
         f"local: {estimate.local.describe(estimate.model)}",
     ]
     if estimate.later_answers:
-        lines[2:2] = [
+        lines[len(estimate.lines) + 2 : len(estimate.lines) + 2] = [
             f"then: {estimate.later_answers} answers, assumed: no variant is missing, and its "
             "prompt and answer are as long as its record's own"
         ]

@@ -131,7 +131,7 @@ def test_unknown_model() -> None:
     """A model without a price says so, and costs nothing that is known."""
     found = estimate(config_for(HELLO, model="m"))
     assert (found.batch, found.live) == (Quote(), Quote())
-    assert to_text(found).splitlines()[2:] == [
+    assert to_text(found).splitlines()[5:] == [
         "prompt tokens: about 17, counted with o200k_base, not the model's own tokenizer (±25%)",
         "completion tokens: from 2 to 200, as no length of an answer is known",
         f"batch: no price is known for m at {OPENAI}: give --price-in and --price-out",
@@ -232,7 +232,7 @@ def test_augment_assumes_the_answers() -> None:
     )  # fmt: skip
     assert five.prompt_tokens - two.prompt_tokens == 3 * 8
     assert (two.completion_tokens, two.max_completion_tokens) == (50 + 3 * 10, 100 + 3 * 100)
-    assert to_text(two).splitlines()[1:3] == [
+    assert to_text(two).splitlines()[4:6] == [
         "requests: 1, unique: 1",
         "then: 3 answers, assumed: no variant is missing, and its prompt and answer are as long "
         "as its record's own",
@@ -324,7 +324,7 @@ def test_line_at_the_start_without_a_price(
 
 def test_json(command: Command) -> None:
     """--json is one object; amounts are numbers, and null where they are not known."""
-    config_for(HELLO)
+    source = Path(str(config_for(HELLO).dataset_name)).resolve()
     done = command(
         "estimate", "--dataset-name", "d.jsonl", "--sample-size", 0, "--backend", "openai-batch",
         "--model", "gpt-4o-mini", "--max-output-tokens", 100, "--prompt-template", "bare.j2",
@@ -333,6 +333,7 @@ def test_json(command: Command) -> None:
     assert json.loads(done.stdout) == {
         "model": "gpt-4o-mini",
         "base_url": OPENAI,
+        "lines": [f"sampling {source}", "columns: instruction ← prompt", "sampled 3 of 3 rows"],
         "records": 3,
         "requests": 3,
         "unique_requests": 2,
@@ -378,7 +379,7 @@ def test_json(command: Command) -> None:
 
 def test_text(command: Command) -> None:
     """The lines for a person are these; --num-aug makes it an augment's."""
-    config_for(HELLO)
+    source = Path(str(config_for(HELLO).dataset_name)).resolve()
     arguments = (
         "estimate", "--dataset-name", "d.jsonl", "--sample-size", 0, "--backend", "openai",
         "--model", "gpt-4o-mini", "--max-output-tokens", 100, "--prompt-template", "bare.j2",
@@ -386,6 +387,9 @@ def test_text(command: Command) -> None:
     )  # fmt: skip
     given = "(1000 in, 10000 out per million tokens; --price-in/--price-out)"
     assert command(*arguments).stdout.splitlines() == [
+        f"sampling {source}",
+        "columns: instruction ← prompt",
+        "sampled 3 of 3 rows",
         "records: 3",
         "requests: 3, unique: 2",
         "prompt tokens: 17, counted with o200k_base",
@@ -394,7 +398,7 @@ def test_text(command: Command) -> None:
         f"live: from 0.0370 USD to 2.02 USD {given}",
         "local: no speed is known, so no price: no finished local run of gpt-4o-mini shows it",
     ]
-    assert command(*arguments, "--num-aug", 1).stdout.splitlines()[2].startswith("then: 6 answers")
+    assert command(*arguments, "--num-aug", 1).stdout.splitlines()[5].startswith("then: 6 answers")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,92 @@
+"""What `preview` shows: the mapping, and the first requests as they are sent."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Command, write_jsonl
+from tests.llmserver import LLMServer
+
+TALK = [
+    {"role": "system", "content": "Be brief."},
+    {"role": "user", "content": "Hi"},
+    {"role": "assistant", "content": "Hello"},
+    {"role": "user", "content": "Who?"},
+]
+TOOL = {"type": "function", "function": {"name": "weather"}}
+ROWS: list[dict[str, object]] = [
+    {"messages": TALK, "tools": [TOOL], "id": 1},
+    {"messages": [], "tools": [], "id": 2},
+    *({"messages": TALK[:2], "tools": [], "id": number} for number in range(3, 6)),
+]
+
+
+@pytest.mark.parametrize("backend", ["openai", "openai-batch"])
+def test_requests_are_those_that_are_sent(
+    command: Command, server: LLMServer, tmp_path: Path, backend: str
+) -> None:
+    """Each body is that of the run, parameters, turns and tools included; nothing is sent."""
+    source = write_jsonl(tmp_path / "d.jsonl", ROWS)
+    options = (
+        *("--dataset-name", source, "--sample-size", 0, "--backend", backend, "--model", "gpt-4.1"),
+        *("--temperature", 0.5, "--max-output-tokens", 100),
+    )
+    shown = command("preview", *options, "--json")
+    assert (shown.returncode, server.requests_log) == (0, [])
+    preview = json.loads(shown.stdout)
+    assert preview["lines"] == [
+        f"sampling {source}",
+        "columns: tools ← tools, instruction, output, system and history ← turns of messages; "
+        "not used: id",
+        "sampled 4 of 5 rows",
+        "left out: 1 rows without a question of the user",
+    ]
+    assert [request["prompt_tokens"] for request in preview["requests"]] == [38, 15]
+    assert command("distill", *options).returncode == 0
+    sent = map(json.loads, server.bill.executions)
+    assert sorted(sent, key=str) == sorted(
+        (dict(sorted(request["body"].items())) for request in preview["requests"]), key=str
+    )
+
+
+def test_text(command: Command, server: LLMServer, tmp_path: Path) -> None:
+    """For people: the same lines, and bodies that can be read."""
+    source = write_jsonl(tmp_path / "d.jsonl", [{"prompt": "Who?", "context": "Me."}])
+    options = ("--dataset-name", source, "--backend", "openai", "--model", "gpt-4.1")
+    shown = command("preview", *options, "--prompt-template", "plain")
+    assert (shown.returncode, server.requests_log) == (0, [])
+    assert shown.stdout.splitlines() == [
+        f"sampling {source}",
+        "columns: instruction ← prompt, input ← context",
+        "sampled 1 of 1 rows",
+        "the first 1 requests:",
+        "",
+        "{",
+        '  "model": "gpt-4.1",',
+        '  "max_tokens": 4096,',
+        '  "messages": [',
+        "    {",
+        '      "content": "Who?\\n\\nMe.",',
+        '      "role": "user"',
+        "    }",
+        "  ]",
+        "}",
+        "(12 prompt tokens, counted with o200k_base)",
+    ]
+
+
+def test_estimate_says_the_mapping(command: Command, tmp_path: Path) -> None:
+    """The estimate has the lines about columns, turns and rows, too."""
+    source = write_jsonl(tmp_path / "d.jsonl", ROWS)
+    options = ("--dataset-name", source, "--backend", "openai", "--model", "m")
+    shown = command("estimate", *options, "--sample-size", 0)
+    assert shown.returncode == 0
+    assert shown.stdout.splitlines()[1:4] == [
+        "columns: tools ← tools, instruction, output, system and history ← turns of messages; "
+        "not used: id",
+        "sampled 4 of 5 rows",
+        "left out: 1 rows without a question of the user",
+    ]
