@@ -74,7 +74,7 @@ def test_text(command: Command, server: LLMServer, tmp_path: Path) -> None:
         "    }",
         "  ]",
         "}",
-        "(12 prompt tokens, counted with o200k_base)",
+        "(11 prompt tokens, counted with o200k_base)",
     ]
 
 
