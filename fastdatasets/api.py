@@ -218,15 +218,7 @@ def export(options: ExportCommandOptions) -> RunResult:
     """Write the files of a run's answers so far: the newest run's, if none is named."""
     from fastdatasets.commands import export_again
 
-    return export_again(
-        options.run,
-        options.output_dir,
-        options.formats,
-        options.include_reasoning,
-        options.output_file,
-        options.drop_truncated,
-        options.display,
-    )
+    return export_again(options.run, options.output_dir, options, options.display)
 
 
 def _run_config(options: DataOptions, num_aug: int | None) -> RunConfig:

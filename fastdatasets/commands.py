@@ -11,10 +11,11 @@ from fastdatasets.checks import retry_truncated as ask_again_for_truncated
 from fastdatasets.config.address import resolve_address
 from fastdatasets.config.backend import check, make_backend
 from fastdatasets.config.execution import ExecutionConfig
+from fastdatasets.config.export import export_options
 from fastdatasets.config.new_run import check_not_of_run, check_output_file, new_run
-from fastdatasets.config.run import RunConfig
+from fastdatasets.config.run import OutputOptions, RunConfig
 from fastdatasets.config.settings import load_settings
-from fastdatasets.exports.writers import export, parse_formats
+from fastdatasets.exports.writers import export
 from fastdatasets.progress import Display, RunProgress
 from fastdatasets.runs.folders import (
     find_or_newest,
@@ -36,6 +37,7 @@ from store.status import State
 from store.work_store import utc_now
 
 DEFAULT_EXECUTION = ExecutionConfig()
+DEFAULT_OUTPUT = OutputOptions()
 
 
 def start(
@@ -151,10 +153,7 @@ def cancel(
 def export_again(
     name: str | None = None,
     output_dir: Path | None = None,
-    formats: str | None = None,
-    include_reasoning: bool = False,
-    output_file: Path | None = None,
-    drop_truncated: bool = False,
+    output: OutputOptions = DEFAULT_OUTPUT,
     display: Display | None = None,
 ) -> RunResult:
     """Write the files of a run's answers so far; options default to the run's own."""
@@ -164,13 +163,8 @@ def export_again(
         RunProgress(folder, DEFAULT_EXECUTION, display) as progress,
     ):
         run = store.run()
-        options = _export_options(folder, run, output_file, progress.say)
-        if formats is not None:
-            options = replace(options, formats=parse_formats(formats))
-        if include_reasoning:
-            options = replace(options, include_reasoning=True)
-        if drop_truncated:
-            options = replace(options, drop_truncated=True)
+        options = _export_options(folder, run, output.output_file, progress.say)
+        options = export_options(output, options)
         return _export_what_is_answered(folder, store, progress, options)
 
 
@@ -178,7 +172,7 @@ def _export_what_is_answered(
     folder: RunFolder, store: WorkStore, progress: RunProgress, options: ExportOptions
 ) -> RunResult:
     """Write a run's files in any state, and count the rows that they lack."""
-    files = export(folder, store, store.run(), options)
+    files = export(folder, store, store.run(), options, progress.say)
     status = progress.finish(store)
     missing = 0 if status.state is State.DONE else store.exports.missing_rows(files[0].rows)
     return RunResult(folder, status, tuple(files), tuple(store.results.failure_reasons()), missing)

@@ -58,12 +58,7 @@ def advance_run(
             progress.say(
                 f"{records} records have fewer than {run.num_aug} variants: {missing} missing"
             )
-    files = export(folder, store, run, options)
-    if missing := files[0].rows - min(file.rows for file in files):
-        dropped = " or were cut off" if (options or run.export).drop_truncated else ""
-        progress.say(
-            f"{missing} rows have no output{dropped}: in distilled.json, in no training file"
-        )
+    files = export(folder, store, run, options, progress.say)
     return progress.finish(store), files
 
 

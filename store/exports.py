@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from tempfile import TemporaryDirectory
@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from store.database.connection import Database
 
 from store.planning import Planning
@@ -31,12 +33,13 @@ EXPORT_PAGE = (  # columns of export_pages, as variables of the views
 
 @dataclass(frozen=True, slots=True)
 class ExportedFiles:
-    """Files that were written into the run's folder, and the row counts of the store at that time.
+    """Files of the run's folder and their rows, and the row counts of the store at that time.
 
+    None: a file that is not to be there, since it would have no row, or is no part of the split.
     Nothing is ever deleted from a store: with the same counts an export is the same.
     """
 
-    files: tuple[str, ...]
+    files: dict[str, int | None]
     row_requests: int
     results: int
     variants: int
@@ -76,6 +79,7 @@ class Exports:
         if run.skip_generation:
             keys, views = "export_keys_originals", ("export_rows_originals",)
         self._db.run(keys, page_bytes=page_bytes)
+        self._db.run("export_requests")
         with self._results() as results:
             for page in self._db.rows("export_pages"):
                 for name, value in zip(EXPORT_PAGE, page, strict=True):
@@ -85,18 +89,28 @@ class Exports:
                     self._db.run(view)
                 yield
 
-    def objects(
-        self, select: str, parameters: Mapping[str, Any]
+    def texts(
+        self, statement: str, parameters: Mapping[str, Any]
     ) -> Iterator[tuple[int, memoryview]]:
-        """The objects of this page as JSON, in sample order: pairs of their number and UTF-8 bytes.
+        """The only column of a statement over this page.
 
-        A comma and a newline follow each object. select returns record, ordinal and object.
+        Pairs of a number of texts and their concatenated UTF-8 bytes.
         """
-        lines = (
-            "SELECT line FROM (SELECT record, ordinal, to_json(object) || ',' || chr(10) AS line "
-            f"FROM ({select})) ORDER BY record, ordinal"
+        return self._db.texts(statement, **parameters)
+
+    def table(self, statement: str, parameters: Mapping[str, Any]) -> pa.Table:
+        """The rows of a statement over this page."""
+        return self._db.table(statement, **parameters)
+
+    def contents(self) -> frozenset[str]:
+        """Which of system, history, tools and tool_calls any row has."""
+        return frozenset(
+            name for name, found in self._db.record("export_contents").items() if found
         )
-        return self._db.texts(lines, **parameters)
+
+    def select_test(self, share: float, seed: int) -> None:
+        """Set the relation export_test to the records of the test set, a share of the questions."""
+        self._db.run("export_test", test_share=share, seed=seed)
 
     @contextmanager
     def _results(self) -> Iterator[str]:
@@ -118,12 +132,19 @@ class Exports:
             self._db.run("write_export_results", folder=pages)
             yield "export_results_by_page"
 
-    def record_files(self, names: Sequence[str]) -> None:
-        """Record that these files in the run's folder are up to date with the store."""
-        exports = ExportedFiles(tuple(names), *self._db.row("export_counts"))
+    def record_files(self, files: Mapping[str, int | None]) -> None:
+        """Record the rows of files in the run's folder that are up to date; None: to be absent."""
+        exports = ExportedFiles(dict(files), *self._db.row("export_counts"))
         recorded = self._exported()
-        if any(recorded.get(name) != exports.counts for name in names):
+        if any(
+            name in recorded if rows is None else recorded.get(name) != (rows, exports.counts)
+            for name, rows in files.items()
+        ):
             append_event(self._db, Event.EXPORTED, exports)
+
+    def files(self) -> dict[str, int]:
+        """The rows of the exported files."""
+        return {name: rows for name, (rows, _) in self._exported().items()}
 
     def volume(self) -> ExportVolume:
         """What the size of the exported files depends on."""
@@ -135,7 +156,7 @@ class Exports:
         folder = self._db.path.parent
         return {
             name
-            for name, recorded in self._exported().items()
+            for name, (_, recorded) in self._exported().items()
             if recorded != counts or not (folder / name).is_file()
         }
 
@@ -143,11 +164,16 @@ class Exports:
         """Whether files were exported and are up to date."""
         return bool(self._exported()) and not self.stale_files()
 
-    def _exported(self) -> dict[str, tuple[int, int, int]]:
-        """The exported files, with the row counts of the store at the last export of each."""
-        rows = self._db.rows("exported")
-        exports = [msgspec.json.decode(detail, type=ExportedFiles) for (detail,) in rows]
-        return {name: one.counts for one in exports for name in one.files}
+    def _exported(self) -> dict[str, tuple[int, tuple[int, int, int]]]:
+        """The exported files: their rows, and the store's row counts at the last export of each."""
+        found: dict[str, tuple[int, tuple[int, int, int]]] = {}
+        for (detail,) in self._db.rows("exported"):
+            exports = msgspec.json.decode(detail, type=ExportedFiles)
+            for name, rows in exports.files.items():
+                found.pop(name, None)
+                if rows is not None:
+                    found[name] = rows, exports.counts
+        return found
 
     def missing_rows(self, rows: int) -> int:
         """How many rows an export of `rows` rows lacks of those the run should have."""

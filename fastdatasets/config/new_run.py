@@ -9,10 +9,11 @@ from typing import Any
 
 from backends.registry import BackendInfo, default_backend, find_backend
 from fastdatasets.config.address import new_address
+from fastdatasets.config.export import export_options
 from fastdatasets.config.request_params import parse_params, read_system_prompt
 from fastdatasets.config.run import RunConfig
 from fastdatasets.config.settings import Settings
-from fastdatasets.exports.writers import parse_formats
+from fastdatasets.exports.formats import parse_formats
 from fastdatasets.sources.dataset import check_source
 from fastdatasets.sources.files import expanded, local_path
 from fastdatasets.stages.modes import FINAL_STAGE
@@ -23,7 +24,10 @@ from store.runs import ExportOptions, Mode, Run, Turns
 from store.work_store import utc_now
 
 DEFAULT_MAX_TOKENS = 4096
-RUN_FILES = ("work.", "run.lock", "progress.json", "distilled", "engine.", "jobs", "spill", ".")
+RUN_FILES = (
+    *("work.", "run.lock", "progress.json", "distilled", "engine.", "jobs", "spill", "."),
+    *("README.md", "dataset_info.json"),
+)
 
 
 def new_run(config: RunConfig, settings: Settings) -> Run:
@@ -62,11 +66,12 @@ def new_run(config: RunConfig, settings: Settings) -> Run:
         final_stage=FINAL_STAGE,
         num_aug=config.num_aug if config.mode is Mode.AUGMENT else 0,
         skip_generation=config.skip_generation,
-        export=ExportOptions(
-            formats=parse_formats(formats),
-            include_reasoning=config.include_reasoning,
-            output_file=check_output_file(config.output_file, source),
-            drop_truncated=config.drop_truncated,
+        export=export_options(
+            config,
+            ExportOptions(
+                formats=parse_formats(formats),
+                output_file=check_output_file(config.output_file, source),
+            ),
         ),
     )
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from store.runs import Language, Turns
+from store.runs import FileType, Labels, Language, Reasoning, Turns
 
 DATA, MODEL, BATCH, OUTPUT, COST = "Data", "Model and engine", "Batch API", "Output", "Cost"
 
@@ -28,8 +28,8 @@ class Option:
     panel: str | None = None
     flag: str | None = None
     metavar: str | None = None
-    min: int | None = None
-    max: int | None = None
+    min: float | None = None
+    max: float | None = None
     is_argument: bool = False
 
 
@@ -199,7 +199,10 @@ SkipGeneration = Annotated[
     bool, Option("Export the dataset's own outputs without sending requests.", panel=OUTPUT)
 ]
 IncludeReasoning = Annotated[
-    bool, Option("Put the reasoning before the output in the training files.", panel=OUTPUT)
+    bool,
+    Option(
+        "Put the reasoning and a blank line before the output in the training files.", panel=OUTPUT
+    ),
 ]
 DropTruncated = Annotated[
     bool,
@@ -211,7 +214,45 @@ DropTruncated = Annotated[
 ]
 Formats = Annotated[
     str | None,
-    Option("Training files: alpaca, sharegpt. Default: OUTPUT_FORMATS, else both.", panel=OUTPUT),
+    Option(
+        "Files beside distilled.json: alpaca, sharegpt, messages, prompt_completion, raw. "
+        "Default: OUTPUT_FORMATS, else alpaca,sharegpt.",
+        panel=OUTPUT,
+    ),
+]
+FileTypeName = Annotated[
+    FileType | None,
+    Option(
+        "Type of these files: json, jsonl or parquet. Default: json.",
+        panel=OUTPUT,
+        flag="--file-type",
+    ),
+]
+LabelsName = Annotated[
+    Labels | None,
+    Option(
+        "Labels of the human turn in sharegpt: guide (指令/输入) or none. Default: guide.",
+        panel=OUTPUT,
+        flag="--labels",
+    ),
+]
+ReasoningPlace = Annotated[
+    Reasoning | None,
+    Option(
+        "Reasoning in the training files: none, think (in <think> tags before the output) or "
+        "field (a column, or reasoning_content in messages). Default: none.",
+        panel=OUTPUT,
+        flag="--reasoning",
+    ),
+]
+TestShare = Annotated[
+    float | None,
+    Option(
+        "Share of the questions for test files, such as 0.05, chosen by the seed. Default: 0.",
+        panel=OUTPUT,
+        min=0,
+        max=0.99,
+    ),
 ]
 OutputDir = Annotated[
     Path | None,

@@ -44,11 +44,15 @@ class ModelOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class OutputOptions:
-    """The files that are written, and their content."""
+    """The files that are written, and their content; None: the run's own, or the default."""
 
     include_reasoning: opt.IncludeReasoning = False
     drop_truncated: opt.DropTruncated = False
     formats: opt.Formats = None
+    file_type: opt.FileTypeName = None
+    labels: opt.LabelsName = None
+    reasoning: opt.ReasoningPlace = None
+    test_share: opt.TestShare = None
     output_file: opt.OutputFile = None
 
 

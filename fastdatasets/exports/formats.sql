@@ -1,40 +1,109 @@
--- Every export by its file: the objects it is made of, from the view export_rows. $include_reasoning: the
--- reasoning, a blank line, then the output. Rows without an output are in no training file.
--- $drop_truncated: nor does a row whose answer was cut off at the token limit.
+-- The columns of every format, from the view export_rows, with record and ordinal; fastdatasets/exports/formats.py
+-- chooses among them. 'training' is what the training formats select from: rows with an answer, of the test set where
+-- $is_test, else the others. $drop_truncated: without answers that were cut off at the token limit. $reasoning: where
+-- the reasoning goes; 'plain': before the answer, and a blank line. $turns, $calls: the types of messages and calls.
+-- is_plain: one question and one answer, which sharegpt and messages write without a list of turns, in half the time.
+
+-- name: training
+SELECT record, ordinal, instruction, input, coalesce(system, '') AS system, coalesce(tools, '[]') AS tools,
+       CASE WHEN input = '' THEN instruction WHEN instruction = '' THEN input
+            ELSE instruction || chr(10) || chr(10) || input END AS question,
+       CASE WHEN reasoning = '' THEN ''
+            WHEN $reasoning = 'think'
+            THEN '<think>' || chr(10) || reasoning || chr(10) || '</think>' || chr(10) || chr(10)
+            WHEN $reasoning = 'plain' THEN reasoning || chr(10) || chr(10) ELSE '' END AS thoughts,
+       output, thoughts || output AS answer, reasoning,
+       history IS NULL AND tool_calls IS NULL AS is_plain,
+       CASE WHEN history IS NULL THEN []
+            ELSE list_transform(json_transform(history, $turns), lambda turn: {
+                'role': turn.role, 'content': coalesce(turn.content, ''),
+                'reasoning_content': CASE WHEN $reasoning = 'field' THEN turn.reasoning_content END,
+                'tool_calls': CASE WHEN len(turn.tool_calls) > 0 THEN turn.tool_calls END,
+                'tool_call_id': turn.tool_call_id}) END AS earlier,
+       CASE WHEN tool_calls IS NULL THEN [] ELSE json_transform(tool_calls, $calls) END AS calls
+FROM export_rows
+WHERE (output <> '' OR tool_calls IS NOT NULL) AND NOT ($drop_truncated AND coalesce(finish_reason, '') = 'length')
+      AND (record IN (SELECT record FROM export_test)) = $is_test;
 
 -- name: distilled
-SELECT record, ordinal, {
-    'instruction': instruction, 'input': input, 'output': output, 'reasoning': reasoning,
-    'finish_reason': finish_reason, 'model': model, 'source_row': source_row
-} AS object
+SELECT record, ordinal, instruction, input, output, reasoning, finish_reason, model, source_row, original_instruction,
+       ordinal AS variant, coalesce(system, '') AS system, coalesce(history, '[]')::JSON AS history,
+       coalesce(tools, '[]') AS tools, coalesce(tool_calls, '[]')::JSON AS tool_calls
 FROM export_rows;
 
--- name: augmented
-SELECT record, ordinal, {
-    'instruction': instruction, 'input': input, 'output': output, 'reasoning': reasoning,
-    'finish_reason': finish_reason, 'model': model, 'source_row': source_row,
-    'original_instruction': original_instruction, 'variant': ordinal
-} AS object
-FROM export_rows;
+-- name: raw
+SELECT record, ordinal, instruction, input, output, reasoning, finish_reason, model, source_row, original_instruction,
+       ordinal AS variant, coalesce(system, '') AS system, coalesce(history, '[]')::JSON AS history,
+       coalesce(tools, '[]') AS tools, coalesce(tool_calls, '[]')::JSON AS tool_calls,
+       source, split, run_id::VARCHAR AS run_id, backend, coalesce(request_id::VARCHAR, '') AS request_id,
+       coalesce(params, '{}') AS params, prompt_tokens, cached_tokens, completion_tokens, cost::DOUBLE / 1e12 AS cost
+FROM export_rows
+LEFT JOIN export_requests USING (request_id);
 
 -- name: alpaca
-SELECT record, ordinal, {
-    'instruction': instruction, 'input': input,
-    'output': CASE WHEN $include_reasoning AND reasoning <> '' THEN reasoning || chr(10) || chr(10) || output
-                   ELSE output END
-} AS object
-FROM export_rows
-WHERE output <> '' AND NOT ($drop_truncated AND coalesce(finish_reason, '') = 'length');
+-- Rows without tool calls, whose earlier turns are pairs of question and answer.
+SELECT record, ordinal, instruction, input, answer AS output, system, reasoning,
+       list_transform(range(len(earlier) // 2), lambda pair: [earlier[2 * pair + 1].content,
+                                                              earlier[2 * pair + 2].content]) AS history
+FROM training
+WHERE len(calls) = 0 AND len(earlier) % 2 = 0
+      AND coalesce(list_bool_and(list_transform(earlier, lambda turn, place:
+              turn.role = CASE WHEN place % 2 = 1 THEN 'user' ELSE 'assistant' END AND turn.tool_calls IS NULL)), true);
 
 -- name: sharegpt
-SELECT record, ordinal, {'conversations': [
-    {'from': 'human',
-     'value': CASE WHEN input = '' THEN '指令: ' || instruction
-                   WHEN instruction = '' THEN '输入: ' || input
-                   ELSE '指令: ' || instruction || chr(10) || chr(10) || '输入: ' || input END},
-    {'from': 'assistant',
-     'value': CASE WHEN $include_reasoning AND reasoning <> ''
-                   THEN reasoning || chr(10) || chr(10) || output ELSE output END}
-]} AS object
-FROM export_rows
-WHERE output <> '' AND NOT ($drop_truncated AND coalesce(finish_reason, '') = 'length');
+-- Rows in which questions or tool results alternate with answers or tool calls. A turn of tool calls is {name,
+-- arguments}, or a list of these, without other text. Labels only where there is no earlier turn.
+SELECT record, ordinal, tools, reasoning,
+       CASE WHEN system = '' THEN [] ELSE [{'from': 'system', 'value': system}] END
+       || CASE WHEN is_plain THEN [{'from': 'human', 'value': labelled}, {'from': 'assistant', 'value': answer}]
+               ELSE list_transform(turns, lambda turn: {
+                   'from': CASE WHEN turn.tool_calls IS NOT NULL THEN 'function_call'
+                                WHEN turn.role = 'user' THEN 'human' WHEN turn.role = 'tool' THEN 'observation'
+                                ELSE turn.role END,
+                   'value': CASE WHEN turn.tool_calls IS NULL THEN turn.content
+                                 ELSE CASE WHEN $reasoning = 'think' THEN coalesce(turn.reasoning_content, '')
+                                           ELSE '' END
+                                      || CASE WHEN len(turn.objects) = 1 THEN turn.objects[1]
+                                              ELSE to_json(turn.objects) END END}) END AS conversations
+FROM (
+    SELECT *, CASE WHEN NOT is_plain THEN list_transform(
+        earlier || [
+            {'role': 'user', 'content': CASE WHEN len(earlier) > 0 THEN question ELSE labelled END},
+            {'role': 'assistant', 'content': CASE WHEN len(calls) = 0 THEN answer ELSE output END,
+             'reasoning_content': thoughts, 'tool_calls': CASE WHEN len(calls) > 0 THEN calls END}],
+        lambda turn: struct_insert(turn, objects := list_transform(turn.tool_calls, lambda call: to_json({
+            'name': call.function.name, 'arguments': try_cast(call.function.arguments AS JSON)})))) END AS turns
+    FROM (
+        SELECT *, CASE WHEN $labels = 'none' THEN question
+                       WHEN input = '' THEN '指令: ' || instruction
+                       WHEN instruction = '' THEN '输入: ' || input
+                       ELSE '指令: ' || instruction || chr(10) || chr(10) || '输入: ' || input END AS labelled
+        FROM training))
+WHERE is_plain
+      OR len(turns) % 2 = 0
+      AND list_bool_and(list_transform(turns, lambda turn, place:
+              CASE WHEN place % 2 = 1 THEN turn.role IN ('user', 'tool') ELSE turn.role = 'assistant' END
+              AND (turn.tool_calls IS NULL
+                   OR turn.content = '' AND list_bool_and(list_transform(turn.tool_calls, lambda call:
+                          json_valid(call.function.arguments))))));
+
+-- name: messages
+SELECT record, ordinal, tools,
+       CASE WHEN is_plain AND system = '' AND $reasoning <> 'field'
+            THEN [to_json({'role': 'user', 'content': question}), to_json({'role': 'assistant', 'content': answer})]
+            ELSE list_transform(
+                CASE WHEN system = '' THEN [] ELSE [{'role': 'system', 'content': system}] END
+                || earlier
+                || [{'role': 'user', 'content': question},
+                    {'role': 'assistant', 'content': answer,
+                     'reasoning_content': CASE WHEN $reasoning = 'field' AND reasoning <> '' THEN reasoning END,
+                     'tool_calls': CASE WHEN len(calls) > 0 THEN calls END}],
+                lambda turn: json_merge_patch('{}', to_json(turn))) END AS messages
+FROM training;
+
+-- name: prompt_completion
+-- Rows of one question, without tool calls.
+SELECT record, ordinal, CASE WHEN system = '' THEN question ELSE system || chr(10) || chr(10) || question END AS prompt,
+       answer AS completion, reasoning
+FROM training
+WHERE len(calls) = 0 AND len(earlier) = 0;

@@ -2,101 +2,125 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
 
-from store import RunFolder, UserError, WorkStore
-from store.database.statements import load_file
+from fastdatasets.exports.files import BY_NAME, ExportFile
+from fastdatasets.exports.formats import FORMATS
+from store import RunFolder, WorkStore
 from store.folder.run_folder import atomic_write, disk_full_raised
-from store.runs import ExportOptions, Mode, Run
-
-STATEMENTS = load_file("fastdatasets.exports", "formats.sql")
-RAW = {Mode.DISTILL: "distilled", Mode.AUGMENT: "augmented"}
-FORMATS = tuple(name for name in STATEMENTS if name not in RAW.values())
+from store.runs import ExportOptions, Run
 
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """A file that was written and the rows in it."""
+    """A file and its rows; where there are none it was not written. format: of a training file."""
 
     path: Path
     rows: int
+    format: str | None = field(default=None, compare=False)
 
     def __str__(self) -> str:
-        return f"{self.path}  ({self.rows} rows)"
-
-
-def parse_formats(text: str) -> tuple[str, ...]:
-    """'alpaca,sharegpt' as a tuple; raises UserError for a format that is not known."""
-    formats = tuple(dict.fromkeys(part.strip().lower() for part in text.split(",") if part.strip()))
-    if unknown := [name for name in formats if name not in FORMATS]:
-        raise UserError(f"unknown format {unknown[0]!r}; known are {', '.join(FORMATS)}")
-    return formats
-
-
-def export_files(folder: RunFolder, mode: Mode, options: ExportOptions) -> dict[str, Path]:
-    """The files an export writes into the run's folder, by statement."""
-    names = {RAW[mode]: "distilled.json"} | {
-        name: f"distilled-{name}.json" for name in options.formats
-    }
-    return {statement: folder.path / name for statement, name in names.items()}
+        return f"{self.path}  ({self.rows} rows{'' if self.rows else ': not written'})"
 
 
 def export(
-    folder: RunFolder, store: WorkStore, run: Run, options: ExportOptions | None = None
+    folder: RunFolder,
+    store: WorkStore,
+    run: Run,
+    options: ExportOptions | None = None,
+    say: Callable[[str], None] = lambda _: None,
 ) -> list[Exported]:
     """Write distilled.json and a file for each format, streamed, each whole or not at all.
 
-    options are the run's own, unless given; files of other formats that were written before and are
-    gone or out of date are written as well. Equal stores give equal bytes. Records without an
-    answer are in none of the files. Raises DiskFull, naming the file.
+    options are the run's own, unless given; files of other formats and types that were written
+    before and are gone or out of date are written as well. Equal stores give equal bytes. Records
+    without an answer are in none of the files. say: is told how many rows the training files lack.
+    Raises DiskFull, naming the file.
     """
-    options = _with_stale(store, run.mode, options or run.export)
-    uses = {  # parameters of the training formats
-        "include_reasoning": options.include_reasoning,
-        "drop_truncated": options.drop_truncated,
-    }
-    files = export_files(folder, run.mode, options)
+    options = options or run.export
+    files = _files(store, options)
     rows = dict.fromkeys(files, 0)
+    store.exports.select_test(options.test_share, run.seed)
     with ExitStack() as stack:
-        arrays = {statement: stack.enter_context(_array(path)) for statement, path in files.items()}
+        writers = {
+            file: stack.enter_context(file.writing(folder.path, store.exports, run.mode, options))
+            for file in files
+        }
         pages = stack.enter_context(closing(store.exports.pages()))
         for _ in pages:
-            for statement, array in arrays.items():
-                parameters = uses if statement in FORMATS else {}
-                for count, objects in store.exports.objects(STATEMENTS[statement], parameters):
-                    rows[statement] += count
-                    array.write(objects)
-    written = [Exported(path, rows[statement]) for statement, path in files.items()]
-    if options.output_file is not None:
+            for file, write_page in writers.items():
+                rows[file] += write_page()
+    written = [
+        Exported(
+            folder.path / file.name,
+            rows[file],
+            file.format if file.definition(run.mode).is_training else None,
+        )
+        for file in files
+    ]
+    if options.output_file is not None and rows[files[0]]:
         target = Path(options.output_file)
         with disk_full_raised(target), atomic_write(target) as temporary:
-            shutil.copyfile(folder.path / "distilled.json", temporary)
+            shutil.copyfile(written[0].path, temporary)
         written.append(Exported(target, written[0].rows))
-    store.exports.record_files([path.name for path in files.values()])
+    _record(folder, store, rows)
+    for line in _left_out(store, written, options):
+        say(line)
     return written
 
 
-def _with_stale(store: WorkStore, mode: Mode, options: ExportOptions) -> ExportOptions:
-    stale = store.exports.stale_files()
-    every = export_files(RunFolder(Path()), mode, replace(options, formats=FORMATS))
-    left = (name for name in FORMATS if every[name].name in stale and name not in options.formats)
-    return replace(options, formats=(*options.formats, *left))
+def _files(store: WorkStore, options: ExportOptions) -> list[ExportFile]:
+    """distilled.json and the files of the options, then those that are out of date."""
+    named = [(name, options.file_type) for name in options.formats]
+    stale = (BY_NAME[name] for name in sorted(store.exports.stale_files()) if name in BY_NAME)
+    named += [(file.format, file.file_type) for file in stale if file.format is not None]
+    files = [ExportFile()]
+    for name, file_type in dict.fromkeys(named):
+        files.append(ExportFile(name, file_type))
+        if options.test_share and FORMATS[name].is_training:
+            files.append(ExportFile(name, file_type, is_test=True))
+    return files
 
 
-@contextmanager
-def _array(path: Path) -> Iterator[IO[bytes]]:
-    """A file for a JSON array: takes objects that each end with a comma and a newline."""
-    with disk_full_raised(path), atomic_write(path) as temporary, temporary.open("wb") as file:
-        file.write(b"[\n")
-        yield file
-        if file.tell() > 2:
-            file.seek(-2, os.SEEK_END)  # over the last comma
-            file.truncate()
-            file.write(b"\n")
-        file.write(b"]\n")
+def _record(folder: RunFolder, store: WorkStore, rows: Mapping[ExportFile, int]) -> None:
+    """Record the files, and remove those of earlier exports that they replace."""
+    recorded: dict[str, int | None] = {file.name: count or None for file, count in rows.items()}
+    for file in rows:
+        test = ExportFile(file.format, file.file_type, is_test=True)
+        if test.name in BY_NAME:
+            recorded.setdefault(test.name, None)
+    earlier = store.exports.files()
+    for name, count in recorded.items():
+        if count is None and name in earlier:
+            (folder.path / name).unlink(missing_ok=True)
+    store.exports.record_files(recorded)
+
+
+def _left_out(store: WorkStore, written: Sequence[Exported], options: ExportOptions) -> list[str]:
+    """What the training files lack of the rows of distilled.json."""
+    counts: Counter[str] = Counter()
+    for file in written:
+        if file.format is not None:
+            counts[file.format] += file.rows
+    lacking = {name: written[0].rows - rows for name, rows in counts.items()}
+    if not lacking:
+        return []
+    in_none = min(lacking.values())
+    lines = []
+    if in_none:
+        why = " or were cut off" if options.drop_truncated else ""
+        if "messages" not in lacking and store.exports.contents() & {"history", "tool_calls"}:
+            why += ", or turns that only messages can hold"
+        lines.append(f"{in_none} rows have no output{why}: in distilled.json, in no training file")
+    lines += (
+        f"{rows - in_none} rows with tool calls or earlier turns are not in {name}, which cannot "
+        "hold them: messages can"
+        for name, rows in lacking.items()
+        if rows > in_none
+    )
+    return lines

@@ -32,11 +32,11 @@ class RunResult:
     @property
     def files(self) -> tuple[Path, ...]:
         """The files that were written."""
-        return tuple(file.path for file in self.exported)
+        return tuple(file.path for file in self.exported if file.rows)
 
     def to_dataset(self) -> Dataset:
         """The rows of distilled.json as a dataset; raises Unfinished where none was written."""
-        if not self.exported:
+        if not self.files:
             self.raise_if_left()
         from datasets import Dataset
 
@@ -69,4 +69,12 @@ class RunResult:
             raise Unfinished(
                 f"{missing}The run is not complete. "
                 f"To continue: fastdatasets resume {self.folder.path}"
+            )
+        training = [file for file in self.exported if file.format is not None]
+        if training and not any(file.rows for file in training):
+            cut = f"; {self.status.truncated} were cut off at the token limit, which "
+            cut += "resume --retry-truncated doubles"
+            raise Unfinished(
+                "no row has an output to train on, so no training file was written"
+                + (cut if self.status.truncated else "")
             )

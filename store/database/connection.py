@@ -202,6 +202,11 @@ class Database:
                 first, last = ends[texts.offset], ends[texts.offset + len(texts)]
                 yield len(texts), memoryview(data)[first:last]
 
+    def table(self, statement: str, **parameters: Any) -> pa.Table:
+        """All rows that a statement returns, as an Arrow table; raises DiskFull."""
+        with self.errors():
+            return self.connection.sql(statement, params=parameters).to_arrow_table()
+
     @contextmanager
     def incoming(self, rows: pa.Table) -> Iterator[None]:
         """Register rows as the relation 'incoming' for the block."""

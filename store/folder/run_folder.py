@@ -32,9 +32,9 @@ STATUS_JSON = msgspec.json.Encoder(decimal_format="number")
 def atomic_write(path: Path, *, keep: bool = True) -> Iterator[Path]:
     """Yield a temporary path in the same folder and rename it to path at the end.
 
-    On an exception, or without keep, the temporary file is removed and path is not changed. Its
-    name is random and its mode 0600. Files left by killed processes are removed by the next write
-    to the folder: no process holds the lock on them.
+    On an exception, without keep, or where the block removes the temporary file, path is not
+    changed. The temporary file's name is random and its mode 0600. Files left by killed processes
+    are removed by the next write to the folder: no process holds the lock on them.
     """
     _remove_leftovers(path.parent)
     temporary = path.with_name(f".fastdatasets-{secrets.token_hex(8)}.tmp")
@@ -43,7 +43,7 @@ def atomic_write(path: Path, *, keep: bool = True) -> Iterator[Path]:
         with suppress(OSError):  # a file system without locks
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield temporary
-        if keep:
+        if keep and temporary.exists():
             temporary.replace(path)
     finally:
         os.close(descriptor)

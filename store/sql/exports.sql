@@ -31,11 +31,13 @@ ORDER BY record, ordinal;
 CREATE OR REPLACE TEMP VIEW answered_rows AS
 SELECT keys.record, keys.ordinal, coalesce(variants.instruction, records.instruction) AS instruction,
        records.input, results.text AS output, coalesce(results.reasoning, '') AS reasoning,
-       coalesce(records.system, (SELECT system_prompt FROM run)) AS system, records.history, records.tools,
+       coalesce(records.system, run.system_prompt) AS system, records.history, records.tools,
        results.tool_calls,
-       results.finish_reason, (SELECT model FROM run) AS model, records.source_row,
-       records.instruction AS original_instruction
-FROM (SELECT * FROM export_keys WHERE page = getvariable('page')) AS keys
+       results.finish_reason, run.model, records.source_row,
+       records.instruction AS original_instruction, results.request_id, results.prompt_tokens,
+       results.cached_tokens, results.completion_tokens, results.cost, run.source, run.split, run.run_id, run.backend
+FROM run
+CROSS JOIN (SELECT * FROM export_keys WHERE page = getvariable('page')) AS keys
 JOIN (SELECT *, rowid AS record_row FROM records
       WHERE rowid BETWEEN getvariable('first_record') AND getvariable('last_record')) AS records
     USING (record_row)
@@ -69,7 +71,8 @@ LEFT JOIN (SELECT record, list(text ORDER BY ordinal) AS answers
 -- name: export_results_in_order
 -- All results between the first and the last of a page.
 CREATE OR REPLACE TEMP VIEW export_results AS
-SELECT rowid AS result_row, text, reasoning, finish_reason, tool_calls
+SELECT rowid AS result_row, text, reasoning, finish_reason, tool_calls, request_id, prompt_tokens,
+       cached_tokens, completion_tokens, cost
 FROM results
 WHERE rowid BETWEEN getvariable('first_result') AND getvariable('last_result');
 
@@ -89,13 +92,16 @@ ORDER BY record;
 -- name: export_rows_originals
 -- The dataset's own outputs, for a run that skips generation.
 CREATE OR REPLACE TEMP VIEW export_rows AS
-SELECT record, 0 AS ordinal, instruction, input, original_output AS output, reasoning, system, history, tools,
-       tool_calls,
+SELECT record, 0 AS ordinal, instruction, input, original_output AS output, reasoning, system,
+       history, tools, tool_calls,
        NULL::VARCHAR AS finish_reason, NULL::VARCHAR AS model, source_row,
-       instruction AS original_instruction
-FROM records
+       instruction AS original_instruction, NULL::UUID AS request_id, NULL::BIGINT AS prompt_tokens,
+       NULL::BIGINT AS cached_tokens, NULL::BIGINT AS completion_tokens, NULL::HUGEINT AS cost,
+       run.source, run.split, run.run_id, run.backend
+FROM run
+CROSS JOIN records
 JOIN (SELECT record FROM export_keys WHERE page = getvariable('page')) USING (record)
-WHERE rowid BETWEEN getvariable('first_record') AND getvariable('last_record');
+WHERE records.rowid BETWEEN getvariable('first_record') AND getvariable('last_record');
 
 -- name: export_counts
 -- The row counts that an export depends on.
@@ -122,7 +128,42 @@ FROM (SELECT max(result_row) - min(result_row) + 1 AS results FROM export_keys G
 -- name: write_export_results
 -- Results that were stored in another order than their rows, as one file a page.
 COPY (
-    SELECT page, result_row, text, reasoning, finish_reason, tool_calls
+    SELECT page, result_row, text, reasoning, finish_reason, tool_calls, request_id, prompt_tokens, cached_tokens,
+           completion_tokens, cost
     FROM (SELECT DISTINCT page, result_row FROM export_keys)
-    JOIN (SELECT rowid AS result_row, text, reasoning, finish_reason, tool_calls FROM results) USING (result_row)
+    JOIN (SELECT rowid AS result_row, * FROM results) USING (result_row)
 ) TO $folder (FORMAT parquet, PARTITION_BY (page));
+
+-- name: export_requests
+-- The parameters of requests.
+CREATE OR REPLACE TEMP VIEW export_requests AS
+SELECT request_id, params FROM requests;
+
+-- name: export_test
+-- Records of the test set: $test_share of the questions, at least one and never all, by a hash of question and seed.
+-- A conversation goes by its first question, so equal questions, variants and later turns are on one side.
+CREATE OR REPLACE TEMP TABLE export_test AS
+WITH keys AS (
+    SELECT record, md5_number_lower($seed || ':' || CASE WHEN history IS NOT NULL THEN history ->> '$[0].content'
+                                                         WHEN input = '' THEN instruction
+                                                         ELSE instruction || chr(10) || input END) AS pick
+    FROM records
+    WHERE $test_share > 0
+), picks AS (SELECT DISTINCT pick FROM keys)
+SELECT record FROM keys
+SEMI JOIN (SELECT pick FROM picks ORDER BY pick
+           LIMIT (SELECT CASE WHEN $test_share > 0
+                              THEN least(count(*) - 1, greatest(1, round(count(*) * $test_share)::BIGINT))
+                              ELSE 0 END FROM picks)) USING (pick);
+
+-- name: export_contents
+-- What the rows have, beside a question and an answer: a system prompt, history, tools, tool calls in answers or
+-- history.
+SELECT coalesce(bool_or(system IS NOT NULL), false)
+           OR (SELECT system_prompt IS NOT NULL AND NOT skip_generation FROM run) AS system,
+       coalesce(bool_or(history IS NOT NULL), false) AS history,
+       coalesce(bool_or(tools IS NOT NULL), false) AS tools,
+       coalesce(bool_or(history LIKE '%"tool_calls"%'), false)
+           OR CASE WHEN (SELECT skip_generation FROM run) THEN coalesce(bool_or(tool_calls IS NOT NULL), false)
+                   ELSE EXISTS (SELECT 1 FROM results WHERE results.tool_calls IS NOT NULL) END AS tool_calls
+FROM records;

@@ -12,8 +12,9 @@ import pytest
 
 from fastdatasets.commands import cancel, export_again, resume, start
 from fastdatasets.config.execution import ExecutionConfig
-from fastdatasets.config.run import RunConfig
-from fastdatasets.exports.writers import STATEMENTS, Exported
+from fastdatasets.config.run import OutputOptions, RunConfig
+from fastdatasets.exports.formats import FORMATS, columns_of, parameters_of, select_json
+from fastdatasets.exports.writers import Exported
 from fastdatasets.runs.folders import open_run
 from fastdatasets.runs.result import RunResult
 from fastdatasets.runs.status import read_status, to_text
@@ -22,6 +23,7 @@ from fastdatasets.stages.answer import Answer
 from store import DiskFull, RunFolder, Unfinished, UserError, WorkStore
 from store.requests import RequestOrder
 from store.results import Result
+from store.runs import ExportOptions
 from tests.backends.test_full_disk import files_of_at_most
 from tests.conftest import Command, write_jsonl
 from tests.doubles import NullProgress
@@ -30,7 +32,6 @@ from tests.llmserver import LLMServer
 
 RUN = Path("output/r")
 NAMES = ["distilled.json", "distilled-alpaca.json", "distilled-sharegpt.json"]
-USES = {"include_reasoning": False, "drop_truncated": False}
 QUESTIONS = [f"Question {number}" for number in range(7)]
 
 
@@ -97,7 +98,7 @@ def test_export_of_an_unfinished_run(server: LLMServer, command: Command) -> Non
         "fastdatasets: 7 rows are missing from the files. 0 requests are pending, 7 in flight. "
         "To continue: fastdatasets resume output/r\n",
     )
-    assert done.stdout.splitlines() == [f"output/r/{name}  (0 rows)" for name in NAMES]
+    assert done.stdout.splitlines() == [f"output/r/{name}  (0 rows: not written)" for name in NAMES]
     server.looks = 0
     assert command("resume", "r").returncode == 0
     done = command("export", "r")
@@ -108,13 +109,15 @@ def test_files_that_are_older_than_the_answers(server: LLMServer) -> None:
     """They are named, the run is not done, and the next export writes all of them."""
     server.looks = None
     submit()
-    export_again("r", formats="alpaca")
     with WorkStore.open(RUN / "work.duckdb") as store:
         ids = store.connection.execute("SELECT request_id::VARCHAR FROM requests").fetchall()
         results = [Result(one, "Fine", None, "stop", 5, 7, 0) for (one,) in ids]
-        store.results.add("openai-batch", results, [])
+        store.results.add("openai-batch", results[:3], [])
+    export_again("r", output=OutputOptions(formats="alpaca"))
+    with WorkStore.open(RUN / "work.duckdb") as store:
+        store.results.add("openai-batch", results[3:], [])
     assert read_status("r").stale == ("distilled-alpaca.json", "distilled.json")
-    export_again("r", formats="sharegpt")
+    export_again("r", output=OutputOptions(formats="sharegpt"))
     assert [rows(name) for name in NAMES] == [7, 7, 7]
     assert read_status("r").stale == ()
 
@@ -173,11 +176,15 @@ def test_answers_in_no_order(tmp_path: Path) -> None:
             ]
             store.results.add("b", results, [])
         exports = {}
+        alpaca, options = FORMATS["alpaca"], ExportOptions()
+        select = select_json(alpaca, columns_of(alpaca, set(), options), options.file_type)
+        parameters = parameters_of(alpaca, options, is_test=False)
+        store.exports.select_test(0, 42)
         for page_bytes in (1 << 20, 20):
             lines, folders = b"", set()
             for _ in store.exports.pages(page_bytes):
                 folders |= {path.name[:8] for path in (tmp_path / "run").glob(".export-*")}
-                for _, piece in store.exports.objects(STATEMENTS["alpaca"], USES):
+                for _, piece in store.exports.texts(select, parameters):
                     lines += piece
             exports[page_bytes] = (lines, folders)
     expected = "".join(
@@ -232,5 +239,5 @@ def test_output_file_in_the_source_folder(server: LLMServer, name: str) -> None:
     assert ([path.name for path in Path("d").iterdir()], RUN.exists()) == (["d.jsonl"], False)
     start(replace(run_config, output_file=Path("dd/x.json")), None, "r", ExecutionConfig())
     with pytest.raises(UserError, match="it is in the source folder"):
-        export_again("r", output_file=Path(name))
+        export_again("r", output=OutputOptions(output_file=Path(name)))
     assert (server.bill.total, Path("dd/x.json").exists()) == (1, True)

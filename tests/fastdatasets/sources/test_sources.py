@@ -520,7 +520,7 @@ def test_record_that_is_too_large(
     )
     subprocess.run(edit, shell=True, check=True)
     read = command(*distill, f"good{path.suffix}")
-    assert (read.returncode, read.stderr.splitlines()[-2]) == (0, "sampled 2 of 2 rows")
+    assert "sampled 2 of 2 rows" in read.stderr.splitlines()
 
 
 DEEP = b"[" * 100_000 + b"]" * 100_000

@@ -1,0 +1,45 @@
+"""ExportOptions from the options of a command."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from enum import StrEnum
+from typing import Any, TypeVar
+
+from fastdatasets.config.run import OutputOptions
+from fastdatasets.exports.formats import parse_formats
+from store import UserError
+from store.runs import ExportOptions, FileType, Labels, Reasoning
+
+E = TypeVar("E", bound=StrEnum)
+
+
+def export_options(output: OutputOptions, base: ExportOptions) -> ExportOptions:
+    """What the command gives, else base's, and base's output file; raises UserError."""
+    place, share = _member(Reasoning, "--reasoning", output.reasoning), output.test_share
+    if share is not None and not 0 <= share < 1:
+        raise UserError(f"--test-share {share}: at least 0 and less than 1 is expected")
+    given: dict[str, Any] = {
+        "formats": None if output.formats is None else parse_formats(output.formats),
+        "file_type": _member(FileType, "--file-type", output.file_type),
+        "labels": _member(Labels, "--labels", output.labels),
+        "reasoning": place,
+        "test_share": share,
+        "drop_truncated": output.drop_truncated or None,
+    }
+    if output.include_reasoning:
+        if place not in (None, Reasoning.NONE):
+            raise UserError(f"--include-reasoning and --reasoning {place} exclude each other")
+        given |= {"include_reasoning": True, "reasoning": Reasoning.NONE}
+    elif place is not None:
+        given["include_reasoning"] = False
+    return replace(base, **{name: value for name, value in given.items() if value is not None})
+
+
+def _member(values: type[E], option: str, value: str | None) -> E | None:
+    """The member of a value, which from Python may be a text."""
+    try:
+        return None if value is None else values(value)
+    except ValueError:
+        known = ", ".join(values)
+        raise UserError(f"{option} {value}: one of {known} is expected") from None

@@ -1,0 +1,132 @@
+"""The formats: the columns of each, and the statements that read them from the view export_rows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Set
+from dataclasses import dataclass
+from typing import Any
+
+from store import UserError
+from store.database.statements import load_file
+from store.runs import ExportOptions, FileType, Mode, Reasoning
+
+STATEMENTS = load_file("fastdatasets.exports", "formats.sql")
+
+TEXT = "VARCHAR"
+CALLS = [{"id": TEXT, "type": TEXT, "function": {"name": TEXT, "arguments": TEXT}}]
+TURN: dict[str, Any] = {
+    "role": TEXT,
+    "content": TEXT,
+    "reasoning_content": TEXT,
+    "tool_calls": CALLS,
+    "tool_call_id": TEXT,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """A format: its statement in formats.sql and its columns.
+
+    optional: columns of a file in which any row has them. in_json: columns that the statement has
+    as JSON. is_training: rows have an answer, and may be split into training and test.
+    """
+
+    statement: str
+    columns: tuple[str, ...]
+    optional: tuple[str, ...] = ()
+    in_json: tuple[str, ...] = ()
+    is_training: bool = True
+
+
+ANSWERED = ("instruction", "input", "output", "reasoning", "finish_reason", "model", "source_row")
+CONVERSATION = ("system", "history", "tools", "tool_calls")
+VARIANT = ("original_instruction", "variant")
+ORIGIN = (
+    *("source", "split", "run_id", "backend", "request_id", "params"),
+    *("prompt_tokens", "cached_tokens", "completion_tokens", "cost"),
+)
+
+DISTILLED = {  # distilled.json, by the run's mode
+    mode: Format("distilled", columns, CONVERSATION, ("history", "tool_calls"), is_training=False)
+    for mode, columns in ((Mode.DISTILL, ANSWERED), (Mode.AUGMENT, (*ANSWERED, *VARIANT)))
+}
+
+FORMATS = {
+    "alpaca": Format(
+        "alpaca", ("instruction", "input", "output"), ("system", "history", "reasoning")
+    ),
+    "sharegpt": Format("sharegpt", ("conversations",), ("tools", "reasoning")),
+    "messages": Format("messages", ("messages",), ("tools",), ("messages",)),
+    "prompt_completion": Format("prompt_completion", ("prompt", "completion"), ("reasoning",)),
+    "raw": Format(
+        "raw",
+        (*ANSWERED, *VARIANT, *CONVERSATION, *ORIGIN),
+        in_json=("history", "tool_calls"),
+        is_training=False,
+    ),
+}
+
+
+def parse_formats(text: str) -> tuple[str, ...]:
+    """'alpaca,sharegpt' as a tuple; raises UserError for a format that is not known."""
+    formats = tuple(dict.fromkeys(part.strip().lower() for part in text.split(",") if part.strip()))
+    if unknown := [name for name in formats if name not in FORMATS]:
+        raise UserError(f"unknown format {unknown[0]!r}; known are {', '.join(FORMATS)}")
+    return formats
+
+
+def columns_of(a_format: Format, contents: Set[str], options: ExportOptions) -> tuple[str, ...]:
+    """The columns of a file. contents: which of system, history, tools, tool_calls any row has."""
+    found = contents | ({"reasoning"} if options.reasoning is Reasoning.FIELD else set())
+    return (*a_format.columns, *(name for name in a_format.optional if name in found))
+
+
+def parameters_of(a_format: Format, options: ExportOptions, *, is_test: bool) -> dict[str, Any]:
+    """The parameters of a format's statement."""
+    if not a_format.is_training:
+        return {}
+    parameters = {
+        "drop_truncated": options.drop_truncated,
+        "reasoning": "plain" if options.include_reasoning else options.reasoning.value,
+        "is_test": is_test,
+        "turns": json.dumps([TURN]),
+        "calls": json.dumps(CALLS),
+    }
+    return parameters | ({"labels": options.labels} if a_format.statement == "sharegpt" else {})
+
+
+def select_json(a_format: Format, columns: tuple[str, ...], file_type: FileType) -> str:
+    """A statement of one column: each row as JSON and what follows it in a file of that type."""
+    row = "to_json({" + ", ".join(f"'{name}': {name}" for name in columns) + "})"
+    end = "',' || chr(10)" if file_type is FileType.JSON else "chr(10)"
+    return (
+        f"SELECT line FROM (SELECT record, ordinal, {row} || {end} AS line "
+        f"FROM ({_statement(a_format)})) ORDER BY record, ordinal"
+    )
+
+
+def select_typed(
+    a_format: Format, columns: tuple[str, ...], contents: Set[str], options: ExportOptions
+) -> str:
+    """A statement of a file's columns, where JSON has become lists and structs."""
+    turn: dict[str, Any] = {"role": TEXT, "content": TEXT}
+    if options.reasoning is Reasoning.FIELD:
+        turn["reasoning_content"] = TEXT
+    if "tool_calls" in contents:
+        turn |= {"tool_calls": CALLS, "tool_call_id": TEXT}
+    types = {"tool_calls": CALLS, "history": [TURN], "messages": [turn]}
+    typed = (
+        f"json_transform(to_json({name}), '{json.dumps(types[name])}') AS {name}"
+        if name in a_format.in_json
+        else name
+        for name in columns
+    )
+    return f"SELECT {', '.join(typed)} FROM ({_statement(a_format)}) ORDER BY record, ordinal"
+
+
+def _statement(a_format: Format) -> str:
+    select = STATEMENTS[a_format.statement]
+    if not a_format.is_training:
+        return select
+    return f"WITH training AS ({STATEMENTS['training']}) {select}"
