@@ -130,6 +130,12 @@ TURN_BY_TURN = [
 ]
 
 
+def history(*turns: str) -> list[dict[str, str]]:
+    """Questions and answers by turns, as they are exported."""
+    roles = ("user", "assistant")
+    return [{"content": text, "role": roles[place % 2]} for place, text in enumerate(turns)] or None
+
+
 def check_turn_by_turn() -> None:
     """The run's rows are the last questions, with the teacher's answers to those before."""
     with duckdb.connect("output/r/work.duckdb", read_only=True) as connection:
@@ -137,10 +143,10 @@ def check_turn_by_turn() -> None:
             "SELECT stage, ordinal, count(*) FROM row_requests GROUP BY ALL ORDER BY ALL"
         ).fetchall()
     assert stages == [("answer", 0, 3), ("turn", 0, 2), ("turn", 1, 1)]
-    assert rows_of_run("instruction", "output") == [
-        ("How?", "HOW?"),
-        ("Where?", "WHERE?"),
-        ("What?", "WHAT?"),
+    assert rows_of_run("instruction", "output", "history") == [
+        ("How?", "HOW?", history("Who?", "WHO?", "Why?", "WHY?")),
+        ("Where?", "WHERE?", []),
+        ("What?", "WHAT?", history("When?", "WHEN?")),
     ]
 
 
