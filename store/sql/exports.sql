@@ -161,7 +161,8 @@ SEMI JOIN (SELECT pick FROM picks ORDER BY pick
 -- history.
 SELECT coalesce(bool_or(system IS NOT NULL), false)
            OR (SELECT system_prompt IS NOT NULL AND NOT skip_generation FROM run) AS system,
-       coalesce(bool_or(history IS NOT NULL), false) AS history,
+       coalesce(bool_or(history IS NOT NULL OR (followups IS NOT NULL AND (SELECT turns FROM run) = 'all')), false)
+           AS history,
        coalesce(bool_or(tools IS NOT NULL), false) AS tools,
        coalesce(bool_or(history LIKE '%"tool_calls"%'), false)
            OR CASE WHEN (SELECT skip_generation FROM run) THEN coalesce(bool_or(tool_calls IS NOT NULL), false)
