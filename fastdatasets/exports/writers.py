@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -9,6 +10,8 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from fastdatasets.exports.card import card
+from fastdatasets.exports.dataset_info import dataset_info
 from fastdatasets.exports.files import BY_NAME, ExportFile
 from fastdatasets.exports.formats import FORMATS
 from store import RunFolder, WorkStore
@@ -69,6 +72,7 @@ def export(
             shutil.copyfile(written[0].path, temporary)
         written.append(Exported(target, written[0].rows))
     _record(folder, store, rows)
+    _describe(folder, store, run, options)
     for line in _left_out(store, written, options):
         say(line)
     return written
@@ -99,6 +103,21 @@ def _record(folder: RunFolder, store: WorkStore, rows: Mapping[ExportFile, int])
         if count is None and name in earlier:
             (folder.path / name).unlink(missing_ok=True)
     store.exports.record_files(recorded)
+
+
+def _describe(folder: RunFolder, store: WorkStore, run: Run, options: ExportOptions) -> None:
+    """Write dataset_info.json and README.md, about all files of the run."""
+    known = store.exports.files()
+    rows = {file: known[name] for name, file in BY_NAME.items() if name in known}
+    info = dataset_info(list(rows), store.exports.contents())
+    text = card(folder.path, run, store.records.count(), rows, options.file_type)
+    for name, content in (
+        ("dataset_info.json", json.dumps(info, indent=2) + "\n"),
+        ("README.md", text),
+    ):
+        path = folder.path / name
+        with disk_full_raised(path), atomic_write(path) as temporary:
+            temporary.write_text(content, "utf-8")
 
 
 def _left_out(store: WorkStore, written: Sequence[Exported], options: ExportOptions) -> list[str]:

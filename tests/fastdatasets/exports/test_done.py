@@ -152,8 +152,8 @@ def test_disk_that_is_full_of_exports() -> None:
     ):
         resume("r", None, ExecutionConfig())
     assert sorted(path.name for path in RUN.iterdir()) == [
-        "progress.json", "run.lock", "work.duckdb",
-    ]  # fmt: skip
+        *("README.md", "dataset_info.json", "progress.json", "run.lock", "work.duckdb"),
+    ]
     assert read_status("r").status.state == "incomplete"
     outcome = resume("r", None, ExecutionConfig())
     assert outcome is not None
