@@ -157,9 +157,10 @@ def test_empty_rows_are_not_asked(tmp_path: Path) -> None:
     backend = ScriptedBackend()
     _, lines = run(tmp_path / "run", backend, run_for(source))
     assert backend.asked == ["a"]
-    assert lines[1:3] == [
+    assert lines[1:4] == [
         "columns: instruction ← prompt",
-        "sampled 1 of 3 rows, 2 left out as empty",
+        "sampled 1 of 3 rows",
+        "left out: 2 rows without a question of the user",
     ]
 
 

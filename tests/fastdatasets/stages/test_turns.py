@@ -133,7 +133,7 @@ TURN_BY_TURN = [
 def history(*turns: str) -> list[dict[str, str]]:
     """Questions and answers by turns, as they are exported."""
     roles = ("user", "assistant")
-    return [{"content": text, "role": roles[place % 2]} for place, text in enumerate(turns)] or None
+    return [{"content": text, "role": roles[place % 2]} for place, text in enumerate(turns)]
 
 
 def check_turn_by_turn() -> None:
