@@ -83,7 +83,8 @@ def test_signatures() -> None:
         parameters = list(inspect.signature(call).parameters.values())
         assert parameters == list(inspect.signature(call.options).parameters.values())
         by_position = [one.name for one in parameters if one.kind is not one.KEYWORD_ONLY]
-        first = "dataset_name" if name in ("distill", "augment", "estimate") else "run"
+        of_dataset = name in ("distill", "augment", "estimate", "preview")
+        first = "dataset_name" if of_dataset else "run"
         assert by_position == [first]
         assert call is getattr(api, name)
         assert call.__doc__
