@@ -14,7 +14,7 @@ from store.runs import FileType, Run
 def card(
     folder: Path, run: Run, records: int, rows: Mapping[ExportFile, int], file_type: FileType
 ) -> str:
-    """The card. rows: of all files; file_type: of those that load_dataset finds, as it takes one."""
+    """The card. rows: of all files; file_type: of the files that load_dataset finds."""
     loaded = [
         file
         for file in rows

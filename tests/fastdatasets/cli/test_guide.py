@@ -76,7 +76,7 @@ OLD = ("--mode", "distill", "--dataset_name", "open-r1/s1K-1.1")
         ((*OLD, "--sample_size", "5", "--include_reasoning", "--max_output_tokens", "99"), 5, 3),
         ((*OLD, "--sample_size=4", "--skip_generation", "--output_file", "all.json"), 4, 4),
         (
-            (*OLD, "--instruction_col=question", "--input_col", "context", "--output_col", "answer"),
+            (*OLD, "--instruction_col=question", "--input_col=context", "--output_col", "answer"),
             3,
             3,
         ),
