@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -14,6 +14,29 @@ if TYPE_CHECKING:
 from store.errors import UserError
 from store.runs import Event, append_event
 
+NO_QUESTION = "without a question of the user"  # a row left out, an empty one for example
+MAX_NAMED = 20
+MAX_REASONS = 100
+
+
+@dataclass(frozen=True, slots=True)
+class BadRows:
+    """Rows that cannot be read: how many, by the reason, and where the first ones are."""
+
+    counts: dict[str, int] = field(default_factory=dict)
+    named: list[str] = field(default_factory=list)
+
+    def add(self, where: str, why: str) -> None:
+        """Count a row."""
+        reason = why if why in self.counts or len(self.counts) < MAX_REASONS else "other reasons"
+        self.counts[reason] = self.counts.get(reason, 0) + 1
+        if len(self.named) < MAX_NAMED:
+            self.named.append(where)
+
+    def total(self) -> int:
+        """How many there are."""
+        return sum(self.counts.values())
+
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
@@ -21,6 +44,7 @@ class Sampling:
 
     rows: of the source; left_out: how many of them, by the reason. mapping: role -> column.
     rows_with_unused_turns: rows with turns after the question that is asked and its answer.
+    bad_rows: those that were skipped since they cannot be read; neither in left_out nor records.
     """
 
     rows: int
@@ -28,6 +52,7 @@ class Sampling:
     rows_with_unused_turns: int
     unused_turns: int
     mapping: dict[str, str | None]
+    bad_rows: BadRows = field(default_factory=BadRows)
 
 
 class Records:
@@ -48,31 +73,56 @@ class Records:
         mapping: Mapping[str, str | None],
         *,
         need_instruction: bool,
+        bad_rows: BadRows | None = None,
     ) -> Sampling:
         """Sample records from source_rows in one transaction; all rows where sample_size <= 0.
 
         source_rows is a relation of instruction, input, output, reasoning (not null); of system,
         history, tools, tool_calls, outputs, followups, fields (nullable; see the table records); of
         left_out (why the row is no record), problem (why it cannot be read) and unused_turns.
+        bad_rows: rows of source_rows that are empty since they cannot be read; those with a problem
+        are skipped too, and added. None: a problem raises UserError.
         The choice depends on seed and row only, not on the number of threads. Raises UserError,
         naming the row, where an instruction is needed and a record has none.
         """
         with self._db.few_threads(), self._db.transaction():
             rows, left_out, rows_unused, unused, bad_row, problem = self._db.row("count_source")
+            if bad_rows is None and problem is not None:
+                raise UserError(
+                    f"row {bad_row + 1} cannot be read: {problem}; leave such rows out with "
+                    "--skip-bad-rows"
+                )
+            bad = bad_rows or BadRows()
+            left_out = {
+                reason: count - (bad.total() if reason == NO_QUESTION else 0)
+                for reason, count in left_out.items()
+            }
             if problem is not None:
-                raise UserError(f"row {bad_row + 1} cannot be read: {problem}")
+                self._add_problems(bad)
             if sample_size > 0:
                 self._db.run("sample_some", seed=seed, sample_size=sample_size)
             else:
                 self._db.run("sample_all")
             if not self.count():
-                reasons = "; ".join(f"{count} {reason}" for reason, count in left_out.items())
+                counts = (left_out | bad.counts).items()
+                reasons = "; ".join(f"{count} {reason}" for reason, count in counts if count)
                 raise UserError(f"it has no row with a question to ask: {reasons or 'no rows'}")
             if need_instruction and (row := self._first_without_instruction()) is not None:
                 raise UserError(f"the sample in row {row + 1} has no instruction to vary")
-            sampling = Sampling(rows, left_out, rows_unused, unused, dict(mapping))
+            left_out = {reason: count for reason, count in left_out.items() if count}
+            sampling = Sampling(rows, left_out, rows_unused, unused, dict(mapping), bad)
             append_event(self._db, Event.SAMPLED, sampling)
         return sampling
+
+    def _add_problems(self, bad: BadRows) -> None:
+        """Count the rows with a problem by its reason, without what it quotes of a row."""
+        found = self._db.rows("problems", most=MAX_NAMED)
+        for reason, count, _ in found[:MAX_REASONS]:
+            bad.counts[reason] = bad.counts.get(reason, 0) + count
+        if more := sum(count for _, count, _ in found[MAX_REASONS:]):
+            bad.counts["other reasons"] = bad.counts.get("other reasons", 0) + more
+        first = sorted(row for _, _, rows in found for row in rows)
+        bad.named.extend(f"row {row + 1}" for row in first[: MAX_NAMED - len(bad.named)])
 
     def count(self) -> int:
         """How many records were sampled."""

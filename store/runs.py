@@ -92,6 +92,15 @@ class ExportOptions:
     test_share: float = 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How files are read. encoding, delimiter: None where the file says."""
+
+    encoding: str | None = None
+    delimiter: str | None = None
+    skip_bad_rows: bool = False
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
     """What a run is. Frozen: a resume uses this, not the flags or environment of its command.
@@ -109,6 +118,7 @@ class Run:
     source: str
     config: str | None
     split: str
+    reading: Reading
     sample_size: int
     seed: int
     columns: dict[str, str | None]
@@ -123,7 +133,7 @@ class Run:
     export: ExportOptions
 
 
-JSON_FIELDS = ("columns", "params", "templates", "export")
+JSON_FIELDS = ("reading", "columns", "params", "templates", "export")
 
 
 class ServerChanged(msgspec.Struct, frozen=True):

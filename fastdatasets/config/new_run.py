@@ -20,7 +20,7 @@ from fastdatasets.stages.modes import FINAL_STAGE
 from fastdatasets.stages.prompts import answer_templates, default_templates
 from store import RunFolder, UserError
 from store.folder.run_folder import atomic_write
-from store.runs import ExportOptions, Mode, Run, Turns
+from store.runs import ExportOptions, Mode, Reading, Run, Turns
 from store.work_store import utc_now
 
 DEFAULT_MAX_TOKENS = 4096
@@ -49,6 +49,7 @@ def new_run(config: RunConfig, settings: Settings) -> Run:
         source=source,
         config=config.config_name,
         split=config.split,
+        reading=_reading(config),
         sample_size=_sample_size(config, settings),
         seed=config.seed,
         columns={
@@ -107,6 +108,24 @@ def _source(config: RunConfig) -> str:
     if config.high_quality_file is None:
         return check_source(str(config.dataset_name))
     return str(local_path(str(config.high_quality_file)))
+
+
+def _reading(config: RunConfig) -> Reading:
+    """How files are read; raises UserError."""
+    if config.encoding is not None:
+        try:
+            "".encode(config.encoding)
+        except LookupError:
+            raise UserError(
+                f"--encoding {config.encoding}: unknown; utf-8, utf-16, gb18030, big5, shift_jis "
+                "and cp1252 are examples of those that are known"
+            ) from None
+    delimiter = config.delimiter
+    if delimiter in ("tab", "\\t"):
+        delimiter = "\t"
+    if delimiter is not None and (len(delimiter.encode()) != 1 or delimiter in '"\r\n\\'):
+        raise UserError(f"--delimiter {config.delimiter}: one ASCII character, or tab, is expected")
+    return Reading(config.encoding, delimiter, config.skip_bad_rows)
 
 
 def _model(config: RunConfig, settings: Settings, backend: BackendInfo) -> str:

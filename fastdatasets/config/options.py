@@ -40,7 +40,7 @@ RunName = Annotated[
 DatasetName = Annotated[
     str | None,
     Option(
-        "Hub name, or a local file or folder (.json .jsonl .csv .parquet .arrow, .gz/.zst).",
+        "Hub name, or a local file or folder (.json .jsonl .csv .tsv .parquet .arrow, .gz/.zst).",
         panel=DATA,
     ),
 ]
@@ -49,6 +49,25 @@ HighQualityFile = Annotated[
 ]
 ConfigName = Annotated[str | None, Option("Configuration of a Hub dataset.", panel=DATA)]
 Split = Annotated[str, Option("Split of the dataset.", panel=DATA)]
+Encoding = Annotated[
+    str | None,
+    Option(
+        "Encoding of JSON and CSV files, such as gb18030 or cp1252. Default: UTF-8, or UTF-16 with "
+        "a byte order mark.",
+        panel=DATA,
+    ),
+]
+Delimiter = Annotated[
+    str | None,
+    Option(
+        "Delimiter of CSV files, one character or 'tab'. Default: by their first records.",
+        panel=DATA,
+    ),
+]
+SkipBadRows = Annotated[
+    bool,
+    Option("Leave out and count rows that cannot be read.", panel=DATA, flag="--skip-bad-rows"),
+]
 SampleSize = Annotated[
     int | None,
     Option(

@@ -16,6 +16,9 @@ class DataOptions:
     high_quality_file: opt.HighQualityFile = None
     config_name: opt.ConfigName = None
     split: opt.Split = "train"
+    encoding: opt.Encoding = None
+    delimiter: opt.Delimiter = None
+    skip_bad_rows: opt.SkipBadRows = False
     sample_size: opt.SampleSize = None
     seed: opt.Seed = 42
     instruction_col: opt.InstructionCol = None

@@ -1,4 +1,4 @@
-"""Locating unreadable records in JSON and CSV files, and how to leave them out."""
+"""Locating records of JSON and CSV files that cannot be read, and leaving them out."""
 
 from __future__ import annotations
 
@@ -6,27 +6,29 @@ import csv
 import io
 import json
 import re
-import shlex
-from collections.abc import Iterator
-from dataclasses import dataclass
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
-import pyarrow as pa
-
 from backends.openai_api.lenient_json import shallow
 from fastdatasets.sources.files import kind_of
+from fastdatasets.sources.text import (
+    BOM,
+    CHUNK,
+    MAX_CSV_RECORD,
+    MAX_OBJECT,
+    TextFile,
+    encoding_hint,
+)
 from store import UserError
 from store.errors import SqlError
+from store.records import BadRows
 
-MAX_OBJECT = 16 << 20  # bytes; DuckDB reads some that are twice as long, but not all
-MAX_CSV_RECORD = 2_000_000  # bytes, likewise
 NOT_CLOSED = "a quote that is not closed"
+NOT_UTF8 = "not UTF-8"
 MAX_RECORDS = 20  # of those that cannot be read, in a message
-CHUNK = 1 << 20
-BOM = b"\xef\xbb\xbf"
-
-csv.field_size_limit(MAX_CSV_RECORD)  # its own is 128 kB, which DuckDB reads
 
 _TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+"|[\[\]{},"]', re.DOTALL)
 _HALF_PAIR = re.compile("[\ud800-\udfff]")
@@ -41,71 +43,100 @@ class Broken:
     why: str
 
 
-def open_text(file: Path) -> io.BufferedReader:
-    """The bytes of a file, decompressed where its ending says so."""
-    return io.BufferedReader(pa.input_stream(str(file), compression="detect"))
-
-
-def describe_broken(file: Path) -> str | None:
-    """Where a .json, .jsonl or .csv file cannot be read, and how to fix it; None: nowhere.
+def describe_broken(text: TextFile) -> str | None:
+    """Where a JSON or CSV file cannot be read, and what to do; None: nowhere.
 
     DuckDB counts lines otherwise, names none of those that are too long, and stops at the first.
     Takes memory for one record of at most MAX_OBJECT.
     """
-    kind = kind_of(file)
     try:
-        if kind == ".csv":
-            return _describe(file, list(islice(_broken_csv(file), MAX_RECORDS + 1)))
-        if kind not in (".json", ".jsonl"):
-            return None
-        if _is_a_line_each(file):
-            return _describe(file, list(islice(_broken_lines(file), MAX_RECORDS + 1)))
-        return _broken_document(file)
-    except OSError:  # a compressed file that is none, or was cut off
+        if kind_of(text.path) == ".csv" or _is_a_line_each(text):
+            return _describe(text, list(islice(broken_records(text), MAX_RECORDS + 1)))
+        return _broken_document(text)
+    except OSError:  # a compressed file that was cut off
         return None
 
 
-def read_error(source: str, error: SqlError | OSError) -> UserError:
-    """The UserError for an error while a source's rows were read."""
+def broken_records(text: TextFile) -> Iterator[Broken]:
+    """The records that cannot be read, of CSV or of an object a line, in the file's order."""
+    records = _broken_csv(text) if kind_of(text.path) == ".csv" else _broken_lines(text)
+    for broken in records:
+        why = broken.why.replace(NOT_UTF8, f"not {text.encoding.upper()}")
+        yield replace(broken, why=why)
+
+
+def read_error(source: str, error: SqlError | OSError, texts: Sequence[TextFile] = ()) -> UserError:
+    """The UserError for an error while a source's rows were read; texts: its JSON or CSV files."""
     detail = error.detail if isinstance(error, SqlError) else str(error)
     named = re.search(r"^  file = (.+)$", detail, re.MULTILINE)  # of a folder's
     path = Path(named[1] if named else source)
-    if path.is_file() and (place := describe_broken(path)):
-        kind = "CSV" if kind_of(path) == ".csv" else "JSON"
-        return UserError(f"{path} is not valid {kind}: {place}")
+    for text in texts:
+        detail = detail.replace(str(text.content), str(text.path))
+        if path in (text.path, text.content) and (place := describe_broken(text)):
+            kind = "CSV" if kind_of(text.path) == ".csv" else "JSON"
+            return UserError(f"{text.path} is not valid {kind}: {place}")
     lines = [line for line in detail.splitlines() if line.strip()]
     words = " ".join(lines[:3]) if "CSV Error" in lines[0] else lines[0]
     return UserError(f"cannot read {source}: {words}")
 
 
-def _describe(file: Path, broken: list[Broken]) -> str | None:
+def _describe(text: TextFile, broken: list[Broken]) -> str | None:
     if not broken:
         return None
     if broken[-1].why.startswith(NOT_CLOSED):  # its record, to the end, is mostly good ones
         return f"line {broken[-1].first}: {broken[-1].why}"
     place = f"line {broken[0].first}: {broken[0].why}"
+    if broken[0].why.startswith(NOT_UTF8) and (hint := encoding_hint(text)):
+        return place + hint
     if len(broken) > MAX_RECORDS:
-        return f"{place}; more than {MAX_RECORDS} records cannot be read"
-    lines = [f"{one.first}" + f",{one.last}" * (one.last > one.first) for one in broken]
-    script = shlex.quote(";".join(f"{line}d" for line in lines))
-    name = shlex.quote(str(file))
-    unpack = {".gz": "zcat", ".zst": "zstdcat"}.get(file.suffix.lower())
-    edit = f"{unpack} {name} | sed {script}" if unpack else f"sed {script} {name}"
-    them = "it" if len(broken) == 1 else f"all {len(broken)} that cannot be read"
-    return f"{place}; leave {them} out with: {edit} > good{kind_of(file)}"
+        place += f"; more than {MAX_RECORDS} records cannot be read"
+    them = (
+        "it"
+        if len(broken) == 1
+        else "all"
+        if len(broken) > MAX_RECORDS
+        else (f"all {len(broken)} that cannot be read")
+    )
+    return f"{place}; leave {them} out with --skip-bad-rows"
+
+
+def without_broken(text: TextFile, copy: Path, empty: bytes, bad: BadRows) -> TextFile | None:
+    """A file whose records that cannot be read are empty ones, written to `copy`; None where the
+    file is not of a record a line, or has a quote that is not closed.
+
+    empty: the line of an empty record, so that the others keep their places. bad: counts them.
+    """
+    if kind_of(text.path) != ".csv" and not _is_a_line_each(text):
+        return None
+    copy.parent.mkdir(exist_ok=True)
+    line = 1
+    with text.open() as stream, copy.open("wb") as out:
+        for broken in broken_records(text):
+            if broken.why.startswith(NOT_CLOSED):
+                return None
+            for _ in range(line, broken.first):
+                out.write(stream.readline())
+            for _ in range(broken.first, broken.last + 1):
+                while (part := stream.readline(CHUNK)) and not part.endswith(b"\n"):
+                    pass
+            out.write(empty)
+            line = broken.last + 1
+            bad.add(f"{text.path}:{broken.first}", broken.why)
+        shutil.copyfileobj(stream, out, CHUNK)
+    return replace(text, content=copy, compression="none")
 
 
 # -- JSON
 
 
-def _is_a_line_each(file: Path) -> bool:
+def _is_a_line_each(text: TextFile) -> bool:
     """Whether a JSON file should have one object a line, not an array or one over many lines."""
-    with open_text(file) as stream:
+    with text.open() as stream:
         first = next((line for line in _lines(stream, MAX_OBJECT) if line.strip()), b"")
-    text = first.removeprefix(BOM).lstrip()
-    if text.startswith(b"["):
+    first = first.removeprefix(BOM).lstrip()
+    if first.startswith(b"["):
         return False
-    return kind_of(file) == ".jsonl" or _why_not(text) is None
+    return kind_of(text.path) == ".jsonl" or _why_not(first) is None
 
 
 def _lines(stream: io.BufferedIOBase, most: int) -> Iterator[bytes]:
@@ -116,24 +147,24 @@ def _lines(stream: io.BufferedIOBase, most: int) -> Iterator[bytes]:
             line = stream.readline(most + 1)
 
 
-def _broken_lines(file: Path) -> Iterator[Broken]:
-    with open_text(file) as stream:
+def _broken_lines(text: TextFile) -> Iterator[Broken]:
+    with text.open() as stream:
         for number, line in enumerate(_lines(stream, MAX_OBJECT), start=1):
-            text = line.removeprefix(BOM) if number == 1 else line
-            if text.strip() and (broken := _why_not(text)):
+            record = line.removeprefix(BOM) if number == 1 else line
+            if record.strip() and (broken := _why_not(record)):
                 yield Broken(number, number, broken[0])
 
 
-def _broken_document(file: Path) -> str | None:
+def _broken_document(text: TextFile) -> str | None:
     """Where an array of objects, or an object over many lines, breaks: line and column."""
     line, column = 1, 1
-    with open_text(file) as stream:
-        for text in _elements(stream):
-            if broken := _why_not(text):
-                before = text[: broken[1]].decode("utf-8", "replace")
+    with text.open() as stream:
+        for element in _elements(stream):
+            if broken := _why_not(element):
+                before = element[: broken[1]].decode("utf-8", "replace")
                 line, column = _moved(line, column, before)
                 return f"line {line}, column {column}: {broken[0]}; correct or take out that object"
-            line, column = _moved(line, column, text.decode() + ",")
+            line, column = _moved(line, column, element.decode() + ",")
     return None
 
 
@@ -182,7 +213,7 @@ def _why_not(text: bytes) -> tuple[str, int] | None:
     except json.JSONDecodeError as error:
         return error.msg, len(decoded[: error.pos].encode())
     except UnicodeDecodeError as error:
-        return f"not UTF-8: byte 0x{text[error.start]:02x}", error.start
+        return f"{NOT_UTF8}: byte 0x{text[error.start]:02x}", error.start
     if not isinstance(value, dict | None):
         return "an object is expected", begin
     if half := _HALF_PAIR.search(json.dumps(value, ensure_ascii=False)):
@@ -193,11 +224,12 @@ def _why_not(text: bytes) -> tuple[str, int] | None:
 # -- CSV
 
 
-def _broken_csv(file: Path) -> Iterator[Broken]:
+def _broken_csv(text: TextFile) -> Iterator[Broken]:
     """Records of another number of columns than the first has, too long, or not UTF-8."""
     too_long: set[int] = set()
-    with open_text(file) as stream:
-        reader = csv.reader(_csv_lines(stream, too_long), strict=True)
+    with text.open() as stream:
+        lines = _csv_lines(stream, too_long)
+        reader = csv.reader(lines, delimiter=text.delimiter, strict=True)
         columns = last = 0
         while True:
             first = last + 1
@@ -218,8 +250,8 @@ def _broken_csv(file: Path) -> Iterator[Broken]:
             columns = columns or len(record)
             if any(first <= line <= last for line in too_long):
                 why = f"longer than {MAX_CSV_RECORD // 1_000_000} MB"
-            elif any("\udc80" <= character <= "\udcff" for text in record for character in text):
-                why = "not UTF-8"
+            elif any("\udc80" <= character <= "\udcff" for field in record for character in field):
+                why = NOT_UTF8
             elif record and len(record) != columns:
                 why = f"{len(record)} columns, {columns} are expected"
             if why:

@@ -21,9 +21,9 @@ from fastdatasets.sources.turns import (
     read_turns,
     text_of,
 )
+from store.records import NO_QUESTION
 from store.runs import Turns
 
-NO_QUESTION = "without a question of the user"
 TOOL_TURNS = "with tool turns, which cannot be written anew (--turns all)"
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 

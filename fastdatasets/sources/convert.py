@@ -1,9 +1,10 @@
-"""Records from rows of any shape: a function that DuckDB calls for each vector of rows."""
+"""Records from rows: of texts by DuckDB alone, of any other shape by a function that it calls."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from typing import Any
 
 import msgspec
@@ -11,7 +12,17 @@ import pyarrow as pa
 
 from fastdatasets.sources.conversation import Conversation, read_row
 from fastdatasets.sources.turns import NotTurns
-from store.database.relations import Connection
+from store.database.relations import (
+    CaseExpression,
+    CoalesceOperator,
+    ColumnExpression,
+    Connection,
+    ConstantExpression,
+    Expression,
+    FunctionExpression,
+    Relation,
+)
+from store.records import NO_QUESTION
 from store.runs import Turns
 
 FUNCTION = "read_conversation"
@@ -29,10 +40,37 @@ SQL_TYPE = (
     )
     + ")"
 )
+NESTED = ("list", "struct", "map", "array")
+PLAIN = ("instruction", "input", "output", "reasoning")
+NULL = ConstantExpression(None).cast("VARCHAR")
+BLANK = r"^[\s\p{Z}]*$"
 
 
 @contextmanager
-def reading_function(connection: Connection, turns: Turns) -> Iterator[None]:
+def records_of(
+    connection: Connection,
+    rows: Relation,
+    roles: Mapping[str, Sequence[str]],
+    labels: Mapping[str, list[str]],
+    *,
+    fields: Sequence[str],
+    turns: Turns,
+) -> Iterator[Relation]:
+    """The records of rows, for the block: a relation of the columns that Records.sample takes.
+
+    roles: role -> columns. labels: column -> the names of its class labels. fields: the columns
+    that templates may use; where there are none `fields` is null.
+    """
+    kept = _fields(rows, fields, labels) if fields else NULL
+    if _is_plain(rows, roles):
+        yield _plain_records(rows, roles, labels, kept)
+        return
+    with _reading_function(connection, turns):
+        yield _read_records(rows, roles, labels, kept)
+
+
+@contextmanager
+def _reading_function(connection: Connection, turns: Turns) -> Iterator[None]:
     """Give a connection the function FUNCTION for the block: a JSON object of roles -> RECORD.
 
     Removed at the end: a connection that keeps a reference to Python's objects is never freed.
@@ -65,3 +103,117 @@ def _cell(read: Conversation, name: str) -> Any:
     if name in JSONS:
         return msgspec.json.encode(value).decode() if value else None
     return value
+
+
+def _is_plain(relation: Relation, roles: Mapping[str, Sequence[str]]) -> bool:
+    """Whether all roles are texts, a column each, which needs no function of Python's."""
+    if not set(roles) <= set(PLAIN):
+        return False
+    types = dict(zip(relation.columns, relation.types, strict=True))
+    used = [name for names in roles.values() for name in names]
+    if any(types[name].id in NESTED for name in used):
+        return False
+    json = [ColumnExpression(name) for name in used if str(types[name]) == "JSON"]
+    if not json:
+        return True
+    kinds = relation.project(*(FunctionExpression("json_type", column) for column in json))
+    return not any(
+        kind in ("ARRAY", "OBJECT") for row in kinds.distinct().fetchall() for kind in row
+    )
+
+
+def _text(relation: Relation, name: str, labels: Mapping[str, list[str]]) -> Expression:
+    """A column as a text; null where it is null."""
+    types = dict(zip(relation.columns, relation.types, strict=True))
+    column: Expression = ColumnExpression(name)
+    if name in labels:
+        numbers = ConstantExpression(labels[name])
+        return FunctionExpression("list_extract", numbers, column + ConstantExpression(1))
+    if str(types[name]) == "JSON":
+        return FunctionExpression("json_extract_string", column, ConstantExpression("$"))
+    if types[name].id == "blob":
+        return FunctionExpression("decode", column)  # UTF-8, or an error: no \xE4\xBD
+    return column.cast("VARCHAR")
+
+
+def _json(relation: Relation, name: str, labels: Mapping[str, list[str]]) -> Expression:
+    """A column as JSON: lists and objects as they are, other values as texts."""
+    types = dict(zip(relation.columns, relation.types, strict=True))
+    column = ColumnExpression(name)
+    if types[name].id in NESTED:
+        return FunctionExpression("to_json", column)
+    text = FunctionExpression("to_json", _text(relation, name, labels))
+    if str(types[name]) != "JSON":
+        return text
+    is_nested = FunctionExpression("json_type", column).isin(
+        ConstantExpression("ARRAY"), ConstantExpression("OBJECT")
+    )
+    return CaseExpression(is_nested, column).otherwise(text)
+
+
+def _fields(
+    relation: Relation, names: Sequence[str], labels: Mapping[str, list[str]]
+) -> Expression:
+    """All columns as the text of a JSON object."""
+    pairs = ((ConstantExpression(name), _json(relation, name, labels)) for name in names)
+    return FunctionExpression("json_object", *chain.from_iterable(pairs)).cast("VARCHAR")
+
+
+def _plain_records(
+    relation: Relation,
+    roles: Mapping[str, Sequence[str]],
+    labels: Mapping[str, list[str]],
+    fields: Expression,
+) -> Relation:
+    """Records of texts; several columns of a role have a blank line between them."""
+    empty = ConstantExpression("")
+
+    def text(role: str) -> Expression:
+        texts = [_text(relation, name, labels) for name in roles.get(role, ())]
+        if not texts:
+            return empty
+        if len(texts) == 1:
+            return CoalesceOperator(texts[0], empty)
+        return FunctionExpression("concat_ws", ConstantExpression("\n\n"), *texts)
+
+    texts = relation.project(*(text(role).alias(role) for role in PLAIN), fields.alias("fields"))
+    question = FunctionExpression("concat", *map(ColumnExpression, ("instruction", "input")))
+    blank = FunctionExpression("regexp_matches", question, ConstantExpression(BLANK))
+    return texts.project(
+        *map(ColumnExpression, (*PLAIN, "fields")),
+        *(NULL.alias(name) for name in ("system", *JSONS, "problem")),
+        CaseExpression(blank, ConstantExpression(NO_QUESTION)).alias("left_out"),
+        ConstantExpression(0).cast("BIGINT").alias("unused_turns"),
+    )
+
+
+def _read_records(
+    relation: Relation,
+    roles: Mapping[str, Sequence[str]],
+    labels: Mapping[str, list[str]],
+    fields: Expression,
+) -> Relation:
+    """Records of rows of any shape, see conversation.py."""
+
+    def cell(role: str, names: Sequence[str]) -> Expression:
+        if len(names) == 1:
+            return _json(relation, names[0], labels)
+        if role == "options":
+            pairs = ((ConstantExpression(name), ColumnExpression(name)) for name in names)
+            return FunctionExpression("json_object", *chain.from_iterable(pairs))
+        texts = (_text(relation, name, labels) for name in names)
+        joined = FunctionExpression("concat_ws", ConstantExpression("\n\n"), *texts)
+        return FunctionExpression("to_json", joined)
+
+    cells = ((ConstantExpression(role), cell(role, names)) for role, names in roles.items())
+    row = FunctionExpression("json_object", *chain.from_iterable(cells)).cast("VARCHAR")
+    read = relation.project(FunctionExpression(FUNCTION, row).alias("read"), fields.alias("fields"))
+    return read.project(
+        *(
+            FunctionExpression(
+                "struct_extract", ColumnExpression("read"), ConstantExpression(name)
+            ).alias(name)
+            for name in RECORD.names
+        ),
+        ColumnExpression("fields"),
+    )

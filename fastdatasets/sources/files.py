@@ -13,6 +13,7 @@ from store import UserError
 
 BINARY = {".parquet", ".arrow"}
 KINDS = {".json", ".jsonl", ".csv", *BINARY}
+SHEETS = {".xlsx", ".xls", ".ods"}
 COMPRESSED = {".gz", ".zst"}  # of text
 # What `datasets` writes beside the data.
 NOT_DATA = {"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json"}
@@ -29,7 +30,11 @@ _SPLIT_WORD = re.compile(
 def is_local(source: str) -> bool:
     """Whether a source names a local path, by being there or by looking like one."""
     path = Path(source)
-    return os.path.lexists(path) or source.startswith(("/", ".", "~")) or kind_of(path) in KINDS
+    return (
+        os.path.lexists(path)
+        or source.startswith(("/", ".", "~"))
+        or kind_of(path) in KINDS | SHEETS
+    )
 
 
 def expanded(path: str | Path) -> Path:
@@ -63,11 +68,14 @@ def local_path(source: str) -> Path:
 
 
 def kind_of(path: Path) -> str:
-    """The ending that says what a file is: .jsonl for questions.JSONL.gz; '' for none."""
+    """The ending that says what a file is: .jsonl for questions.JSONL.gz, .csv for .tsv; '' for
+    none.
+    """
     suffixes = [suffix.lower() for suffix in path.suffixes]
     if suffixes and suffixes[-1] in COMPRESSED:
         suffixes.pop()
-    return suffixes[-1] if suffixes else ""
+    kind = suffixes[-1] if suffixes else ""
+    return ".csv" if kind == ".tsv" else kind
 
 
 def _is_readable(path: Path) -> bool:
@@ -83,6 +91,11 @@ def find_files(path: Path, split: str, say: Callable[[str], None]) -> list[Path]
     if not path.exists():
         raise UserError(f"no such file or folder: {path}")
     if path.is_file():
+        if kind_of(path) in SHEETS:
+            raise UserError(
+                f"{path} is a spreadsheet: save its sheet as CSV (in Excel: Save As, CSV UTF-8) "
+                "and name that file"
+            )
         if not _is_readable(path):
             raise UserError(
                 f"{path}: unknown kind of file; known are {', '.join(sorted(KINDS))}, "

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fastdatasets.sources.broken import BOM, MAX_OBJECT, open_text, read_error
+from fastdatasets.sources.broken import read_error, without_broken
 from fastdatasets.sources.columns import common_columns, some
+from fastdatasets.sources.text import BOM, MAX_OBJECT, TextFile, encoding_hint, text_file
 from store import UserError
 from store.database.errors import sql_errors
 from store.database.relations import (
@@ -22,6 +24,8 @@ from store.database.relations import (
 )
 from store.database.statements import load_file
 from store.errors import SqlError
+from store.records import BadRows
+from store.runs import Reading
 
 STATEMENTS = load_file("fastdatasets.sources", "records.sql")
 MAX_COLUMNS = 10_000  # of a CSV file: DuckDB takes 200 MB for so many
@@ -35,30 +39,56 @@ class FileRows:
     select: Callable[[Sequence[str]], Relation]
 
 
+COPIES = "spill.text"  # in a run's folder: files in UTF-8, or without what cannot be read
+
+
+class TextFiles:
+    """The text files of a source, as they are read; None for bad_rows: these are an error."""
+
+    def __init__(self, reading: Reading, copies: Path) -> None:
+        """copies: the folder of copies, which is made where one is needed."""
+        self.files: list[TextFile] = []
+        self.bad_rows = BadRows() if reading.skip_bad_rows else None
+        self._reading = reading
+        self._copies = copies
+        self.remove_copies()  # of a command that was killed
+
+    def open(self, path: Path) -> TextFile:
+        """How a file is read, see text_file."""
+        self.files.append(text_file(path, self._reading, self._copies / f"{len(self.files)}.utf8"))
+        return self.files[-1]
+
+    def without_broken(self, file: TextFile, empty: str) -> TextFile | None:
+        """A file without its broken records where these are skipped and it can be made."""
+        if self.bad_rows is None:
+            return None
+        copy = self._copies / f"{self.files.index(file)}.good"
+        return without_broken(file, copy, empty.encode(), self.bad_rows)
+
+    def remove_copies(self) -> None:
+        """Remove the copies."""
+        shutil.rmtree(self._copies, ignore_errors=True)
+
+
 # -- JSON
 
 
-def json_rows(connection: Connection, files: Sequence[Path]) -> FileRows:
+def json_rows(connection: Connection, files: Sequence[Path], texts: TextFiles) -> FileRows:
     """The objects of JSON files, as texts whose keys are looked up: an object may be of any depth
     and have any keys, which DuckDB's own columns may not.
     """
     objects: list[Relation] = []
     columns: dict[Path, list[str]] = {}
-    for file in files:
+    for file in map(texts.open, files):
         try:
-            with sql_errors():
-                objects.append(_objects(connection, file))
-                connection.register("json_objects", objects[-1])
-                # All rows are read: a column may first appear in the last one.
-                keys = connection.execute(STATEMENTS["json_columns"]).fetchall()
-                connection.unregister("json_objects")
+            relation, keys = _objects_and_keys(connection, file)
         except (SqlError, OSError) as error:
-            raise read_error(str(file), error) from None
-        columns[file] = [key for kind, key in keys if kind == "OBJECT"]
-        if not columns[file]:
-            raise UserError(f"{file}: no objects in it; one JSON object a row is expected")
-        if others := {kind for kind, _ in keys} - {"OBJECT"}:
-            raise read_error(str(file), SqlError(f"not only objects, but {' '.join(others)}"))
+            good = texts.without_broken(file, "null\n")
+            if good is None:
+                raise read_error(str(file.path), error, [file]) from None
+            relation, keys = _objects_and_keys(connection, good)
+        objects.append(relation)
+        columns[file.path] = keys
 
     def select(names: Sequence[str]) -> Relation:
         return _gathered(connection, [_members(relation, names) for relation in objects])
@@ -66,18 +96,34 @@ def json_rows(connection: Connection, files: Sequence[Path]) -> FileRows:
     return FileRows(common_columns(columns), select)
 
 
-def _objects(connection: Connection, file: Path) -> Relation:
-    with open_text(file) as stream:
+def _objects_and_keys(connection: Connection, file: TextFile) -> tuple[Relation, list[str]]:
+    """A file's objects, and their keys: all are read, since one may first appear in the last."""
+    with sql_errors():
+        objects = _objects(connection, file)
+        connection.register("json_objects", objects)
+        keys = connection.execute(STATEMENTS["json_columns"]).fetchall()
+        connection.unregister("json_objects")
+    names = [key for kind, key in keys if kind == "OBJECT"]
+    if not names:
+        raise UserError(f"{file.path}: no objects in it; one JSON object a row is expected")
+    if others := {kind for kind, _ in keys} - {"OBJECT"}:
+        raise SqlError(f"not only objects, but {' '.join(others)}")
+    return objects, names
+
+
+def _objects(connection: Connection, file: TextFile) -> Relation:
+    with file.open() as stream:
         begins = stream.read(4096)
     # With a byte order mark DuckDB reads an array as one value, unless format is given.
     is_array = begins.startswith(BOM) and begins.removeprefix(BOM).lstrip().startswith(b"[")
     return connection.read_json(
-        pattern_of(file),
+        pattern_of(file.content),
         records="false",
         columns={"json": "JSON"},
         format="array" if is_array else "auto",
         maximum_object_size=MAX_OBJECT,
         hive_partitioning=False,
+        compression=file.compression,
     )
 
 
@@ -102,32 +148,47 @@ def _members(objects: Relation, names: Sequence[str]) -> Relation:
 # -- CSV
 
 
-def csv_rows(connection: Connection, files: Sequence[Path]) -> FileRows:
+def csv_rows(connection: Connection, files: Sequence[Path], texts: TextFiles) -> FileRows:
     """The rows of CSV files, each with a line of column names."""
-    headers = {file: _csv_header(file) for file in files}
-    names = common_columns(headers)
+    headers = {file: _csv_header(file) for file in map(texts.open, files)}
+    names = common_columns({file.path: header for file, header in headers.items()})
 
-    def read(some_files: Sequence[Path], header: list[str]) -> Relation:
+    def read(some_files: Sequence[TextFile], header: list[str]) -> Relation:
         # Nothing is sniffed: sniffing skips broken lines and makes dates of texts.
         return connection.read_csv(
-            [pattern_of(file) for file in some_files],  # type: ignore[arg-type]  # knows one only
+            [pattern_of(file.content) for file in some_files],  # type: ignore[arg-type]  # knows one only
             header=True,
-            delimiter=",",
+            delimiter=some_files[0].delimiter,
             quotechar='"',
             escapechar='"',
             auto_detect=False,
             columns=dict.fromkeys(header, "VARCHAR"),
             hive_partitioning=False,
+            compression=some_files[0].compression,
         )
 
+    def checked(file: TextFile, header: list[str]) -> TextFile:
+        """The file, without its broken records where they are to be left out."""
+        if texts.bad_rows is None:
+            return file
+        try:
+            with sql_errors():
+                read([file], header).aggregate("count(COLUMNS(*))").fetchall()
+        except SqlError:
+            empty = file.delimiter * (len(header) - 1) or '""'
+            return texts.without_broken(file, f"{empty}\n") or file
+        return file
+
     def select(wanted: Sequence[str]) -> Relation:
-        if all(header == names for header in headers.values()):
-            return read(files, names)
+        good = {checked(file, header): header for file, header in headers.items()}
+        forms = {(file.delimiter, file.compression) for file in good}
+        if len(forms) == 1 and all(header == names for header in good.values()):
+            return read(list(good), names)
         return _gathered(
             connection,
             [
                 read([file], header).project(*(_column(name, header) for name in wanted))
-                for file, header in headers.items()
+                for file, header in good.items()
             ],
         )
 
@@ -139,28 +200,34 @@ def _column(name: str, names: Sequence[str]) -> Expression:
     return column.cast("VARCHAR").alias(name)
 
 
-def _csv_header(file: Path) -> list[str]:
+def _csv_header(file: TextFile) -> list[str]:
     try:
-        with open_text(file) as stream:
+        with file.open() as stream:
             lines = iter(lambda: stream.readline(MAX_OBJECT + 1), b"")
-            header = next(csv.reader(map(_header_text, lines)), [])
+            header = next(csv.reader(map(_header_text, lines), delimiter=file.delimiter), [])
     except UserError as error:
-        raise UserError(f"{file}: {error}") from None
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{file} is not a UTF-8 CSV file: line 1: {error}") from None
+        raise UserError(f"{file.path}: {error}") from None
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"{file.path} is not a {file.encoding.upper()} CSV file: line 1: {error}"
+            f"{encoding_hint(file)}"
+        ) from None
+    except csv.Error as error:
+        raise UserError(f"{file.path} is not a CSV file: line 1: {error}") from None
     except OSError as error:
-        raise UserError(f"cannot read {file}: {error}") from None
+        raise UserError(f"cannot read {file.path}: {error}") from None
     if not header:
-        raise UserError(f"{file} is empty: a line of column names is expected")
+        raise UserError(f"{file.path} is empty: a line of column names is expected")
     if len(header) > MAX_COLUMNS:
         raise UserError(
-            f"{file}: line 1 names {len(header)} columns, and at most {MAX_COLUMNS} can be read; "
-            f"make a file of those that are needed, such as the first: cut -d, -f1-{MAX_COLUMNS}"
+            f"{file.path}: line 1 names {len(header)} columns, and at most {MAX_COLUMNS} can be "
+            "read; make a file of those that are needed, such as the first: cut -d, "
+            f"-f1-{MAX_COLUMNS}"
         )
     # pandas writes its index under an empty name
     names = [name or f"column{number}" for number, name in enumerate(header)]
     if len({name.lower() for name in names}) < len(names):
-        raise UserError(f"{file}: a column name occurs twice in line 1: {some(names)}")
+        raise UserError(f"{file.path}: a column name occurs twice in line 1: {some(names)}")
     return names
 
 

@@ -12,13 +12,21 @@ SELECT count(*), coalesce(histogram(left_out), MAP {}), count(*) FILTER (unused_
        arg_min(problem, source_row)
 FROM (SELECT left_out, unused_turns, problem, row_number() OVER () - 1 AS source_row FROM source_rows);
 
+-- name: problems
+-- Rows that cannot be read by the reason, with numbers and names in it as …, and the first of these rows.
+SELECT regexp_replace(problem, '\d+|''.*''|".*"', '…', 'g') AS reason, count(*), min(source_row, $most)
+FROM (SELECT problem, row_number() OVER () - 1 AS source_row FROM source_rows)
+WHERE problem IS NOT NULL
+GROUP BY reason
+ORDER BY min(source_row);
+
 -- name: sample_all
 INSERT INTO records
 SELECT row_number() OVER () - 1,
        source_row, instruction, input, output, reasoning, system, history, tools, tool_calls, outputs, followups,
        fields
 FROM (SELECT *, row_number() OVER () - 1 AS source_row FROM source_rows)
-WHERE left_out IS NULL;
+WHERE left_out IS NULL AND problem IS NULL;
 
 -- name: sample_some
 -- md5 of seed and row: the same choice in every version of DuckDB and with any number of threads, and a larger
@@ -30,7 +38,7 @@ SELECT row_number() OVER () - 1, source_row, instruction, input, output, reasoni
 FROM (
     SELECT *, md5_number_lower($seed || ':' || source_row) AS pick
     FROM (SELECT *, row_number() OVER () - 1 AS source_row FROM source_rows)
-    WHERE left_out IS NULL
+    WHERE left_out IS NULL AND problem IS NULL
     ORDER BY pick, source_row
     LIMIT $sample_size
 );

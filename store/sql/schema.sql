@@ -18,6 +18,7 @@ CREATE TABLE run (
     source          VARCHAR NOT NULL,     -- a local path, absolute, or a Hub name
     config          VARCHAR,
     split           VARCHAR NOT NULL,
+    reading         JSON NOT NULL,        -- encoding, delimiter, skip_bad_rows
     sample_size     BIGINT NOT NULL,      -- 0: all rows
     seed            BIGINT NOT NULL,
     columns         JSON NOT NULL,        -- role -> the column named by the user, or null

@@ -412,7 +412,9 @@ def test_rows_that_cannot_be_read(tmp_path: Path, row: dict[str, Any], problem: 
     path = write_jsonl(tmp_path / "d.jsonl", [row])
     with pytest.raises(UserError) as raised:
         records(path)
-    assert str(raised.value) == f"row 1 cannot be read: {problem}"
+    assert str(raised.value) == (
+        f"row 1 cannot be read: {problem}; leave such rows out with --skip-bad-rows"
+    )
 
 
 def test_value_that_is_nested_too_deeply(tmp_path: Path) -> None:
@@ -422,5 +424,6 @@ def test_value_that_is_nested_too_deeply(tmp_path: Path) -> None:
     with pytest.raises(UserError) as raised:
         records(path)
     assert str(raised.value) == (
-        "row 2 cannot be read: an object or list in it is nested too deeply"
+        "row 2 cannot be read: an object or list in it is nested too deeply; leave such rows out "
+        "with --skip-bad-rows"
     )
