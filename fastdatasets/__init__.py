@@ -12,9 +12,29 @@ nothing.
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from fastdatasets.api import augment, cancel, distill, estimate, export, preview, resume, status
+    from fastdatasets.api import (
+        augment,
+        cancel,
+        distill,
+        estimate,
+        export,
+        preview,
+        push,
+        resume,
+        status,
+    )
 
-__all__ = ["augment", "cancel", "distill", "estimate", "export", "preview", "resume", "status"]
+__all__ = [
+    "augment",
+    "cancel",
+    "distill",
+    "estimate",
+    "export",
+    "preview",
+    "push",
+    "resume",
+    "status",
+]
 
 
 def __getattr__(name: str) -> object:

@@ -133,6 +133,16 @@ class ExportCommandOptions(LocationOptions, OutputOptions):
     run: opt.RunName = field(default=None, kw_only=False)
 
 
+@dataclass(frozen=True, kw_only=True)
+class PushOptions:
+    """Options of push."""
+
+    run: opt.PushedRun = field(kw_only=False)
+    repository: opt.RepositoryName = field(kw_only=False)
+    private: opt.Private = False
+    output_dir: opt.OutputDir = None
+
+
 @takes(DistillOptions)
 def distill(options: DistillOptions) -> RunResult:
     """Sample a dataset and have the teacher answer it."""
@@ -219,6 +229,14 @@ def export(options: ExportCommandOptions) -> RunResult:
     from fastdatasets.commands import export_again
 
     return export_again(options.run, options.output_dir, options, options.display)
+
+
+@takes(PushOptions)
+def push(options: PushOptions) -> str:
+    """Upload a run's files to the Hub as a dataset; returns its address."""
+    from fastdatasets.commands import push as push_run
+
+    return push_run(options.run, options.repository, options.output_dir, private=options.private)
 
 
 def _run_config(options: DataOptions, num_aug: int | None) -> RunConfig:

@@ -15,6 +15,7 @@ from fastdatasets.config.export import export_options
 from fastdatasets.config.new_run import check_not_of_run, check_output_file, new_run
 from fastdatasets.config.run import OutputOptions, RunConfig
 from fastdatasets.config.settings import load_settings
+from fastdatasets.exports.push import push_files
 from fastdatasets.exports.writers import export
 from fastdatasets.progress import Display, RunProgress
 from fastdatasets.runs.folders import (
@@ -166,6 +167,12 @@ def export_again(
         options = _export_options(folder, run, output.output_file, progress.say)
         options = export_options(output, options)
         return _export_what_is_answered(folder, store, progress, options)
+
+
+def push(name: str, repository: str, output_dir: Path | None, *, private: bool) -> str:
+    """Upload a run's files to the Hub as a dataset; returns its address."""
+    folder = find_or_newest(name, output_dir or load_settings().fastdatasets_output_dir)
+    return push_files(folder, repository, private=private)
 
 
 def _export_what_is_answered(

@@ -4,6 +4,7 @@ HF_ENDPOINT, strict in what the real one is strict in.
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import threading
@@ -15,6 +16,7 @@ from typing import Any, Self
 from urllib.parse import parse_qs, unquote, urlsplit
 
 README = "README.md"
+LFS_BYTES = 2000
 
 
 @dataclass(frozen=True)
@@ -58,10 +60,15 @@ class Hub:
             env = {"HF_ENDPOINT": hub.address, "HF_HUB_OFFLINE": "0", "HF_HOME": …}
 
     calls holds 'METHOD /path' of what came in. fails: a status that answers everything.
+    failing_commits: how many commits are refused. created: names, and whether they are private.
+    uploaded: LFS objects.
     """
 
     repositories: dict[str, Repository] = field(default_factory=dict)
     fails: int | None = None
+    failing_commits: int = 0
+    created: dict[str, bool] = field(default_factory=dict)
+    uploaded: dict[str, bytes] = field(default_factory=dict)
     calls: list[str] = field(default_factory=list)
 
     def __enter__(self) -> Self:
@@ -111,6 +118,9 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self._answer(b"")
 
+    def do_PUT(self) -> None:
+        self._answer(self.rfile.read(int(self.headers.get("Content-Length", 0))))
+
     def do_POST(self) -> None:
         self._answer(self.rfile.read(int(self.headers.get("Content-Length", 0))))
 
@@ -120,6 +130,19 @@ class _Handler(BaseHTTPRequestHandler):
         if self.hub.fails is not None:
             return self._send(self.hub.fails, b"out of order")
         match unquote(url.path).strip("/").split("/"):
+            case ["api", "validate-yaml"]:
+                self._json({"errors": [], "warnings": []})
+            case ["api", "repos", "create"]:
+                self._create(json.loads(sent))
+            case ["api", "datasets", owner, name, "preupload", _]:
+                self._json({"files": self._modes(f"{owner}/{name}", json.loads(sent)["files"])})
+            case ["api", "datasets", owner, name, "commit", _]:
+                self._commit(f"{owner}/{name}", sent)
+            case ["datasets", owner, name, "info", "lfs", "objects", "batch"]:
+                self._json({"objects": self._lfs(json.loads(sent)["objects"])})
+            case ["lfs", oid]:
+                self.hub.uploaded[oid] = sent
+                self._send(200, b"")
             case ["datasets", owner, name, "resolve", revision, *path]:
                 if repository := self._find(f"{owner}/{name}", revision, gate=True):
                     self._resolve(repository, "/".join(path))
@@ -131,6 +154,52 @@ class _Handler(BaseHTTPRequestHandler):
             case _:
                 self._refuse(404, None, "Not Found")
         return None
+
+    def _create(self, asked: dict[str, Any]) -> None:
+        name = f"{asked['organization']}/{asked['name']}"
+        exists = name in self.hub.repositories
+        if not exists:
+            self.hub.repositories[name] = Repository({})
+            self.hub.created[name] = asked.get("visibility") == "private"
+        url = json.dumps({"url": f"{self.hub.address}/datasets/{name}"}).encode()
+        self._send(409 if exists else 200, url, {"Content-Type": "application/json"})
+
+    def _modes(self, name: str, files: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Files of more than LFS_BYTES are uploaded as LFS objects."""
+        held = self.hub.repositories[name].files
+        return [
+            {
+                "path": file["path"],
+                "uploadMode": "lfs" if file["size"] > LFS_BYTES else "regular",
+                "shouldIgnore": False,
+                "oid": _oid(held[file["path"]]) if file["path"] in held else None,
+            }
+            for file in files
+        ]
+
+    def _lfs(self, objects: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Where to upload what is not there yet."""
+        for one in objects:
+            if one["oid"] not in self.hub.uploaded:
+                one["actions"] = {"upload": {"href": f"{self.hub.address}/lfs/{one['oid']}"}}
+        return objects
+
+    def _commit(self, name: str, sent: bytes) -> None:
+        if self.hub.failing_commits:
+            self.hub.failing_commits -= 1
+            return self._send(403, b"no commit now")
+        files = dict(self.hub.repositories[name].files)
+        for line in sent.splitlines():
+            match json.loads(line):
+                case {"key": "file", "value": value}:
+                    files[value["path"]] = base64.b64decode(value["content"])
+                case {"key": "lfsFile", "value": value}:
+                    files[value["path"]] = self.hub.uploaded[value["oid"]]
+        self.hub.repositories[name] = repository = Repository(files)
+        address = f"{self.hub.address}/datasets/{name}/commit/{repository.commit}"
+        return self._json(
+            {"commitUrl": address, "commitOid": repository.commit, "commitMessage": ""}
+        )
 
     def _find(self, name: str, revision: str, *, gate: bool) -> Repository | None:
         """A repository; None where it was refused, 401 to strangers as for a private one."""

@@ -27,7 +27,10 @@ FOLDERS = (*PACKAGES, "tests", "docs", "bench", "scripts", "requirements", ".ci"
 SUFFIXES = (".py", ".sql", ".j2", ".md", ".lock", ".toml")
 
 OTHERS = {"app/core/prompt.py"}  # files of the tool that the old guide describes
-API = (api.distill, api.augment, api.resume, api.status, api.estimate, api.cancel, api.export)
+API = (
+    *(api.distill, api.augment, api.resume, api.status, api.estimate, api.cancel, api.export),
+    api.push,
+)
 
 
 def backticked(doc: Path) -> list[str]:

@@ -112,6 +112,11 @@ def _show_export(result: RunResult) -> None:
     _finish(result)
 
 
+@command(app, api.push)
+def _show_push(address: str) -> None:
+    print(readable(address))
+
+
 def _finish(result: RunResult) -> None:
     """Print the files written; raises Unfinished, exit code 3, where something is left."""
     for file in result.exported:

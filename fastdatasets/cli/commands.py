@@ -53,7 +53,7 @@ def options_of(options: type) -> list[tuple[dataclasses.Field[Any], Any, Option]
 
 
 def _parameter(field: dataclasses.Field[Any], hint: Any, option: Option) -> inspect.Parameter:
-    default = field.default
+    default = inspect.Parameter.empty if field.default is dataclasses.MISSING else field.default
     if get_origin(hint) is Sequence:
         hint, default = list[str] | None, None
     if option.is_argument:

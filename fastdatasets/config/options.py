@@ -37,6 +37,18 @@ RunName = Annotated[
     str | None,
     Option("The run: its name, or the path of its folder.", metavar="[RUN]", is_argument=True),
 ]
+PushedRun = Annotated[
+    str,
+    Option("The run: its name, or the path of its folder.", metavar="RUN", is_argument=True),
+]
+RepositoryName = Annotated[
+    str,
+    Option("The dataset on the Hub.", metavar="OWNER/NAME", is_argument=True),
+]
+Private = Annotated[
+    bool,
+    Option("Create the dataset as a private one.", flag="--private"),
+]
 DatasetName = Annotated[
     str | None,
     Option(

@@ -85,6 +85,6 @@ def test_signatures() -> None:
         by_position = [one.name for one in parameters if one.kind is not one.KEYWORD_ONLY]
         of_dataset = name in ("distill", "augment", "estimate", "preview")
         first = "dataset_name" if of_dataset else "run"
-        assert by_position == [first]
+        assert by_position == [first, *(["repository"] if name == "push" else [])]
         assert call is getattr(api, name)
         assert call.__doc__
