@@ -126,6 +126,7 @@ def _config(folder: Path, n: int) -> Any:
         backend="openai-batch",
         model=MODEL,
         language=Language.EN,
+        prompt_template="guide",
     )
 
 

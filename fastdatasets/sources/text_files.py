@@ -91,7 +91,10 @@ def json_rows(connection: Connection, files: Sequence[Path], texts: TextFiles) -
         columns[file.path] = keys
 
     def select(names: Sequence[str]) -> Relation:
-        return _gathered(connection, [_members(relation, names) for relation in objects])
+        with sql_errors():
+            are_texts = not any(_has_nested(relation, names) for relation in objects)
+        members = [_members(relation, names, are_texts=are_texts) for relation in objects]
+        return _gathered(connection, members)
 
     return FileRows(common_columns(columns), select)
 
@@ -127,14 +130,22 @@ def _objects(connection: Connection, file: TextFile) -> Relation:
     )
 
 
-def _members(objects: Relation, names: Sequence[str]) -> Relation:
-    """What objects have under each of the names; all are looked up at once."""
+def _looked_up(function: str, names: Sequence[str]) -> Expression:
+    """A function of what an object has under each of the names; all are looked up at once."""
     pointers = ["/" + name.replace("~", "~0").replace("/", "~1") for name in names]
-    members = objects.project(
-        FunctionExpression(
-            "json_extract", ColumnExpression("json"), ConstantExpression(pointers)
-        ).alias("members")
-    )
+    return FunctionExpression(function, ColumnExpression("json"), ConstantExpression(pointers))
+
+
+def _has_nested(objects: Relation, names: Sequence[str]) -> bool:
+    """Whether objects have a list or an object under one of the names."""
+    kinds = objects.project(_looked_up("json_type", names).alias("kinds")).distinct().fetchall()
+    return any(kind in ("ARRAY", "OBJECT") for (row,) in kinds for kind in row or ())
+
+
+def _members(objects: Relation, names: Sequence[str], *, are_texts: bool) -> Relation:
+    """What objects have under each of the names: texts, which takes half the time, or JSON."""
+    function = "json_extract_string" if are_texts else "json_extract"
+    members = objects.project(_looked_up(function, names).alias("members"))
     return members.project(
         *(
             FunctionExpression(
