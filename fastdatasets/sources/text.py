@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import csv
 import io
+import re
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -26,6 +27,7 @@ SNIFFED = 5  # records, the column names included
 Compression = Literal["gzip", "zstd", "none"]
 
 _MAGIC: dict[bytes, Compression] = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
+_WORDS = re.compile(rb'[^\s,;|"]*[\x80-\xff][^\s,;|"]*')  # that are not ASCII
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _UTF8 = ("utf-8", "utf-8-sig", "ascii")
 
@@ -90,8 +92,12 @@ def encoding_hint(text: TextFile) -> str:
     if len(begins) - good < good - sum(character < "\x80" for character in decoded):
         return ""
     from charset_normalizer import from_bytes
+    from charset_normalizer.utils import is_multi_byte_encoding
 
-    best = from_bytes(begins).best()
+    # Among much ASCII a few Chinese words are taken for accented letters: they are tried alone.
+    best = from_bytes(b"\n".join(_WORDS.findall(begins))).best()
+    if best is None or not is_multi_byte_encoding(best.encoding):
+        best = from_bytes(begins).best()
     likely = best.encoding.replace("_", "-") if best else "cp1252"
     return f"; name its --encoding, such as {likely}"
 

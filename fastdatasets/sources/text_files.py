@@ -63,7 +63,12 @@ class TextFiles:
         if self.bad_rows is None:
             return None
         copy = self._copies / f"{self.files.index(file)}.good"
-        return without_broken(file, copy, empty.encode(), self.bad_rows)
+        try:
+            return without_broken(file, copy, empty.encode(), self.bad_rows)
+        except OSError as error:
+            if error.errno is not None:  # the copy cannot be written
+                raise
+            return None  # a compressed file that was cut off
 
     def remove_copies(self) -> None:
         """Remove the copies."""

@@ -6,6 +6,7 @@ import csv
 import gzip
 import io
 import json
+import random
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -210,6 +211,22 @@ def test_encoding_that_is_not_named(tmp_path: Path, name: str) -> None:
     assert read(path, encoding=likely) == texts
 
 
+@pytest.mark.parametrize(
+    ("encoding", "text"),
+    [
+        ("gb18030", "问题" + "x" * 200 + ",y"),
+        ("big5", "請說明機器學習是什麼,機器學習是人工智慧的一個分支"),
+        ("cp932", "機械学習とは何ですか,それは人工知能の一分野です"),
+        ("cp1252", "Où est le café ?,Près de l'hôtel, à côté de la gare"),
+    ],
+)
+def test_encoding_that_is_likely(tmp_path: Path, encoding: str, text: str) -> None:
+    """The encoding that an error suggests is the file's, also where it is mostly ASCII."""
+    path = tmp_path / "d.csv"
+    path.write_bytes(("question,answer\n" + f"{text}\n" * 100).encode(encoding))
+    assert refusal(path).endswith(f"; name its --encoding, such as {encoding}")
+
+
 def test_header_in_another_encoding(tmp_path: Path) -> None:
     """A line of column names that is not UTF-8 is the same error."""
     path = tmp_path / "d.csv"
@@ -342,6 +359,18 @@ def test_what_cannot_be_skipped(tmp_path: Path, name: str, content: bytes, messa
     path = tmp_path / name
     path.write_bytes(content)
     assert refusal(path, skip_bad_rows=True) == f"{path} is not valid {message}"
+
+
+@pytest.mark.parametrize("name", ["d.jsonl", "d.csv"])
+def test_compressed_file_that_was_cut_off(tmp_path: Path, name: str) -> None:
+    """It is the same error with --skip-bad-rows: nobody knows what is missing."""
+    path = tmp_path / name
+    line = '{"question": "%s"}\n' if name == "d.jsonl" else "%s\n"
+    digits = [random.Random(row).randbytes(20).hex() for row in range(50_000)]
+    text = "question\n" * (name == "d.csv") + "".join(line % one for one in digits)
+    path.write_bytes(gzip.compress(text.encode())[:1_100_000])
+    message = f"cannot read {path}: IO Error: Unexpected end of GZIP stream: {path}"
+    assert (refusal(path), refusal(path, skip_bad_rows=True)) == (message, message)
 
 
 def test_nothing_to_skip(tmp_path: Path) -> None:
