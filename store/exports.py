@@ -103,7 +103,7 @@ class Exports:
         return self._db.table(statement, **parameters)
 
     def contents(self) -> frozenset[str]:
-        """Which of system, history, tools and tool_calls any row has."""
+        """Which of system, history, tools, tool_calls and original_outputs any row has."""
         return frozenset(
             name for name, found in self._db.record("export_contents").items() if found
         )

@@ -29,6 +29,7 @@ SUFFIXES = (".py", ".sql", ".j2", ".md", ".lock", ".toml")
 OTHERS = {"app/core/prompt.py"}  # files of the tool that the old guide describes
 API = (
     *(api.distill, api.augment, api.resume, api.status, api.estimate, api.cancel, api.export),
+    api.preview,
     api.push,
 )
 

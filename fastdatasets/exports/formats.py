@@ -41,6 +41,7 @@ class Format:
 
 ANSWERED = ("instruction", "input", "output", "reasoning", "finish_reason", "model", "source_row")
 CONVERSATION = ("system", "history", "tools", "tool_calls")
+ORIGINALS = ("original_outputs",)  # of the dataset, where a row has several
 VARIANT = ("original_instruction", "variant")
 ORIGIN = (
     *("source", "split", "run_id", "backend", "request_id", "params"),
@@ -48,7 +49,13 @@ ORIGIN = (
 )
 
 DISTILLED = {  # distilled.json, by the run's mode
-    mode: Format("distilled", columns, CONVERSATION, ("history", "tool_calls"), is_training=False)
+    mode: Format(
+        "distilled",
+        columns,
+        (*CONVERSATION, *ORIGINALS),
+        ("history", "tool_calls", *ORIGINALS),
+        is_training=False,
+    )
     for mode, columns in ((Mode.DISTILL, ANSWERED), (Mode.AUGMENT, (*ANSWERED, *VARIANT)))
 }
 
@@ -61,8 +68,8 @@ FORMATS = {
     "prompt_completion": Format("prompt_completion", ("prompt", "completion"), ("reasoning",)),
     "raw": Format(
         "raw",
-        (*ANSWERED, *VARIANT, *CONVERSATION, *ORIGIN),
-        in_json=("history", "tool_calls"),
+        (*ANSWERED, *VARIANT, *CONVERSATION, *ORIGINALS, *ORIGIN),
+        in_json=("history", "tool_calls", *ORIGINALS),
         is_training=False,
     ),
 }
@@ -115,7 +122,12 @@ def select_typed(
         turn["reasoning_content"] = TEXT
     if "tool_calls" in contents:
         turn |= {"tool_calls": CALLS, "tool_call_id": TEXT}
-    types = {"tool_calls": CALLS, "history": [TURN], "messages": [turn]}
+    types = {
+        "tool_calls": CALLS,
+        "history": [TURN],
+        "messages": [turn],
+        "original_outputs": [TEXT],
+    }
     typed = (
         f"json_transform(to_json({name}), '{json.dumps(types[name])}') AS {name}"
         if name in a_format.in_json

@@ -28,13 +28,15 @@ WHERE (output <> '' OR tool_calls IS NOT NULL) AND NOT ($drop_truncated AND coal
 -- name: distilled
 SELECT record, ordinal, instruction, input, output, reasoning, finish_reason, model, source_row, original_instruction,
        ordinal AS variant, coalesce(system, '') AS system, coalesce(history, '[]')::JSON AS history,
-       coalesce(tools, '[]') AS tools, coalesce(tool_calls, '[]')::JSON AS tool_calls
+       coalesce(tools, '[]') AS tools, coalesce(tool_calls, '[]')::JSON AS tool_calls,
+       coalesce(original_outputs, '[]')::JSON AS original_outputs
 FROM export_rows;
 
 -- name: raw
 SELECT record, ordinal, instruction, input, output, reasoning, finish_reason, model, source_row, original_instruction,
        ordinal AS variant, coalesce(system, '') AS system, coalesce(history, '[]')::JSON AS history,
        coalesce(tools, '[]') AS tools, coalesce(tool_calls, '[]')::JSON AS tool_calls,
+       coalesce(original_outputs, '[]')::JSON AS original_outputs,
        source, split, run_id::VARCHAR AS run_id, backend, coalesce(request_id::VARCHAR, '') AS request_id,
        coalesce(params, '{}') AS params, prompt_tokens, cached_tokens, completion_tokens, cost::DOUBLE / 1e12 AS cost
 FROM export_rows

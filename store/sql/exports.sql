@@ -32,7 +32,7 @@ CREATE OR REPLACE TEMP VIEW answered_rows AS
 SELECT keys.record, keys.ordinal, coalesce(variants.instruction, records.instruction) AS instruction,
        records.input, results.text AS output, coalesce(results.reasoning, '') AS reasoning,
        coalesce(records.system, run.system_prompt) AS system, records.history, records.tools,
-       results.tool_calls,
+       results.tool_calls, records.outputs AS original_outputs,
        results.finish_reason, run.model, records.source_row,
        records.instruction AS original_instruction, results.request_id, results.prompt_tokens,
        results.cached_tokens, results.completion_tokens, results.cost, run.source, run.split, run.run_id, run.backend
@@ -93,7 +93,7 @@ ORDER BY record;
 -- The dataset's own outputs, for a run that skips generation.
 CREATE OR REPLACE TEMP VIEW export_rows AS
 SELECT record, 0 AS ordinal, instruction, input, original_output AS output, reasoning, system,
-       history, tools, tool_calls,
+       history, tools, tool_calls, outputs AS original_outputs,
        NULL::VARCHAR AS finish_reason, NULL::VARCHAR AS model, source_row,
        instruction AS original_instruction, NULL::UUID AS request_id, NULL::BIGINT AS prompt_tokens,
        NULL::BIGINT AS cached_tokens, NULL::BIGINT AS completion_tokens, NULL::HUGEINT AS cost,
@@ -166,5 +166,6 @@ SELECT coalesce(bool_or(system IS NOT NULL), false)
        coalesce(bool_or(tools IS NOT NULL), false) AS tools,
        coalesce(bool_or(history LIKE '%"tool_calls"%'), false)
            OR CASE WHEN (SELECT skip_generation FROM run) THEN coalesce(bool_or(tool_calls IS NOT NULL), false)
-                   ELSE EXISTS (SELECT 1 FROM results WHERE results.tool_calls IS NOT NULL) END AS tool_calls
+                   ELSE EXISTS (SELECT 1 FROM results WHERE results.tool_calls IS NOT NULL) END AS tool_calls,
+       coalesce(bool_or(outputs IS NOT NULL), false) AS original_outputs
 FROM records;

@@ -231,3 +231,17 @@ def test_turns_of_an_augment() -> None:
     config = RunConfig("d.jsonl", mode=Mode.AUGMENT, turns=Turns.ALL, model="m")
     with pytest.raises(UserError, match=r"^--turns all is for distill: "):
         start(config, None, "r", ExecutionConfig())
+
+
+def test_all_answers_of_a_row_are_kept(server: LLMServer, backend: str) -> None:
+    """Where a dataset has several answers to a question they are all in distilled.json."""
+    rows: list[dict[str, object]] = [
+        {"question": "Who?", "answer": ["Me.", "I."]},
+        {"question": "Why?", "answer": ["So."]},
+    ]
+    assert distill(write_jsonl(Path("d.jsonl"), rows), backend).status.state == "done"
+    assert rows_of_run("output", "original_outputs") == [
+        ("WHO?", ["Me.", "I."]),
+        ("WHY?", ["So."]),
+    ]
+    assert server.bill.total == 2
