@@ -128,8 +128,8 @@ def test_what_a_killed_command_left() -> None:
     (folder / ".fastdatasets-0123.tmp").write_text("left over")
     make("r")
     assert sorted(path.name for path in folder.iterdir()) == [
-        "distilled-alpaca.json", "distilled-sharegpt.json", "distilled.json", "progress.json",
-        "run.lock", "work.duckdb",
+        "README.md", "dataset_info.json", "distilled-alpaca.json", "distilled-sharegpt.json",
+        "distilled.json", "progress.json", "run.lock", "work.duckdb",
     ]  # fmt: skip
 
 
