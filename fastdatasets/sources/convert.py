@@ -10,8 +10,8 @@ from typing import Any
 import msgspec
 import pyarrow as pa
 
-from fastdatasets.sources.conversation import Conversation, read_row
-from fastdatasets.sources.turns import NotTurns
+from fastdatasets.sources.chat.conversation import Conversation, read_row
+from fastdatasets.sources.chat.tools import NotTurns
 from store.database.relations import (
     CaseExpression,
     CoalesceOperator,

@@ -6,18 +6,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from fastdatasets.sources.turns import (
+from fastdatasets.sources.chat.tools import NotTurns, decoded, kind_of, read_calls, read_tools
+from fastdatasets.sources.chat.turns import (
     LeftOut,
     Message,
-    NotTurns,
-    decoded,
     is_talk,
     joined,
-    kind_of,
-    read_calls,
     read_content,
     read_history,
-    read_tools,
     read_turns,
     text_of,
 )

@@ -1,0 +1,1 @@
+"""Conversations of any shape: turns, tools, and the question that is asked."""
