@@ -335,6 +335,7 @@ def test_shapes(tmp_path: Path, shape: str) -> None:
     assert records(write_jsonl(tmp_path / "d.jsonl", [row]))[0] == [record]
 
 
+@pytest.mark.quick(6)
 @pytest.mark.parametrize("shape", SHAPES)
 def test_shapes_in_parquet(tmp_path: Path, shape: str) -> None:
     """Types of their own, in which keys that a turn lacks are null, are read like JSON."""

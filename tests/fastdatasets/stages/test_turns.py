@@ -163,6 +163,7 @@ def ended(process: subprocess.Popen[str]) -> int:
     return process.returncode
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("point", [FailPoint.CREATED, FailPoint.COLLECTED])
 def test_kill_between_turns(server: LLMServer, point: FailPoint) -> None:
     """A run that is killed in each of its turns goes on where it was; nothing is billed twice."""
