@@ -3,18 +3,38 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 
 from fastdatasets.exports.files import ExportFile
 from fastdatasets.exports.formats import FORMATS
 from store.runs import FileType, Run
 
+AXOLOTL = {
+    "alpaca": ["    type: alpaca"],
+    "sharegpt": [
+        *("    type: chat_template", "    field_messages: conversations"),
+        *("    message_property_mappings:", "      role: from", "      content: value"),
+    ],
+    "messages": ["    type: chat_template", "    field_messages: messages"],
+}
+# What a trainer drops of a file without a word: it has no lines for a file that has any of it.
+DROPPED_BY_AXOLOTL = {"alpaca": {"system", "history"}, "sharegpt": {"tool_calls"}}
+DROPPED_BY_UNSLOTH = {"sharegpt": {"tool_calls"}}
+
 
 def card(
-    folder: Path, run: Run, records: int, rows: Mapping[ExportFile, int], file_type: FileType
+    name: str,
+    run: Run,
+    records: int,
+    rows: Mapping[ExportFile, int],
+    file_type: FileType,
+    contents: Set[str],
 ) -> str:
-    """The card. rows: of all files; file_type: of the files that load_dataset finds."""
+    """The card. name: of the folder; rows: of all files; file_type: of what load_dataset finds.
+
+    contents: which of system, history, tools, tool_calls any row has.
+    """
     loaded = [
         file
         for file in rows
@@ -22,11 +42,11 @@ def card(
     ]
     return "\n".join(
         (
-            *("---", *_configs(loaded), "---", "", f"# {folder.name}", ""),
+            *("---", *_configs(loaded), "---", "", f"# {name}", ""),
             *(*_origin(run, records), "", "## Files", ""),
             *("| file | rows |", "|---|---|"),
             *(f"| `{file.name}` | {count} |" for file, count in rows.items()),
-            *("", "## Training", "", *_trainers(folder, loaded)),
+            *("", "## Training", "", *_trainers(name, loaded, contents)),
         )
     )
 
@@ -66,10 +86,10 @@ def _origin(run: Run, records: int) -> list[str]:
     ]
 
 
-def _trainers(folder: Path, files: Sequence[ExportFile]) -> list[str]:
+def _trainers(folder: str, files: Sequence[ExportFile], contents: Set[str]) -> list[str]:
     """The lines of each trainer for the files that it reads; of the formats in order."""
     names = {file.format: file for file in files if not file.is_test and file.format}
-    lines = []
+    lines = [f"`{folder}` is this folder, as seen from where the trainer starts.", ""]
     training = [name for name in names if FORMATS[name].is_training]
     if training:
         first = names[training[0]].name.rpartition(".")[0]
@@ -77,21 +97,13 @@ def _trainers(folder: Path, files: Sequence[ExportFile]) -> list[str]:
             "LLaMA-Factory:",
             *("", "```yaml", f"dataset_dir: {folder}", f"dataset: {first}", "```", ""),
         ]
-    axolotl = {
-        "alpaca": ["    type: alpaca"],
-        "sharegpt": [
-            *("    type: chat_template", "    field_messages: conversations"),
-            *("    message_property_mappings:", "      role: from", "      content: value"),
-        ],
-        "messages": ["    type: chat_template", "    field_messages: messages"],
-    }
     for name in training:
-        if name in axolotl:
+        if name in AXOLOTL and not DROPPED_BY_AXOLOTL.get(name, set()) & contents:
             file = names[name]
             kind = "parquet" if file.file_type is FileType.PARQUET else "json"
             lines += [
                 *(f"axolotl, {name}:", "", "```yaml", "datasets:"),
-                *(f"  - path: {folder / file.name}", f"    ds_type: {kind}", *axolotl[name]),
+                *(f"  - path: {folder}/{file.name}", f"    ds_type: {kind}", *AXOLOTL[name]),
                 *("```", ""),
             ]
     for name in ("messages", "prompt_completion"):
@@ -102,7 +114,7 @@ def _trainers(folder: Path, files: Sequence[ExportFile]) -> list[str]:
                 *('trainer = SFTTrainer(model="…", train_dataset=dataset)', "```", ""),
             ]
     for name in ("sharegpt", "messages"):
-        if name in names:
+        if name in names and not DROPPED_BY_UNSLOTH.get(name, set()) & contents:
             lines += [
                 *(f"Unsloth, {name}:", "", "```python"),
                 f'dataset = load_dataset("{folder}", "{name}", split="train")',
@@ -112,6 +124,11 @@ def _trainers(folder: Path, files: Sequence[ExportFile]) -> list[str]:
         lines += [
             "TRL reads messages or prompt_completion, which "
             f"`fastdatasets export {folder} --formats messages` writes.",
+            "",
+        ]
+    if "messages" not in names and contents & {"system", "history", "tool_calls"}:
+        lines += [
+            "axolotl and Unsloth read conversations and tool calls whole only of messages.",
             "",
         ]
     return lines

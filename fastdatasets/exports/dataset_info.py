@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Set
+from collections import Counter
+from collections.abc import Mapping, Set
 from typing import Any
 
 from fastdatasets.exports.files import ExportFile
+from fastdatasets.exports.formats import FORMATS
 
 SHAREGPT_TAGS = {
     "role_tag": "from",
@@ -27,20 +29,34 @@ MESSAGES_TAGS = {
 }
 
 
-def dataset_info(files: Sequence[ExportFile], contents: Set[str]) -> dict[str, Any]:
+def dataset_info(rows: Mapping[ExportFile, int], contents: Set[str]) -> dict[str, Any]:
     """An entry for each file, by its name without the suffix; a second one of that has the suffix.
 
+    rows: of each file. distilled and raw are left out where they have rows that are not one
+    question and one answer: LLaMA-Factory would take empty answers, or drop earlier turns.
     contents: which of system, history, tools, tool_calls any row has. All columns are listed, as
     LLaMA-Factory ignores those that are not, and only those of the file, as it raises KeyError.
     """
     entries: dict[str, Any] = {}
-    for file in files:
+    trained: Counter[tuple[str | None, str]] = Counter()
+    for file, count in rows.items():
+        if _is_training(file):
+            trained[file.format, file.file_type] += count
+    is_plain = not contents & {"history", "tool_calls"}
+    complete = max(trained.values(), default=0) if is_plain else 0
+    for file, count in rows.items():
+        if not _is_training(file) and count > complete:
+            continue
         stem = file.name.removesuffix(f".{file.file_type}")
         entries[file.name if stem in entries else stem] = {
             "file_name": file.name,
             **_entry(file.format, contents),
         }
     return entries
+
+
+def _is_training(file: ExportFile) -> bool:
+    return file.format is not None and FORMATS[file.format].is_training
 
 
 def _entry(name: str | None, contents: Set[str]) -> dict[str, Any]:

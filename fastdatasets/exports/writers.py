@@ -109,8 +109,9 @@ def _describe(folder: RunFolder, store: WorkStore, run: Run, options: ExportOpti
     """Write dataset_info.json and README.md, about all files of the run."""
     known = store.exports.files()
     rows = {file: known[name] for name, file in BY_NAME.items() if name in known}
-    info = dataset_info(list(rows), store.exports.contents())
-    text = card(folder.path, run, store.records.count(), rows, options.file_type)
+    contents = store.exports.contents()
+    info = dataset_info(rows, contents)
+    text = card(folder.path.name, run, store.records.count(), rows, options.file_type, contents)
     for name, content in (
         ("dataset_info.json", json.dumps(info, indent=2) + "\n"),
         ("README.md", text),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,14 @@ import datasets
 import pytest
 
 from tests.conftest import Command
-from tests.fastdatasets.exports.test_formats import FORMATS, RUN, conversations, rows
+from tests.fastdatasets.exports.test_formats import (
+    FORMATS,
+    PLAIN,
+    RUN,
+    conversations,
+    distill,
+    rows,
+)
 
 ROWS = {"alpaca": 2, "sharegpt": 4, "messages": 4, "prompt_completion": 1, "raw": 4}
 
@@ -49,12 +58,12 @@ def test_split(command: Command) -> None:
 
 
 def test_dataset_info(command: Command) -> None:
-    """LLaMA-Factory's dataset_info.json names every file, the columns it has, and no others."""
+    """LLaMA-Factory's dataset_info.json names the training files, their columns, and no others."""
     conversations(command)
     command("export", "r", "--formats", FORMATS)
     info = json.loads((RUN / "dataset_info.json").read_text("utf-8"))
     assert {entry["file_name"] for entry in info.values()} == {
-        path.name for path in RUN.glob("distilled*")
+        f"distilled-{name}.json" for name in ROWS if name != "raw"
     }
     for entry in info.values():
         missing = set(entry["columns"].values()) - set(rows(entry["file_name"])[0])
@@ -67,3 +76,32 @@ def test_dataset_info(command: Command) -> None:
         "history": "history",
     }
     assert info["distilled-sharegpt"]["tags"]["assistant_tag"] == "assistant"
+
+
+@pytest.mark.parametrize(("output", "others"), [("3", {"distilled", "distilled-raw"}), ("", set())])
+def test_dataset_info_of_all_rows(command: Command, output: str, others: set[str]) -> None:
+    """It names distilled.json and raw as well where each of their rows has an answer."""
+    last: dict[str, object] = {"instruction": "C", "output": output}
+    distill(command, [*PLAIN, last], "--formats", FORMATS, "--test-share", "0.5")
+    info = json.loads((RUN / "dataset_info.json").read_text("utf-8"))
+    training = {f"distilled-{name}" for name in ROWS if name != "raw"}
+    assert set(info) == training | {f"{name}-test" for name in training} | others
+
+
+def test_card(command: Command) -> None:
+    """The card, which push uploads, has no path of this machine, and no lines for files that a
+    trainer would drop turns of.
+    """
+    headings = []
+    for make in (distill, conversations):
+        make(command)
+        command("export", "r", "--formats", FORMATS)
+        text = (RUN / "README.md").read_text("utf-8")
+        assert str(RUN.resolve().parent) not in text
+        headings.append(re.findall("^(axolotl|Unsloth), (.*):$", text, re.MULTILINE))
+        shutil.rmtree(RUN)
+    assert headings == [
+        [("axolotl", "alpaca"), ("axolotl", "sharegpt"), ("axolotl", "messages"),
+         ("Unsloth", "sharegpt"), ("Unsloth", "messages")],
+        [("axolotl", "messages"), ("Unsloth", "messages")],
+    ]  # fmt: skip
