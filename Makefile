@@ -4,6 +4,7 @@
 SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
+TRAINERS := .venv-trainers
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 COMMAND := $(BIN)/fastdatasets
@@ -26,7 +27,7 @@ PREVIEW_OPTIONS = $(call option,--dataset-name,DATASET) $(call option,--sample-s
 RUN_OPTIONS = $(call option,,RUN) $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-quick distill preview augment resume status export bench bench-engine bench-live lint format clean
+.PHONY: help install demo demo-train test test-quick test-trainers distill preview augment resume status export bench bench-engine bench-live lint format clean
 
 help: ## Say what each target does
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -59,6 +60,9 @@ base:
 demo: install ## Distill 24 real questions with a small real model: no key, no GPU
 	$(BIN)/python -m fastdatasets.demo
 
+demo-train: install ## Fine-tune that model on its answers, or on those of RUN=…: 20 steps with TRL, on the CPU
+	$(BIN)/python scripts/train_demo.py $(call option,,RUN)
+
 distill: install ## Distill: DATASET=name-or-path N=100 BACKEND=… MODEL=… RUN=… ARGS=…
 	$(COMMAND) distill $(DISTILL_OPTIONS)
 
@@ -84,6 +88,18 @@ test: install ## Run every test, the real engine included (on two cores about a 
 test-quick: install ## Run the tests that take seconds
 	$(BIN)/python -m pytest $(IN_PARALLEL) -m 'not slow' $(ARGS)
 
+test-trainers: install $(TRAINERS)/.installed ## Read the exports with LLaMA-Factory and axolotl, from .venv-trainers
+	$(BIN)/python -m pytest tests/trainers $(ARGS)
+
+# torch as for .venv above.
+$(TRAINERS)/.installed: requirements/trainers.lock
+	@echo "installing into $(TRAINERS) the parts of LLaMA-Factory and axolotl that read datasets: a minute, 1.3 GB"
+	rm -rf $(TRAINERS) && $(PYTHON) -m venv $(TRAINERS)
+	$(TRAINERS)/bin/python -m pip --disable-pip-version-check install --quiet --no-deps -r $< \
+		|| { $(PIP) install --quiet uv && VIRTUAL_ENV=$(TRAINERS) $(BIN)/uv pip install --no-deps \
+			--torch-backend=cpu -r $<; }
+	@touch $@
+
 bench-engine: install ## Measure the local engine against LLM.generate (about eight minutes)
 	$(BIN)/python bench/engine.py
 
@@ -104,4 +120,4 @@ format: install ## Put the code into its format
 	$(BIN)/ruff check --fix .
 
 clean: ## Remove .venv and caches; runs in output/ stay
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache dist
+	rm -rf $(VENV) $(TRAINERS) .mypy_cache .ruff_cache .pytest_cache dist

@@ -31,8 +31,8 @@ def demo_dataset() -> Path:
     return Path(package.origin).parent / "data" / "faq-en-alpaca.jsonl"
 
 
-def demo() -> None:
-    """Distill, then show where the files are and the first answer."""
+def demo() -> Path:
+    """Distill, then show where the files are and the first answer; returns the run's folder."""
     began = time.monotonic()
     run_config = RunConfig(
         dataset_name=str(demo_dataset()),
@@ -50,6 +50,7 @@ def demo() -> None:
     )
     print(readable(f"  instruction: {rows[0]['instruction']}"))
     print(readable(f"  output: {rows[0]['output']}"))
+    return outcome.folder.path
 
 
 if __name__ == "__main__":
