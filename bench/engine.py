@@ -102,9 +102,9 @@ def ours(load: Load, *, known: bool, engine_args: dict[str, Any]) -> dict[str, f
             for first, part in ((0, warm), (len(warm), load)):
                 for n, (_, prompt, length) in enumerate(part, first):
                     store.connection.execute(
-                        "INSERT INTO records BY NAME SELECT $n AS record, $n AS source_row, "
-                        "$prompt AS instruction, '' AS input, $old AS original_output, "
-                        "'' AS reasoning",
+                        "INSERT INTO records BY NAME SELECT $n AS record, 0 AS source, "
+                        "$n AS source_row, $prompt AS instruction, '' AS input, "
+                        "$old AS original_output, '' AS reasoning",
                         {"n": n, "prompt": prompt, "old": "x" * 3 * length if known else ""},
                     )
                 asks = [

@@ -26,7 +26,7 @@ from fastdatasets.runs.folders import (
     new_folder,
     newest_first,
     open_run,
-    source_of,
+    sources_of,
 )
 from fastdatasets.runs.result import RunResult
 from fastdatasets.runs.reuse import check_same_server, find_earlier
@@ -59,11 +59,12 @@ def start(
     if named is None or not named.exists():
         check(execution, run, settings)
         check_same_server(earlier, run.base_url, accept_other=execution.accept_other_server)
-        check_files(run.source, run.split)
+        for source in run.source_names:
+            check_files(source, run.split)
     others = [
         folder
         for folder in newest_first(output_dir)
-        if folder.name != name and is_unfinished(folder) and source_of(folder) == run.source
+        if folder.name != name and is_unfinished(folder) and sources_of(folder) == run.source_names
     ]
     folder = new_folder(output_dir, named, utc_now())
     with open_run(folder, run) as store, RunProgress(folder, execution, display) as progress:
@@ -194,7 +195,7 @@ def _export_options(
     """
     stored = run.export
     if named is not None:
-        return replace(stored, output_file=check_output_file(named, run.source))
+        return replace(stored, output_file=check_output_file(named, run.source_names))
     file = stored.output_file
     if file is None or Path(file).resolve().parent == folder.path.resolve():
         return stored

@@ -40,7 +40,7 @@ class BadRows:
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How the records were sampled.
+    """How the records of a source were sampled.
 
     rows: of the source; left_out: how many of them, by the reason. mapping: role -> column.
     rows_with_unused_turns: rows with turns after the question that is asked and its answer.
@@ -61,10 +61,15 @@ class Records:
     def __init__(self, database: Database) -> None:
         self._db = database
 
-    def sampling(self) -> Sampling | None:
-        """How the records were sampled; None until sampling is complete."""
-        row = self._db.first("sampled")
-        return None if row is None else msgspec.json.decode(row[0], type=Sampling)
+    def samplings(self) -> list[Sampling]:
+        """How the records were sampled: of each source that is complete, in order."""
+        rows = self._db.rows("samplings")
+        return [msgspec.json.decode(detail, type=Sampling) for (detail,) in rows]
+
+    def are_sampled(self) -> bool:
+        """Whether the records of all sources are complete."""
+        (complete,) = self._db.row("are_sampled")
+        return bool(complete)
 
     def sample(
         self,
@@ -72,10 +77,13 @@ class Records:
         seed: int,
         mapping: Mapping[str, str | None],
         *,
+        weight: float = 1.0,
         need_instruction: bool,
         bad_rows: BadRows | None = None,
     ) -> Sampling:
-        """Sample records from source_rows in one transaction; all rows where sample_size <= 0.
+        """Sample the next source's records from source_rows in one transaction.
+
+        sample_size: <= 0 for all usable rows, or that part of them where the weight is below 1.
 
         source_rows is a relation of instruction, input, output, reasoning (not null); of system,
         history, tools, tool_calls, outputs, followups, fields (nullable; see the table records); of
@@ -86,7 +94,10 @@ class Records:
         naming the row, where an instruction is needed and a record has none.
         """
         with self._db.few_threads(), self._db.transaction():
-            rows, left_out, rows_unused, unused, bad_row, problem = self._db.row("count_source")
+            source, before = len(self.samplings()), self.count()
+            rows, usable, left_out, rows_unused, unused, bad_row, problem = self._db.row(
+                "count_source"
+            )
             if bad_rows is None and problem is not None:
                 raise UserError(
                     f"row {bad_row + 1} cannot be read: {problem}; leave such rows out with "
@@ -99,15 +110,18 @@ class Records:
             }
             if problem is not None:
                 self._add_problems(bad)
-            if sample_size > 0:
-                self._db.run("sample_some", seed=seed, sample_size=sample_size)
-            else:
-                self._db.run("sample_all")
-            if not self.count():
+            if not usable:
                 counts = (left_out | bad.counts).items()
                 reasons = "; ".join(f"{count} {reason}" for reason, count in counts if count)
                 raise UserError(f"it has no row with a question to ask: {reasons or 'no rows'}")
-            if need_instruction and (row := self._first_without_instruction()) is not None:
+            if sample_size <= 0 and weight < 1:
+                sample_size = max(1, round(weight * usable))
+            place = {"records": before, "source": source}
+            if sample_size > 0:
+                self._db.run("sample_some", seed=seed, sample_size=sample_size, **place)
+            else:
+                self._db.run("sample_all", **place)
+            if need_instruction and (row := self._first_without_instruction(source)) is not None:
                 raise UserError(f"the sample in row {row + 1} has no instruction to vary")
             left_out = {reason: count for reason, count in left_out.items() if count}
             sampling = Sampling(rows, left_out, rows_unused, unused, dict(mapping), bad)
@@ -148,7 +162,7 @@ class Records:
         with_old, tokens = self._db.row("expected_of_records", max_tokens=max_tokens)
         return int(with_old), int(tokens)
 
-    def _first_without_instruction(self) -> int | None:
-        """The source row of the first record without an instruction."""
-        row = self._db.first("first_without_instruction")
+    def _first_without_instruction(self, source: int) -> int | None:
+        """The source row of the first record of a source without an instruction."""
+        row = self._db.first("first_without_instruction", source=source)
         return None if row is None else int(row[0])

@@ -39,7 +39,7 @@ class Turns(StrEnum):
 class Event(StrEnum):
     """What happened to a run as a whole."""
 
-    SAMPLED = "sampled"  # its records are complete
+    SAMPLED = "sampled"  # the records of its next source are complete
     RETRY_FAILED = "retry_failed"  # failures before this one no longer count
     STOPPED = "stopped"  # likewise: they concerned every request
     PRICED = "priced"  # a price, from here on
@@ -101,6 +101,19 @@ class Reading:
     skip_bad_rows: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class WeightedSource:
+    """A dataset of a run. name: a local path, absolute, or a Hub name; weight: above 0, its part of
+    the sample in proportion to the other weights, or of its own rows where all rows are sampled.
+    """
+
+    name: str
+    weight: float = 1.0
+
+    def __str__(self) -> str:
+        return self.name if self.weight == 1 else f"{self.name}:{self.weight:g}"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
     """What a run is. Frozen: a resume uses this, not the flags or environment of its command.
@@ -115,7 +128,7 @@ class Run:
     backend: str
     base_url: str | None
     model: str
-    source: str
+    sources: tuple[WeightedSource, ...]
     config: str | None
     split: str
     reading: Reading
@@ -132,8 +145,13 @@ class Run:
     skip_generation: bool
     export: ExportOptions
 
+    @property
+    def source_names(self) -> list[str]:
+        """The names of its datasets."""
+        return [source.name for source in self.sources]
 
-JSON_FIELDS = ("reading", "columns", "params", "templates", "export")
+
+JSON_FIELDS = ("sources", "reading", "columns", "params", "templates", "export")
 
 
 class ServerChanged(msgspec.Struct, frozen=True):

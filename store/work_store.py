@@ -33,7 +33,7 @@ from store.runs import (
 )
 from store.status import Counts, State, Status, Tokens
 
-VERSION = 4
+VERSION = 5
 
 
 class WorkStore:
@@ -162,7 +162,7 @@ class WorkStore:
         total = counts["requests"] - counts["uncounted"]
         done, failed, in_flight = counts["done"], counts["failed"], counts["in_flight"]
         pending = total - done - failed - in_flight
-        planned = self.records.sampling() is not None and (
+        planned = self.records.are_sampled() and (
             run.skip_generation or not self.planning.unplanned(run.final_stage)
         )
         finished = planned and not (pending or failed or in_flight) and self.exports.are_written()

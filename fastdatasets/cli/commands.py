@@ -54,7 +54,7 @@ def options_of(options: type) -> list[tuple[dataclasses.Field[Any], Any, Option]
 
 def _parameter(field: dataclasses.Field[Any], hint: Any, option: Option) -> inspect.Parameter:
     default = inspect.Parameter.empty if field.default is dataclasses.MISSING else field.default
-    if get_origin(hint) is Sequence:
+    if any(get_origin(kind) is Sequence for kind in (hint, *get_args(hint))):
         hint, default = list[str] | None, None
     if option.is_argument:
         declared = typer.Argument(metavar=option.metavar, help=option.help)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,14 @@ from fastdatasets.config.request_params import parse_params, read_system_prompt
 from fastdatasets.config.run import RunConfig
 from fastdatasets.config.settings import Settings
 from fastdatasets.exports.formats import parse_formats
-from fastdatasets.sources.dataset import check_source
+from fastdatasets.sources.dataset import parse_source
 from fastdatasets.sources.files import expanded, local_path
+from fastdatasets.sources.sampling import check_weights
 from fastdatasets.stages.modes import FINAL_STAGE
 from fastdatasets.stages.prompts import answer_templates, default_templates
 from store import RunFolder, UserError
 from store.folder.run_folder import atomic_write
-from store.runs import ExportOptions, Mode, Reading, Run, Turns
+from store.runs import ExportOptions, Mode, Reading, Run, Turns, WeightedSource
 from store.work_store import utc_now
 
 DEFAULT_MAX_TOKENS = 4096
@@ -38,7 +40,8 @@ def new_run(config: RunConfig, settings: Settings) -> Run:
         raise UserError("--turns all is for distill: variants are of one question, last or first")
     formats = config.formats if config.formats is not None else settings.output_formats
     backend = backend_of(config, settings)
-    source = _source(config)
+    sources, sample_size = _sources(config), _sample_size(config, settings)
+    check_weights(sources, sample_size)
     return Run(
         run_id=str(uuid.uuid4()),
         created_at=utc_now(),
@@ -46,11 +49,11 @@ def new_run(config: RunConfig, settings: Settings) -> Run:
         backend=backend.name,
         base_url=new_address(backend, settings),
         model=_model(config, settings, backend),
-        source=source,
+        sources=sources,
         config=config.config_name,
         split=config.split,
         reading=_reading(config),
-        sample_size=_sample_size(config, settings),
+        sample_size=sample_size,
         seed=config.seed,
         columns={
             "instruction": config.instruction_col,
@@ -71,7 +74,9 @@ def new_run(config: RunConfig, settings: Settings) -> Run:
             config,
             ExportOptions(
                 formats=parse_formats(formats),
-                output_file=check_output_file(config.output_file, source),
+                output_file=check_output_file(
+                    config.output_file, [source.name for source in sources]
+                ),
             ),
         ),
     )
@@ -100,14 +105,21 @@ def _templates(config: RunConfig) -> dict[str, str]:
     return answer | (default_templates("vary") if config.mode is Mode.AUGMENT else {})
 
 
-def _source(config: RunConfig) -> str:
-    if (config.dataset_name is None) == (config.high_quality_file is None):
+def _sources(config: RunConfig) -> tuple[WeightedSource, ...]:
+    named = config.dataset_name or ()
+    texts = [named] if isinstance(named, str) else list(named)
+    if bool(texts) == (config.high_quality_file is not None):
         raise UserError(
             f"name what to {config.mode} with either --dataset-name or --high-quality-file"
         )
-    if config.high_quality_file is None:
-        return check_source(str(config.dataset_name))
-    return str(local_path(str(config.high_quality_file)))
+    if config.high_quality_file is not None:
+        return (WeightedSource(str(local_path(str(config.high_quality_file)))),)
+    sources = tuple(map(parse_source, map(str, texts)))
+    names = [source.name for source in sources]
+    for place, name in enumerate(names):
+        if name in names[:place]:
+            raise UserError(f"--dataset-name {name} is given twice")
+    return sources
 
 
 def _reading(config: RunConfig) -> Reading:
@@ -180,26 +192,26 @@ def _lora(config: RunConfig, backend: BackendInfo) -> str | None:
     return str(path)
 
 
-def check_output_file(file: Path | None, source: str) -> str | None:
+def check_output_file(file: Path | None, sources: Sequence[str]) -> str | None:
     """The absolute path of an --output-file; raises UserError where it cannot be written.
 
     Checked with a temporary file in the same folder, as the export uses.
     """
     if file is None:
         return None
-    data = Path(source)
-    is_local = data.is_absolute() and data.exists()  # not a name of the Hub
+    local = [data for data in map(Path, sources) if data.is_absolute() and data.exists()]
     try:
         path = expanded(file).resolve()
         if path.exists() and not path.is_file():
             raise UserError(f"cannot write {path}: it is a folder, a device or a pipe, not a file")
-        if is_local and path.exists() and path.samefile(data):
-            raise UserError(f"cannot write {path}: it is the source of the run")
-        if is_local and data.is_dir() and data in path.parents:
-            raise UserError(
-                f"cannot write {path}: it is in the source folder {data}, and the next run would "
-                "read it as data. Choose a file outside of it"
-            )
+        for data in local:
+            if path.exists() and path.samefile(data):
+                raise UserError(f"cannot write {path}: it is the source of the run")
+            if data.is_dir() and data in path.parents:
+                raise UserError(
+                    f"cannot write {path}: it is in the source folder {data}, and the next run "
+                    "would read it as data. Choose a file outside of it"
+                )
         for parent in path.parents:
             if (run := RunFolder(parent)).exists():
                 check_not_of_run(path, run)

@@ -50,10 +50,12 @@ Private = Annotated[
     Option("Create the dataset as a private one.", flag="--private"),
 ]
 DatasetName = Annotated[
-    str | None,
+    str | Sequence[str] | None,
     Option(
-        "Hub name, or a local file or folder (.json .jsonl .csv .tsv .parquet .arrow, .gz/.zst).",
+        "Hub name, or a local file or folder (.json .jsonl .csv .tsv .parquet .arrow, .gz/.zst). "
+        "Repeatable, with weights.",
         panel=DATA,
+        metavar="NAME[:WEIGHT]",
     ),
 ]
 HighQualityFile = Annotated[

@@ -69,8 +69,9 @@ def _configs(files: Sequence[ExportFile]) -> list[str]:
 
 def _origin(run: Run, records: int) -> list[str]:
     """How the rows were made."""
-    source = Path(run.source).name if Path(run.source).is_absolute() else run.source
-    sample = f"{records} records of `{source}` (split {run.split}, seed {run.seed})"
+    names = (Path(name).name if Path(name).is_absolute() else name for name in run.source_names)
+    sources = ", ".join(f"`{name}`" for name in names)
+    sample = f"{records} records of {sources} (split {run.split}, seed {run.seed})"
     params = json.dumps(run.params, ensure_ascii=False, sort_keys=True)
     if run.skip_generation:
         made = [f"{sample} with the dataset's own outputs."]

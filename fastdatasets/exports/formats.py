@@ -42,6 +42,7 @@ class Format:
 ANSWERED = ("instruction", "input", "output", "reasoning", "finish_reason", "model", "source_row")
 CONVERSATION = ("system", "history", "tools", "tool_calls")
 ORIGINALS = ("original_outputs",)  # of the dataset, where a row has several
+SOURCE = ("source",)  # where the run has several
 VARIANT = ("original_instruction", "variant")
 ORIGIN = (
     *("source", "split", "run_id", "backend", "request_id", "params"),
@@ -52,7 +53,7 @@ DISTILLED = {  # distilled.json, by the run's mode
     mode: Format(
         "distilled",
         columns,
-        (*CONVERSATION, *ORIGINALS),
+        (*CONVERSATION, *ORIGINALS, *SOURCE),
         ("history", "tool_calls", *ORIGINALS),
         is_training=False,
     )

@@ -29,7 +29,7 @@ WHERE (output <> '' OR tool_calls IS NOT NULL) AND NOT ($drop_truncated AND coal
 SELECT record, ordinal, instruction, input, output, reasoning, finish_reason, model, source_row, original_instruction,
        ordinal AS variant, coalesce(system, '') AS system, coalesce(history, '[]')::JSON AS history,
        coalesce(tools, '[]') AS tools, coalesce(tool_calls, '[]')::JSON AS tool_calls,
-       coalesce(original_outputs, '[]')::JSON AS original_outputs
+       coalesce(original_outputs, '[]')::JSON AS original_outputs, source
 FROM export_rows;
 
 -- name: raw

@@ -58,10 +58,10 @@ def readable_runs(folders: Iterable[RunFolder]) -> Iterator[RunFolder]:
             yield folder
 
 
-def source_of(folder: RunFolder) -> str | None:
-    """A run's source, None where its store cannot be read right now."""
+def sources_of(folder: RunFolder) -> list[str] | None:
+    """The names of a run's sources, None where its store cannot be read right now."""
     try:
-        return _read_run(folder).source
+        return _read_run(folder).source_names
     except (UserError, StoreHeld):
         return None
 
@@ -184,7 +184,7 @@ def _can_be_resumed(store: WorkStore, error: BaseException) -> bool:
     """
     if not isinstance(error, Exception):
         return True  # a Ctrl-C, say
-    if store.records.sampling() is None:
+    if not store.records.are_sampled():
         return False
     return not isinstance(error, UserError) or store.requests.has_sent()
 
@@ -201,6 +201,8 @@ def _check_same(folder: RunFolder, run: Run, new: Run) -> None:
 
 
 def _brief(value: object) -> str:
+    if isinstance(value, tuple):
+        value = ", ".join(map(str, value))
     text = repr(str(value) if isinstance(value, str) else value)
     return text if len(text) <= 80 else f"{text[:77]}…"
 

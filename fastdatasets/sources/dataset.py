@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 
 import pyarrow.parquet
@@ -18,7 +20,7 @@ from fastdatasets.sources.columns import (
     split_columns,
 )
 from fastdatasets.sources.convert import records_of
-from fastdatasets.sources.files import find_files, is_local, kind_of, local_path
+from fastdatasets.sources.files import expanded, find_files, is_local, kind_of, local_path
 from fastdatasets.sources.text_files import COPIES, FileRows, TextFiles, csv_rows, json_rows
 from store import UserError
 from store.database.connection import Database
@@ -26,13 +28,33 @@ from store.database.errors import sql_errors
 from store.database.relations import Connection, Relation, pattern_of
 from store.errors import SqlError
 from store.records import BadRows
-from store.runs import Reading, Turns
+from store.runs import Reading, Turns, WeightedSource
 
 
-def check_source(source: str) -> str:
-    """The source as a run keeps it: a local path made absolute, or a name of the Hub.
+def parse_source(text: str) -> WeightedSource:
+    """NAME or NAME:WEIGHT as a run keeps it; a local path of the whole text is taken first.
 
-    Raises UserError where it is neither; the Hub is not contacted here.
+    Raises UserError where the name is none or the weight is not above 0.
+    """
+    name, colon, number = text.rpartition(":")
+    if colon and not os.path.lexists(expanded(text)):
+        try:
+            weight = float(number)
+        except ValueError:
+            pass
+        else:
+            if not 0 < weight < inf:
+                raise UserError(
+                    f"--dataset-name {text}: a weight above 0 is expected after the ':'"
+                )
+            return WeightedSource(_check_name(name), weight)
+    return WeightedSource(_check_name(text))
+
+
+def _check_name(source: str) -> str:
+    """A local path made absolute, or a name of the Hub; raises UserError where it is neither.
+
+    The Hub is not contacted here.
     """
     if is_local(source):
         return str(local_path(source))

@@ -1,27 +1,67 @@
-"""Sampling a run's records from its source."""
+"""Sampling a run's records from its sources."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from fastdatasets.sources.dataset import open_source
-from store import WorkStore
-from store.runs import Mode, Run
+from store import UserError, WorkStore
+from store.records import Sampling
+from store.runs import Mode, Run, WeightedSource
+
+Say = Callable[[str], None]
 
 
-def sample_records(
-    store: WorkStore, run: Run, say: Callable[[str], None], *, with_fields: bool = False
-) -> None:
-    """Take the run's records from its source, unless that was completed before.
+def check_weights(sources: Sequence[WeightedSource], sample_size: int) -> None:
+    """Raise UserError where weights and sample size do not fit each other."""
+    for source, size in zip(sources, shares_of(sources, sample_size), strict=True):
+        if not sample_size and source.weight > 1:
+            raise UserError(
+                f"--dataset-name {source}: with all rows (--sample-size 0) a weight is a part of "
+                "the rows, at most 1"
+            )
+        if sample_size and not size:
+            raise UserError(
+                f"--dataset-name {source}: its part of --sample-size {sample_size} is less than "
+                "one row: raise its weight, or the sample size"
+            )
+
+
+def shares_of(sources: Sequence[WeightedSource], sample_size: int) -> list[int]:
+    """The sample size of each source, by the weights; they sum to sample_size.
+
+    Rounded down, and the rows that are left go to the largest remainders. With three sources or
+    more a share can be one less in a larger sample.
+    """
+    total = sum(source.weight for source in sources)
+    exact = [sample_size * (source.weight / total) for source in sources]
+    shares = [int(share) for share in exact]
+    by_remainder = sorted(range(len(exact)), key=lambda n: shares[n] - exact[n])
+    for place in by_remainder[: sample_size - sum(shares)]:
+        shares[place] += 1
+    return shares
+
+
+def sample_records(store: WorkStore, run: Run, say: Say, *, with_fields: bool = False) -> None:
+    """Take the run's records from its sources, those that were not completed before.
 
     with_fields: keep all columns of their rows, for templates that use them.
     """
-    if store.records.sampling() is not None:
-        return
-    say(f"sampling {run.source}")
+    complete = len(store.records.samplings())
+    shares = shares_of(run.sources, run.sample_size)
+    for source, share in list(zip(run.sources, shares, strict=True))[complete:]:
+        _sample(store, run, source, share, say, with_fields=with_fields)
+
+
+def _sample(
+    store: WorkStore, run: Run, source: WeightedSource, share: int, say: Say, *, with_fields: bool
+) -> None:
+    """Take the records of one source. share: its sample size; 0: its weight of all rows."""
+    say(f"sampling {source.name}")
+    before = store.records.count()
     with open_source(
         store.database,
-        run.source,
+        source.name,
         config=run.config,
         split=run.split,
         reading=run.reading,
@@ -29,16 +69,29 @@ def sample_records(
         turns=run.turns,
         with_fields=with_fields,
         say=say,
-    ) as source:
-        say(f"columns: {source.mapping.describe(source.names)}")
-        sampling = store.records.sample(
-            run.sample_size,
-            run.seed,
-            source.mapping.as_dict(),
-            need_instruction=run.mode is Mode.AUGMENT,
-            bad_rows=source.bad_rows,
-        )
-    say(f"sampled {store.records.count()} of {sampling.rows} rows")
+    ) as opened:
+        say(f"columns: {opened.mapping.describe(opened.names)}")
+        try:
+            sampling = store.records.sample(
+                share,
+                run.seed,
+                opened.mapping.as_dict(),
+                weight=source.weight,
+                need_instruction=run.mode is Mode.AUGMENT,
+                bad_rows=opened.bad_rows,
+            )
+        except UserError as error:
+            if len(run.sources) == 1:
+                raise
+            raise UserError(f"{source.name}: {error}") from None
+    sampled = store.records.count() - before
+    fewer = f", fewer than its part of {share}" if len(run.sources) > 1 and sampled < share else ""
+    say(f"sampled {sampled} of {sampling.rows} rows{fewer}")
+    _report(sampling, say)
+
+
+def _report(sampling: Sampling, say: Say) -> None:
+    """Say what of a source was not used."""
     for reason, count in sampling.left_out.items():
         say(f"left out: {count} rows {reason}")
     bad = sampling.bad_rows

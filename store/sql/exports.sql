@@ -35,7 +35,8 @@ SELECT keys.record, keys.ordinal, coalesce(variants.instruction, records.instruc
        results.tool_calls, records.outputs AS original_outputs,
        results.finish_reason, run.model, records.source_row,
        records.instruction AS original_instruction, results.request_id, results.prompt_tokens,
-       results.cached_tokens, results.completion_tokens, results.cost, run.source, run.split, run.run_id, run.backend
+       results.cached_tokens, results.completion_tokens, results.cost,
+       (run.sources -> records.source) ->> 'name' AS source, run.split, run.run_id, run.backend
 FROM run
 CROSS JOIN (SELECT * FROM export_keys WHERE page = getvariable('page')) AS keys
 JOIN (SELECT *, rowid AS record_row FROM records
@@ -97,7 +98,7 @@ SELECT record, 0 AS ordinal, instruction, input, original_output AS output, reas
        NULL::VARCHAR AS finish_reason, NULL::VARCHAR AS model, source_row,
        instruction AS original_instruction, NULL::UUID AS request_id, NULL::BIGINT AS prompt_tokens,
        NULL::BIGINT AS cached_tokens, NULL::BIGINT AS completion_tokens, NULL::HUGEINT AS cost,
-       run.source, run.split, run.run_id, run.backend
+       (run.sources -> records.source) ->> 'name' AS source, run.split, run.run_id, run.backend
 FROM run
 CROSS JOIN records
 JOIN (SELECT record FROM export_keys WHERE page = getvariable('page')) USING (record)
@@ -158,7 +159,7 @@ SEMI JOIN (SELECT pick FROM picks ORDER BY pick
 
 -- name: export_contents
 -- What the rows have, beside a question and an answer: a system prompt, history, tools, tool calls in answers or
--- history.
+-- history; several original outputs; a source, where the run has several.
 SELECT coalesce(bool_or(system IS NOT NULL), false)
            OR (SELECT system_prompt IS NOT NULL AND NOT skip_generation FROM run) AS system,
        coalesce(bool_or(history IS NOT NULL OR (followups IS NOT NULL AND (SELECT turns FROM run) = 'all')), false)
@@ -167,5 +168,6 @@ SELECT coalesce(bool_or(system IS NOT NULL), false)
        coalesce(bool_or(history LIKE '%"tool_calls"%'), false)
            OR CASE WHEN (SELECT skip_generation FROM run) THEN coalesce(bool_or(tool_calls IS NOT NULL), false)
                    ELSE EXISTS (SELECT 1 FROM results WHERE results.tool_calls IS NOT NULL) END AS tool_calls,
-       coalesce(bool_or(outputs IS NOT NULL), false) AS original_outputs
+       coalesce(bool_or(outputs IS NOT NULL), false) AS original_outputs,
+       (SELECT json_array_length(sources) > 1 FROM run) AS source
 FROM records;

@@ -1,15 +1,19 @@
 -- Records, sampled from the relation source_rows that a reader of datasets registers. Statements by name, with named
 -- parameters; 'incoming': rows that the caller registers.
 
--- name: sampled
-SELECT detail FROM events WHERE event = 'sampled';
+-- name: samplings
+-- One for each source that was sampled, in the order of the sources.
+SELECT detail FROM events WHERE event = 'sampled' ORDER BY rowid;
+
+-- name: are_sampled
+SELECT (SELECT count(*) FROM events WHERE event = 'sampled') = json_array_length(sources) FROM run;
 
 -- name: count_source
--- One pass over the source: its rows, how many are left out by the reason, how many have turns that are not used and
--- how many turns these are; the first row that cannot be read, and why.
-SELECT count(*), coalesce(histogram(left_out), MAP {}), count(*) FILTER (unused_turns > 0),
-       coalesce(sum(unused_turns), 0)::BIGINT, min(source_row) FILTER (problem IS NOT NULL),
-       arg_min(problem, source_row)
+-- One pass over the source: its rows, how many are usable, how many are left out by the reason, how many have turns
+-- that are not used and how many turns these are; the first row that cannot be read, and why.
+SELECT count(*), count(*) FILTER (left_out IS NULL AND problem IS NULL), coalesce(histogram(left_out), MAP {}),
+       count(*) FILTER (unused_turns > 0), coalesce(sum(unused_turns), 0)::BIGINT,
+       min(source_row) FILTER (problem IS NOT NULL), arg_min(problem, source_row)
 FROM (SELECT left_out, unused_turns, problem, row_number() OVER () - 1 AS source_row FROM source_rows);
 
 -- name: problems
@@ -22,7 +26,7 @@ ORDER BY min(source_row);
 
 -- name: sample_all
 INSERT INTO records
-SELECT row_number() OVER () - 1,
+SELECT $records + row_number() OVER () - 1, $source,
        source_row, instruction, input, output, reasoning, system, history, tools, tool_calls, outputs, followups,
        fields
 FROM (SELECT *, row_number() OVER () - 1 AS source_row FROM source_rows)
@@ -33,8 +37,8 @@ WHERE left_out IS NULL AND problem IS NULL;
 -- sample contains a smaller one. Rows are numbered as they are read, which is in order: sorting them again would
 -- double the time.
 INSERT INTO records
-SELECT row_number() OVER () - 1, source_row, instruction, input, output, reasoning, system, history, tools,
-       tool_calls, outputs, followups, fields
+SELECT $records + row_number() OVER () - 1, $source, source_row, instruction, input, output, reasoning, system, history,
+       tools, tool_calls, outputs, followups, fields
 FROM (
     SELECT *, md5_number_lower($seed || ':' || source_row) AS pick
     FROM (SELECT *, row_number() OVER () - 1 AS source_row FROM source_rows)
@@ -60,4 +64,6 @@ SELECT count(*) FILTER (original_output <> ''),
 FROM records;
 
 -- name: first_without_instruction
-SELECT source_row FROM records WHERE NOT regexp_matches(instruction, '[^\s\p{Z}]') ORDER BY source_row LIMIT 1;
+SELECT source_row FROM records
+WHERE source = $source AND NOT regexp_matches(instruction, '[^\s\p{Z}]')
+ORDER BY source_row LIMIT 1;

@@ -15,7 +15,7 @@ CREATE TABLE run (
     backend         VARCHAR NOT NULL,
     base_url        VARCHAR,              -- the server's address in its normal form; null: a local backend
     model           VARCHAR NOT NULL,
-    source          VARCHAR NOT NULL,     -- a local path, absolute, or a Hub name
+    sources         JSON NOT NULL,        -- [{name, weight}]; name: a local path, absolute, or a Hub name
     config          VARCHAR,
     split           VARCHAR NOT NULL,
     reading         JSON NOT NULL,        -- encoding, delimiter, skip_bad_rows
@@ -33,10 +33,11 @@ CREATE TABLE run (
     export          JSON NOT NULL         -- formats, include_reasoning, output_file
 );
 
--- Rows sampled from the source, in sample order (record = 0, 1, 2, …).
+-- Rows sampled from the sources, one source after the other, in sample order (record = 0, 1, 2, …).
 CREATE TABLE records (
     record          BIGINT NOT NULL,
-    source_row      BIGINT NOT NULL,      -- 0-based position in the source
+    source          INTEGER NOT NULL,     -- 0-based position in run.sources
+    source_row      BIGINT NOT NULL,      -- 0-based position in its source
     instruction     VARCHAR NOT NULL USING COMPRESSION zstd,
     input           VARCHAR NOT NULL USING COMPRESSION zstd,
     original_output VARCHAR NOT NULL USING COMPRESSION zstd,

@@ -207,8 +207,9 @@ def test_old_outputs_tell_lengths(store: WorkStore) -> None:  # noqa: F811
     outputs = ["x" * 30, "x" * 900, "x" * 300]
     for record, output in enumerate(outputs):
         store.connection.execute(
-            "INSERT INTO records BY NAME SELECT $record AS record, $record AS source_row, "
-            "'q' AS instruction, '' AS input, $output AS original_output, '' AS reasoning",
+            "INSERT INTO records BY NAME SELECT $record AS record, 0 AS source, "
+            "$record AS source_row, 'q' AS instruction, '' AS input, "
+            "$output AS original_output, '' AS reasoning",
             {"record": record, "output": output},
         )
     params = '{"max_tokens":4096,"model":"m"}'

@@ -153,6 +153,28 @@ def test_configuration_and_split(command_process: Command, hub: Hub, tmp_path: P
 
 
 @pytest.mark.slow
+def test_beside_a_local_file(command_process: Command, hub: Hub, tmp_path: Path) -> None:
+    """A dataset of the Hub and a local file are sampled into one run, each by its own columns; a
+    second one that the Hub does not have leaves no folder.
+    """
+    local = tmp_path / "local.jsonl"
+    local.write_bytes(jsonl([{"instruction": "Add", "output": "2"}]))
+    two = (*SKIP, "--dataset-name", local, "--dataset-name")
+    missing = command_process(*two, "owner/missing", env=hub.env(tmp_path))
+    assert (missing.returncode, Path("output/r").exists()) == (1, False)
+    assert "owner/missing" in missing.stderr.splitlines()[-1]
+    done = command_process(*two, "owner/plain:0.4", env=hub.env(tmp_path))
+    assert (done.returncode, distilled("instruction", "output", "source")) == (
+        0,
+        [
+            ("Add", "2", str(local)),
+            ("Question 4", "4", "owner/plain"),
+            ("Question 0", "0", "owner/plain"),
+        ],
+    )
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("split", "expected"),
     [("test", ROWS[:1]), ("train[1:3]", ROWS[1:3]), ("test+train[-1:]", [ROWS[0], ROWS[4]])],

@@ -36,9 +36,8 @@ def sampled(path: Path, **options: Any) -> tuple[list[Record], Sampling, list[st
         rows = store.connection.execute(
             "SELECT source_row, instruction, original_output FROM records ORDER BY record"
         ).fetchall()
-        sampling = store.records.sampling()
+        (sampling,) = store.records.samplings()
         left = sorted(file.name for file in Path(folder).iterdir() if "spill" in file.name)
-    assert sampling is not None
     return rows, sampling, left
 
 
