@@ -26,7 +26,7 @@ from store.runs import Mode
 
 if TYPE_CHECKING:
     from fastdatasets.estimation.estimate import Estimate
-    from fastdatasets.preview import Preview
+    from fastdatasets.estimation.preview import Preview
     from fastdatasets.progress import Display
     from fastdatasets.runs.result import RunResult
     from fastdatasets.runs.status import StatusReport
@@ -204,7 +204,7 @@ def estimate(options: EstimateOptions) -> Estimate:
 @takes(PreviewOptions)
 def preview(options: PreviewOptions) -> Preview:
     """Show which columns and turns are used, and the first requests; sends none."""
-    from fastdatasets.preview import preview as show
+    from fastdatasets.estimation.preview import preview as show
 
     return show(_run_config(options, options.num_aug))
 

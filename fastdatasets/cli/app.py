@@ -19,7 +19,7 @@ from store.errors import FastDatasetsError
 
 if TYPE_CHECKING:
     from fastdatasets.estimation.estimate import Estimate
-    from fastdatasets.preview import Preview
+    from fastdatasets.estimation.preview import Preview
     from fastdatasets.runs.result import RunResult
     from fastdatasets.runs.status import StatusReport
 
