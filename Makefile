@@ -30,7 +30,7 @@ RUN_OPTIONS = $(call option,,RUN) $(ARGS)
 .PHONY: help install demo demo-train test test-quick test-trainers distill preview augment resume status export bench bench-engine bench-live lint format clean
 
 help: ## Say what each target does
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(VENV)/.installed-$(ENGINE) ## Make .venv with the fastdatasets command and what the tests need
 
