@@ -7,8 +7,6 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from store import WorkStore
 from tests.conftest import Command
 from tests.fastdatasets.exports.test_formats import (
@@ -21,9 +19,6 @@ from tests.fastdatasets.exports.test_formats import (
 )
 
 PYTHON = Path(__file__).parents[2] / ".venv-trainers" / "bin" / "python"
-needs_environment = pytest.mark.skipif(
-    not PYTHON.is_file(), reason="make test-trainers makes .venv-trainers and runs these"
-)
 FILE_TYPES = ("json", "jsonl", "parquet")
 ROWS: list[dict[str, object]] = [
     {"instruction": "A", "input": "x", "output": "1", "reasoning": "why"},

@@ -13,10 +13,10 @@ import yaml
 from backends.vllm.demo_model import demo_model
 from tests.conftest import Command
 from tests.fastdatasets.exports.test_formats import FORMATS, PLAIN, RUN, distill
-from tests.trainers.runs import FILE_TYPES, exported, needs_environment, read
+from tests.trainers.runs import FILE_TYPES, exported, read
 from tests.trainers.test_trl import CALL, CHATS, chatml
 
-pytestmark = [pytest.mark.slow, needs_environment]
+pytestmark = pytest.mark.slow
 
 PREFACE = (
     "Below is an instruction that describes a task{}. "

@@ -9,9 +9,9 @@ import pytest
 
 from tests.conftest import Command
 from tests.fastdatasets.exports.test_formats import PLAIN, RUN, TOOLS, distill
-from tests.trainers.runs import FILE_TYPES, exported, needs_environment, read
+from tests.trainers.runs import FILE_TYPES, exported, read
 
-pytestmark = [pytest.mark.slow, needs_environment]
+pytestmark = pytest.mark.slow
 
 Turn = tuple[str, str]
 THINK = "<think>\nwhy\n</think>\n\n1"
