@@ -59,7 +59,7 @@ def wait_until(process: subprocess.Popen[str], seen: Callable[[], object]) -> No
 
 # Its answers come one after the other: a quick machine does not end it between the first one, which
 # is stored at once, and the next look of a test.
-LONG_RUN = ("--sample-size", 80, "--max-output-tokens", 24, "--engine-arg", "max_num_seqs=4")
+LONG_RUN = ("--sample-size", 80, "--max-output-tokens", 32, "--engine-arg", "max_num_seqs=4")
 WORKER = ("--engine-arg", "distributed_executor_backend=mp")
 
 
@@ -115,7 +115,7 @@ def test_killed_run_is_resumed(command_process: Command, tmp_path: Path) -> None
     """
     prompts = [f"Name the number {number}." for number in range(160)]
     source = write_jsonl(tmp_path / "d.jsonl", [{"prompt": prompt} for prompt in prompts])
-    options = ("--sample-size", 0, "--max-output-tokens", 4, "--engine-arg", "max_num_seqs=8")
+    options = ("--sample-size", 0, "--max-output-tokens", 24, "--engine-arg", "max_num_seqs=4")
     process = start("distill", "--dataset-name", source, "--run", "killed", *options, *WORKER)
     wait_for_answers(process, "killed")
     family = children(process.pid)
@@ -135,7 +135,7 @@ def test_killed_run_is_resumed(command_process: Command, tmp_path: Path) -> None
         "in_flight": 0,
     }
 
-    resumed = command_process("resume", "--engine-arg", "max_num_seqs=8")
+    resumed = command_process("resume", "--engine-arg", "max_num_seqs=32")
     assert (resumed.returncode, resumed.stdout) == (
         0,
         "output/killed/distilled.json  (160 rows)\n"
