@@ -10,6 +10,13 @@ import msgspec
 _CALL = re.compile(r"<tool_call>\s*(\{.*?\})\s*</tool_call>", re.DOTALL)
 
 
+def tool_call(name: str, arguments: Any) -> dict[str, Any]:
+    """A tool call in OpenAI's form, without an id; arguments: a text, or what becomes JSON."""
+    if not isinstance(arguments, str):
+        arguments = msgspec.json.encode(arguments).decode()
+    return {"type": "function", "function": {"name": name, "arguments": arguments}}
+
+
 def split_tool_calls(text: str) -> tuple[list[dict[str, Any]], str]:
     """Split a text into its tool calls, in OpenAI's form without ids, and what else it says.
 
@@ -24,7 +31,5 @@ def split_tool_calls(text: str) -> tuple[list[dict[str, Any]], str]:
             return [], text
         if not isinstance(name, str):
             return [], text
-        if not isinstance(arguments, str):
-            arguments = msgspec.json.encode(arguments).decode()
-        calls.append({"type": "function", "function": {"name": name, "arguments": arguments}})
+        calls.append(tool_call(name, arguments))
     return calls, _CALL.sub("", text).strip() if calls else text

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from fastdatasets.sources.chat.tools import NotTurns, decoded, kind_of, read_calls, read_tools
+from fastdatasets.sources.chat.tools import NotTurns, decoded, kind_of, read_tools
 from fastdatasets.sources.chat.turns import (
     LeftOut,
     Message,
@@ -116,7 +116,7 @@ def _take_history(read: Conversation, value: Any, _: Turns) -> None:
 
 
 def _take_instances(read: Conversation, value: Any, _: Turns) -> None:
-    """[{input, output}, …]: the first one; of further ones the outputs are kept."""
+    """[{input, output}, …]: the first one; further ones are counted as not used."""
     value = decoded(value)
     if not (isinstance(value, list) and all(isinstance(one, Mapping) for one in value)):
         raise NotTurns(f"a list of objects with input and output is expected, not {kind_of(value)}")
@@ -178,10 +178,6 @@ def _take_tools(read: Conversation, value: Any, _: Turns) -> None:
     read.tools = read_tools(value)
 
 
-def _take_calls(read: Conversation, value: Any, _: Turns) -> None:
-    read.tool_calls = read_calls(value)
-
-
 # Roles are read in this order: the chat first, then what replaces or completes it.
 _READERS: dict[str, Callable[[Conversation, Any, Turns], None]] = {
     "chat": _take_chat,
@@ -194,5 +190,4 @@ _READERS: dict[str, Callable[[Conversation, Any, Turns], None]] = {
     "output": _take_output,
     "reasoning": _take_text("reasoning"),
     "tools": _take_tools,
-    "tool_calls": _take_calls,
 }

@@ -7,6 +7,8 @@ from typing import Any
 
 import msgspec
 
+from backends.tool_calls import tool_call
+
 _TYPES = {
     "str": "string",
     "int": "integer",
@@ -97,13 +99,7 @@ def _call(call: Any) -> dict[str, Any]:
     function = call.get("function", call) if isinstance(call, Mapping) else None
     if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
         raise NotTurns(f"a tool call is an object with a name, not {kind_of(call)}")
-    arguments = function.get("arguments", function.get("parameters", {}))
-    if not isinstance(arguments, str):
-        arguments = msgspec.json.encode(arguments).decode()
-    read: dict[str, Any] = {
-        "type": "function",
-        "function": {"name": function["name"], "arguments": arguments},
-    }
+    read = tool_call(function["name"], function.get("arguments", function.get("parameters", {})))
     if isinstance(call.get("id"), str) and call["id"]:
         read["id"] = call["id"]
     return read
