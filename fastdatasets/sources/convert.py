@@ -41,7 +41,6 @@ SQL_TYPE = (
     + ")"
 )
 NESTED = ("list", "struct", "map", "array")
-PLAIN = ("instruction", "input", "output", "reasoning")
 NULL = ConstantExpression(None).cast("VARCHAR")
 BLANK = r"^[\s\p{Z}]*$"
 
@@ -106,20 +105,15 @@ def _cell(read: Conversation, name: str) -> Any:
 
 
 def _is_plain(relation: Relation, roles: Mapping[str, Sequence[str]]) -> bool:
-    """Whether all roles are texts, a column each, which needs no function of Python's."""
-    if not set(roles) <= set(PLAIN):
+    """Whether all roles are texts, which needs no function of Python's.
+
+    Columns of a JSON file are texts already where none has a list or an object, see text_files.py.
+    """
+    if not set(roles) <= set(TEXTS):
         return False
     types = dict(zip(relation.columns, relation.types, strict=True))
-    used = [name for names in roles.values() for name in names]
-    if any(types[name].id in NESTED for name in used):
-        return False
-    json = [ColumnExpression(name) for name in used if str(types[name]) == "JSON"]
-    if not json:
-        return True
-    kinds = relation.project(*(FunctionExpression("json_type", column) for column in json))
-    return not any(
-        kind in ("ARRAY", "OBJECT") for row in kinds.distinct().fetchall() for kind in row
-    )
+    used = (types[name] for names in roles.values() for name in names)
+    return not any(one.id in NESTED or str(one) == "JSON" for one in used)
 
 
 def _text(relation: Relation, name: str, labels: Mapping[str, list[str]]) -> Expression:
@@ -176,11 +170,11 @@ def _plain_records(
             return CoalesceOperator(texts[0], empty)
         return FunctionExpression("concat_ws", ConstantExpression("\n\n"), *texts)
 
-    texts = relation.project(*(text(role).alias(role) for role in PLAIN), fields.alias("fields"))
+    texts = relation.project(*(text(role).alias(role) for role in TEXTS), fields.alias("fields"))
     question = FunctionExpression("concat", *map(ColumnExpression, ("instruction", "input")))
     blank = FunctionExpression("regexp_matches", question, ConstantExpression(BLANK))
     return texts.project(
-        *map(ColumnExpression, (*PLAIN, "fields")),
+        *map(ColumnExpression, (*TEXTS, "fields")),
         *(NULL.alias(name) for name in ("system", *JSONS, "problem")),
         CaseExpression(blank, ConstantExpression(NO_QUESTION)).alias("left_out"),
         ConstantExpression(0).cast("BIGINT").alias("unused_turns"),
