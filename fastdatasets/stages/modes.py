@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from fastdatasets.stages.answer import Answer
 from fastdatasets.stages.stage import Stage
-from fastdatasets.stages.turn import LastTurn, Turn
+from fastdatasets.stages.turn import Turn
 from fastdatasets.stages.vary import Vary
 from store import WorkStore
 from store.runs import Mode, Run, Turns
@@ -25,5 +25,5 @@ def stages_of(store: WorkStore, run: Run, max_generations: int) -> Sequence[Stag
         return (Vary(run, max_generations), Answer(run))
     if run.turns is Turns.ALL:
         earlier = store.records.max_followups()
-        return (*(Turn(run, number) for number in range(earlier)), LastTurn(run))
+        return (*(Turn(run, number) for number in range(earlier)), Turn(run, None))
     return (Answer(run),)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -38,15 +37,10 @@ def backend(request: pytest.FixtureRequest) -> str:
     return name
 
 
-@pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[LLMServer]:
-    """A strict server of an unknown provider, and settings under which nothing waits."""
-    with LLMServer(answer=lambda body: body["messages"][-1]["content"].upper()) as server:
-        monkeypatch.setenv("LLM_API_KEY", "sk-test")
-        monkeypatch.setenv("LLM_API_BASE", server.base_url)
-        monkeypatch.setenv("FASTDATASETS_POLL_SECONDS", "0")
-        monkeypatch.setenv("FASTDATASETS_ADOPT_GRACE_SECONDS", "0")
-        yield server
+@pytest.fixture(autouse=True)
+def _teacher(server: LLMServer) -> None:
+    """The server's model says a question in capitals."""
+    server.answer = lambda body: body["messages"][-1]["content"].upper()
 
 
 def talks() -> Path:
