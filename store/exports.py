@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from store.database.connection import Database
 
 from store.planning import Planning
-from store.runs import Event, Turns, append_event, current_run
+from store.runs import Event, Run, Turns, append_event, current_run
 
 EXPORT_PAGE_BYTES = 32 << 20  # text exported at a time
 
@@ -80,6 +80,7 @@ class Exports:
             keys, views = "export_keys_originals", ("export_rows_originals",)
         self._db.run(keys, page_bytes=page_bytes)
         self._db.run("export_requests")
+        self._set_names(run)
         with self._results() as results:
             for page in self._db.rows("export_pages"):
                 for name, value in zip(EXPORT_PAGE, page, strict=True):
@@ -88,6 +89,18 @@ class Exports:
                 for view in views:
                     self._db.run(view)
                 yield
+
+    def _set_names(self, run: Run) -> None:
+        """Set the variables of the names that rows have of datasets, model and adapter."""
+        shown = run.without_paths()
+        changed = {"model": shown.model} | {
+            key: value for key, value in shown.params.items() if key == "lora"
+        }
+        self._db.set_variable("export_sources", shown.source_names)
+        self._db.set_variable("export_model", shown.model)
+        self._db.set_variable(
+            "export_paths", "" if shown == run else msgspec.json.encode(changed).decode()
+        )
 
     def texts(
         self, statement: str, parameters: Mapping[str, Any]

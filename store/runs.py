@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from enum import StrEnum
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -149,6 +151,45 @@ class Run:
     def source_names(self) -> list[str]:
         """The names of its datasets."""
         return [source.name for source in self.sources]
+
+    def without_paths(self) -> Run:
+        """The run as its files name it, which others may read: without paths of this machine.
+
+        Of a local model or adapter the folder's name is left, of local datasets what short_names
+        leaves.
+        """
+        names = short_names(self.source_names)
+        lora = {name: _end(path) for name, path in self.params.items() if name == "lora"}
+        return replace(
+            self,
+            model=_end(self.model),
+            params=self.params | lora,
+            sources=tuple(
+                replace(source, name=name) for source, name in zip(self.sources, names, strict=True)
+            ),
+        )
+
+
+def short_names(names: Sequence[str]) -> list[str]:
+    """Different names of datasets without local paths; of a path the file's name is left, and as
+    many of its folders as tell it apart from the others.
+    """
+
+    def short(name: str) -> str:
+        parts = 1
+        while parts < len(PurePath(name).parts) and any(
+            _end(other, parts) == _end(name, parts) for other in names if other != name
+        ):
+            parts += 1
+        return _end(name, parts)
+
+    return [short(name) for name in names]
+
+
+def _end(name: str, parts: int = 1) -> str:
+    """The last parts of an absolute path; other names as they are."""
+    path = PurePath(name)
+    return "/".join(path.parts[1:][-parts:]) if path.is_absolute() else name
 
 
 JSON_FIELDS = ("sources", "reading", "columns", "params", "templates", "export")

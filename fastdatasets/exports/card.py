@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence, Set
-from pathlib import Path
 
 from fastdatasets.exports.files import ExportFile
 from fastdatasets.exports.formats import FORMATS
@@ -69,8 +68,7 @@ def _configs(files: Sequence[ExportFile]) -> list[str]:
 
 def _origin(run: Run, records: int) -> list[str]:
     """How the rows were made."""
-    names = (Path(name).name if Path(name).is_absolute() else name for name in run.source_names)
-    sources = ", ".join(f"`{name}`" for name in names)
+    sources = ", ".join(f"`{name}`" for name in run.source_names)
     sample = f"{records} records of {sources} (split {run.split}, seed {run.seed})"
     params = json.dumps(run.params, ensure_ascii=False, sort_keys=True)
     if run.skip_generation:

@@ -111,7 +111,14 @@ def _describe(folder: RunFolder, store: WorkStore, run: Run, options: ExportOpti
     rows = {file: known[name] for name, file in BY_NAME.items() if name in known}
     contents = store.exports.contents()
     info = dataset_info(rows, contents)
-    text = card(folder.path.name, run, store.records.count(), rows, options.file_type, contents)
+    text = card(
+        folder.path.name,
+        run.without_paths(),
+        store.records.count(),
+        rows,
+        options.file_type,
+        contents,
+    )
     for name, content in (
         ("dataset_info.json", json.dumps(info, indent=2) + "\n"),
         ("README.md", text),

@@ -176,7 +176,7 @@ class Database:
         (values,) = columns.values()
         return list(values.tolist())
 
-    def set_variable(self, name: str, value: int | str) -> None:
+    def set_variable(self, name: str, value: int | str | list[str]) -> None:
         """Set a variable that views read."""
         with self.errors():
             self.connection.execute(f"SET VARIABLE {name} = $value", {"value": value})

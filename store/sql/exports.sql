@@ -33,10 +33,10 @@ SELECT keys.record, keys.ordinal, coalesce(variants.instruction, records.instruc
        records.input, results.text AS output, coalesce(results.reasoning, '') AS reasoning,
        coalesce(records.system, run.system_prompt) AS system, records.history, records.tools,
        results.tool_calls, records.outputs AS original_outputs,
-       results.finish_reason, run.model, records.source_row,
+       results.finish_reason, getvariable('export_model') AS model, records.source_row,
        records.instruction AS original_instruction, results.request_id, results.prompt_tokens,
        results.cached_tokens, results.completion_tokens, results.cost,
-       (run.sources -> records.source) ->> 'name' AS source, run.split, run.run_id, run.backend
+       getvariable('export_sources')[records.source + 1] AS source, run.split, run.run_id, run.backend
 FROM run
 CROSS JOIN (SELECT * FROM export_keys WHERE page = getvariable('page')) AS keys
 JOIN (SELECT *, rowid AS record_row FROM records
@@ -98,7 +98,7 @@ SELECT record, 0 AS ordinal, instruction, input, original_output AS output, reas
        NULL::VARCHAR AS finish_reason, NULL::VARCHAR AS model, source_row,
        instruction AS original_instruction, NULL::UUID AS request_id, NULL::BIGINT AS prompt_tokens,
        NULL::BIGINT AS cached_tokens, NULL::BIGINT AS completion_tokens, NULL::HUGEINT AS cost,
-       (run.sources -> records.source) ->> 'name' AS source, run.split, run.run_id, run.backend
+       getvariable('export_sources')[records.source + 1] AS source, run.split, run.run_id, run.backend
 FROM run
 CROSS JOIN records
 JOIN (SELECT record FROM export_keys WHERE page = getvariable('page')) USING (record)
@@ -136,9 +136,11 @@ COPY (
 ) TO $folder (FORMAT parquet, PARTITION_BY (page));
 
 -- name: export_requests
--- The parameters of requests.
+-- The parameters of requests, without local paths.
 CREATE OR REPLACE TEMP VIEW export_requests AS
-SELECT request_id, params FROM requests;
+SELECT request_id, CASE WHEN getvariable('export_paths') = '' THEN params
+                        ELSE json_merge_patch(params, getvariable('export_paths'))::VARCHAR END AS params
+FROM requests;
 
 -- name: export_test
 -- Records of the test set: $test_share of the questions, at least one and never all, by a hash of question and seed.

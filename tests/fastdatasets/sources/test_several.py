@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -64,12 +65,12 @@ def answered(name: str = "distilled.json") -> list[tuple[str, str, str, int]]:
 
 def of_alpaca(path: Path, *rows: int) -> list[tuple[str, str, str, int]]:
     """What `answered` has of rows of the first dataset."""
-    return [(f"A{row}", f"a{row}", str(path), row) for row in rows]
+    return [(f"A{row}", f"a{row}", path.name, row) for row in rows]
 
 
 def of_chats(path: Path, *rows: int) -> list[tuple[str, str, str, int]]:
     """What `answered` has of rows of the second dataset."""
-    return [(f"B{row}", f"b{row}", str(path), row) for row in rows]
+    return [(f"B{row}", f"b{row}", path.name, row) for row in rows]
 
 
 @pytest.mark.parametrize(
@@ -109,6 +110,29 @@ def test_rows_know_their_source(command: Command, alpaca: Path, chats: Path) -> 
     assert {key for row in training for key in row} == {"instruction", "input", "output"}
     card = Path("output/r/README.md").read_text("utf-8")
     assert "8 records of `alpaca.jsonl`, `chats.jsonl` (split train, seed 42)" in card
+
+
+@pytest.mark.usefixtures("server")
+def test_files_without_paths(command: Command, tmp_path: Path) -> None:
+    """Files have no path of this machine: datasets of one name have the folders that differ."""
+    for folder in ("a/x", "b/x"):
+        (tmp_path / folder).mkdir(parents=True)
+        write_jsonl(tmp_path / folder / "d.jsonl", [{"prompt": folder}])
+    write_jsonl(tmp_path / "e.jsonl", [{"prompt": "e"}])
+    names = [word for name in ("a/x/d.jsonl", "b/x/d.jsonl", "e.jsonl")
+             for word in ("--dataset-name", tmp_path / name)]  # fmt: skip
+    options = ("--model", "/models/teacher", "--backend", "openai", "--sample-size", 0)
+    formats = ("--formats", "alpaca,sharegpt,messages,prompt_completion,raw", "--run", "r")
+    assert command("distill", *names, *options, *formats).returncode == 0
+    raw = json.loads(Path("output/r/distilled-raw.json").read_text("utf-8"))
+    assert [(row["source"], row["model"], json.loads(row["params"])["model"]) for row in raw] == [
+        (name, "teacher", "teacher") for name in ("a/x/d.jsonl", "b/x/d.jsonl", "e.jsonl")
+    ]
+    written = [*Path("output/r").glob("*.md"), *Path("output/r").glob("d*.json")]
+    with_paths = [
+        path.name for path in written if re.search(f"/models|{tmp_path}", path.read_text())
+    ]
+    assert (len(written), with_paths) == (8, [])
 
 
 def test_parts_of_all_rows(command: Command, alpaca: Path, chats: Path) -> None:
