@@ -223,7 +223,9 @@ def _our_export(*formats: str) -> Step:
 
         with _our_store(folder, n) as store:
             options = ExportOptions(formats=formats)
-            files = export(RunFolder(folder / "run"), store, store.run(), options)
+            files = export(
+                RunFolder(folder / "run"), store, store.run(), store.status("run", 3), options
+            )
             assert [file.rows for file in files] == [n] * (1 + len(formats)), files
 
     return export

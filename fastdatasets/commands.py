@@ -180,7 +180,8 @@ def _export_what_is_answered(
     folder: RunFolder, store: WorkStore, progress: RunProgress, options: ExportOptions
 ) -> RunResult:
     """Write a run's files in any state, and count the rows that they lack."""
-    files = export(folder, store, store.run(), options, progress.say)
+    counted = progress.update_now(store)
+    files = export(folder, store, store.run(), counted, options, progress.say)
     status = progress.finish(store)
     missing = 0 if status.state is State.DONE else store.exports.missing_rows(files[0].rows)
     return RunResult(folder, status, tuple(files), tuple(store.results.failure_reasons()), missing)

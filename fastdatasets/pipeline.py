@@ -58,7 +58,7 @@ def advance_run(
             progress.say(
                 f"{records} records have fewer than {run.num_aug} variants: {missing} missing"
             )
-    files = export(folder, store, run, options, progress.say)
+    files = export(folder, store, run, progress.update_now(store), options, progress.say)
     return progress.finish(store), files
 
 

@@ -35,7 +35,8 @@ EXPORT_PAGE = (  # columns of export_pages, as variables of the views
 class ExportedFiles:
     """Files of the run's folder and their rows, and the row counts of the store at that time.
 
-    None: a file that is not to be there, since it would have no row, or is no part of the split.
+    None: a file that is not to be there, since it would have no row, or is no part of the split;
+    0: one that describes the others.
     Nothing is ever deleted from a store: with the same counts an export is the same.
     """
 
@@ -174,8 +175,8 @@ class Exports:
         }
 
     def are_written(self) -> bool:
-        """Whether files were exported and are up to date."""
-        return bool(self._exported()) and not self.stale_files()
+        """Whether files with rows were exported, and all are up to date."""
+        return any(self.files().values()) and not self.stale_files()
 
     def _exported(self) -> dict[str, tuple[int, tuple[int, int, int]]]:
         """The exported files: their rows, and the store's row counts at the last export of each."""

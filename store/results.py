@@ -147,6 +147,10 @@ class Results:
         rows = self._db.rows("failure_reasons")
         return [(FailureKind(kind), message, count) for kind, message, count in rows]
 
+    def failure_kinds(self) -> dict[FailureKind, int]:
+        """Requests without a result, by the kind of their last failure; the most frequent first."""
+        return {FailureKind(kind): count for kind, count in self._db.rows("failure_kinds")}
+
     def refused_retries(self, max_attempts: int) -> list[tuple[FailureKind, str, int]]:
         """Retries of truncated answers that failed for good: (kind, message, requests).
 

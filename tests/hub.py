@@ -16,7 +16,7 @@ from typing import Any, Self
 from urllib.parse import parse_qs, unquote, urlsplit
 
 README = "README.md"
-LFS_BYTES = 2000
+LFS_BYTES = 9_000
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from fastdatasets.config.export import export_options
 from fastdatasets.config.request_params import parse_params, read_system_prompt
 from fastdatasets.config.run import RunConfig
 from fastdatasets.config.settings import Settings
+from fastdatasets.exports.files import DESCRIPTIONS
 from fastdatasets.exports.formats import parse_formats
 from fastdatasets.sources.dataset import parse_source
 from fastdatasets.sources.files import expanded, local_path
@@ -28,7 +29,7 @@ from store.work_store import utc_now
 DEFAULT_MAX_TOKENS = 4096
 RUN_FILES = (
     *("work.", "run.lock", "progress.json", "distilled", "engine.", "jobs", "spill", "."),
-    *("README.md", "dataset_info.json"),
+    *DESCRIPTIONS,
 )
 
 

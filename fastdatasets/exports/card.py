@@ -1,39 +1,74 @@
-"""README.md of a run's folder: a dataset card, with the lines that trainers need."""
+"""README.md of a run's folder: a dataset card."""
 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence, Set
 
 from fastdatasets.exports.files import ExportFile
-from fastdatasets.exports.formats import FORMATS
-from store.runs import FileType, Run
+from fastdatasets.exports.formats import FORMATS, columns_of
+from fastdatasets.exports.trainers import trainer_lines
+from store import WorkStore
+from store.results import FailureKind
+from store.runs import ExportOptions, FileType, Run
+from store.status import Status
 
-AXOLOTL = {
-    "alpaca": ["    type: alpaca"],
-    "sharegpt": [
-        *("    type: chat_template", "    field_messages: conversations"),
-        *("    message_property_mappings:", "      role: from", "      content: value"),
-    ],
-    "messages": ["    type: chat_template", "    field_messages: messages"],
+COLUMNS = {
+    "instruction": "the question, or what is to be done with the input",
+    "input": "what the instruction is about; may be empty",
+    "output": "the answer",
+    "reasoning": "the reasoning before the answer, where the model returned any",
+    "finish_reason": "why the answer ended; `length`: it was cut off at the token limit",
+    "model": "the teacher",
+    "source_row": "the row of the source dataset, from 0",
+    "original_instruction": "the source dataset's instruction",
+    "variant": "0: the source dataset's instruction; 1, 2, …: variants of it",
+    "system": "the system prompt",
+    "history": "the turns before the question; in alpaca pairs of question and answer",
+    "tools": "the tools of the conversation: JSON text of a list, in OpenAI's form",
+    "tool_calls": "the tool calls of the answer, in OpenAI's form",
+    "original_outputs": "all outputs of the source dataset, where a row has several",
+    "source": "the source dataset",
+    "split": "its split",
+    "run_id": "the run",
+    "backend": "what sent the request",
+    "request_id": "a hash of the request; empty where no request was sent",
+    "params": "the parameters of the request: JSON text",
+    "prompt_tokens": "tokens of the prompt",
+    "cached_tokens": "tokens of the prompt that the server read from its cache",
+    "completion_tokens": "tokens of the answer, with its reasoning",
+    "cost": "USD",
+    "conversations": "turns of `from` and `value`",
+    "messages": "turns of `role` and `content`; `tool_calls` and `reasoning_content` where any",
+    "prompt": "system prompt, instruction and input, with blank lines between",
+    "completion": "the answer",
 }
-# What a trainer drops of a file without a word: it has no lines for a file that has any of it.
-DROPPED_BY_AXOLOTL = {"alpaca": {"system", "history"}, "sharegpt": {"tool_calls"}}
-DROPPED_BY_UNSLOTH = {"sharegpt": {"tool_calls"}}
+FAILED = {
+    FailureKind.REFUSED: "the request was refused",
+    FailureKind.SERVER: "the server failed",
+    FailureKind.FILTERED: "a content filter",
+    FailureKind.UNUSABLE: "the answer could not be used",
+}
+
+Table = Sequence[tuple[str, object]]
 
 
 def card(
     name: str,
     run: Run,
-    records: int,
+    figures: Table,
     rows: Mapping[ExportFile, int],
-    file_type: FileType,
+    options: ExportOptions,
     contents: Set[str],
 ) -> str:
-    """The card. name: of the folder; rows: of all files; file_type: of what load_dataset finds.
+    """The card. name: of the folder; figures: see figures_of; rows: of all files.
 
-    contents: which of system, history, tools, tool_calls any row has.
+    options: their file type is what load_dataset finds. contents: which of system, history, tools,
+    tool_calls any row has. The YAML has no features: load_dataset would cast to them what it reads
+    right without, such as a struct that only some rows have.
     """
+    file_type = options.file_type
     loaded = [
         file
         for file in rows
@@ -42,12 +77,45 @@ def card(
     return "\n".join(
         (
             *("---", *_configs(loaded), "---", "", f"# {name}", ""),
-            *(*_origin(run, records), "", "## Files", ""),
-            *("| file | rows |", "|---|---|"),
-            *(f"| `{file.name}` | {count} |" for file, count in rows.items()),
-            *("", "## Training", "", *_trainers(name, loaded, contents)),
+            *(*_origin(run), ""),
+            *("## Files", "", *_table("file", "rows", _file_rows(rows)), ""),
+            *("## Columns", "", *_columns(run, loaded, options, contents), ""),
+            *("## Figures", "", *_table("of the run", "", figures), ""),
+            *("## Training", "", *trainer_lines(name, loaded, contents)),
         )
     )
+
+
+def figures_of(store: WorkStore, run: Run, status: Status) -> Table:
+    """What the run used and left out, and what its answers cost; names and values."""
+    left_out: Counter[str] = Counter()
+    unused_turns = 0
+    for sampling in store.records.samplings():
+        left_out.update(sampling.left_out)
+        left_out.update(sampling.bad_rows.counts)
+        unused_turns += sampling.unused_turns
+    figures: list[tuple[str, object]] = [("records", status.records)]
+    figures += [(f"rows left out: {reason}", count) for reason, count in left_out.items()]
+    figures += [("turns that are not used, after the question", unused_turns)]
+    if not run.skip_generation:
+        figures += [
+            ("requests", status.requests.total),
+            ("requests without an answer", status.requests.total - status.requests.done),
+            *(
+                (f"the last attempt failed: {FAILED[kind]}", count)
+                for kind, count in store.results.failure_kinds().items()
+            ),
+            ("answers cut off at the token limit", status.truncated),
+            ("prompt tokens", status.tokens.prompt),
+            ("completion tokens", status.tokens.completion),
+        ]
+    if status.cost.spent is not None:
+        figures += [("cost in USD", f"{status.cost.spent:.4f}")]
+    if status.cost.uncertain:
+        figures += [
+            ("cost in USD that may have been billed besides", f"{status.cost.uncertain:.4f}")
+        ]
+    return [(name, value) for name, value in figures if value]
 
 
 def _configs(files: Sequence[ExportFile]) -> list[str]:
@@ -66,10 +134,10 @@ def _configs(files: Sequence[ExportFile]) -> list[str]:
     return lines
 
 
-def _origin(run: Run, records: int) -> list[str]:
+def _origin(run: Run) -> list[str]:
     """How the rows were made."""
     sources = ", ".join(f"`{name}`" for name in run.source_names)
-    sample = f"{records} records of {sources} (split {run.split}, seed {run.seed})"
+    sample = f"Records of {sources} (split {run.split}, seed {run.seed})"
     params = json.dumps(run.params, ensure_ascii=False, sort_keys=True)
     if run.skip_generation:
         made = [f"{sample} with the dataset's own outputs."]
@@ -85,49 +153,31 @@ def _origin(run: Run, records: int) -> list[str]:
     ]
 
 
-def _trainers(folder: str, files: Sequence[ExportFile], contents: Set[str]) -> list[str]:
-    """The lines of each trainer for the files that it reads; of the formats in order."""
-    names = {file.format: file for file in files if not file.is_test and file.format}
-    lines = [f"`{folder}` is this folder, as seen from where the trainer starts.", ""]
-    training = [name for name in names if FORMATS[name].is_training]
-    if training:
-        first = names[training[0]].name.rpartition(".")[0]
-        lines += [
-            "LLaMA-Factory:",
-            *("", "```yaml", f"dataset_dir: {folder}", f"dataset: {first}", "```", ""),
-        ]
-    for name in training:
-        if name in AXOLOTL and not DROPPED_BY_AXOLOTL.get(name, set()) & contents:
-            file = names[name]
-            kind = "parquet" if file.file_type is FileType.PARQUET else "json"
-            lines += [
-                *(f"axolotl, {name}:", "", "```yaml", "datasets:"),
-                *(f"  - path: {folder}/{file.name}", f"    ds_type: {kind}", *AXOLOTL[name]),
-                *("```", ""),
-            ]
-    for name in ("messages", "prompt_completion"):
-        if name in names:
-            lines += [
-                *(f"TRL, {name}:", "", "```python"),
-                f'dataset = load_dataset("{folder}", "{name}", split="train")',
-                *('trainer = SFTTrainer(model="…", train_dataset=dataset)', "```", ""),
-            ]
-    for name in ("sharegpt", "messages"):
-        if name in names and not DROPPED_BY_UNSLOTH.get(name, set()) & contents:
-            lines += [
-                *(f"Unsloth, {name}:", "", "```python"),
-                f'dataset = load_dataset("{folder}", "{name}", split="train")',
-                *("dataset = standardize_sharegpt(dataset)", "```", ""),
-            ]
-    if not {"messages", "prompt_completion"} & set(names):
-        lines += [
-            "TRL reads messages or prompt_completion, which "
-            f"`fastdatasets export {folder} --formats messages` writes.",
-            "",
-        ]
-    if "messages" not in names and contents & {"system", "history", "tool_calls"}:
-        lines += [
-            "axolotl and Unsloth read conversations and tool calls whole only of messages.",
-            "",
-        ]
-    return lines
+def _file_rows(rows: Mapping[ExportFile, int]) -> Table:
+    return [(f"`{file.name}`", count) for file, count in rows.items()]
+
+
+def _columns(
+    run: Run, files: Sequence[ExportFile], options: ExportOptions, contents: Set[str]
+) -> list[str]:
+    """Each column, the configurations that have it, and what it holds."""
+    having: dict[str, list[str]] = {}
+    for file in files:
+        if not file.is_test:
+            for column in columns_of(file.definition(run.mode), contents, options):
+                having.setdefault(column, []).append(file.format or "distilled")
+    return [
+        *("| column | in | holds |", "|---|---|---|"),
+        *(
+            f"| `{name}` | {', '.join(formats)} | {COLUMNS[name]} |"
+            for name, formats in having.items()
+        ),
+    ]
+
+
+def _table(name: str, value: str, cells: Table) -> list[str]:
+    escaped = ((cell.replace("|", "\\|"), content) for cell, content in cells)
+    return [
+        *(f"| {name} | {value} |", "|---|---|"),
+        *(f"| {cell} | {content} |" for cell, content in escaped),
+    ]

@@ -66,6 +66,7 @@ class ExportFile:
                 yield write_page
 
 
+DESCRIPTIONS = ("README.md", "dataset_info.json")  # of the files, beside them
 BY_NAME = {
     file.name: file
     for file in (

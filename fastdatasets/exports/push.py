@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+from fastdatasets.exports.files import BY_NAME, DESCRIPTIONS
 from store import RunFolder, Unfinished, UserError, WorkStore
-
-DESCRIPTIONS = ("README.md", "dataset_info.json")
 
 
 def push_files(folder: RunFolder, repository: str, *, private: bool) -> str:
@@ -19,7 +18,7 @@ def push_files(folder: RunFolder, repository: str, *, private: bool) -> str:
 
     with WorkStore.open(folder.store_path, read_only=True, wait_seconds=5) as store:
         stale, files = store.exports.stale_files(), store.exports.files()
-    if stale or not files:
+    if stale or not BY_NAME.keys() & files:
         raise Unfinished(
             f"run {folder.name} has no files that are up to date: fastdatasets export {folder.path}"
         )

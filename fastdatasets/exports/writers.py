@@ -10,13 +10,14 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fastdatasets.exports.card import card
+from fastdatasets.exports.card import card, figures_of
 from fastdatasets.exports.dataset_info import dataset_info
-from fastdatasets.exports.files import BY_NAME, ExportFile
+from fastdatasets.exports.files import BY_NAME, DESCRIPTIONS, ExportFile
 from fastdatasets.exports.formats import FORMATS
 from store import RunFolder, WorkStore
 from store.folder.run_folder import atomic_write, disk_full_raised
 from store.runs import ExportOptions, Run
+from store.status import Status
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,15 +36,16 @@ def export(
     folder: RunFolder,
     store: WorkStore,
     run: Run,
+    status: Status,
     options: ExportOptions | None = None,
     say: Callable[[str], None] = lambda _: None,
 ) -> list[Exported]:
     """Write distilled.json and a file for each format, streamed, each whole or not at all.
 
-    options are the run's own, unless given; files of other formats and types that were written
-    before and are gone or out of date are written as well. Equal stores give equal bytes. Records
-    without an answer are in none of the files. say: is told how many rows the training files lack.
-    Raises DiskFull, naming the file.
+    status: for the dataset card. options are the run's own, unless given; files of other formats
+    and types that were written before and are gone or out of date are written as well. Equal stores
+    give equal bytes. Records without an answer are in none of the files. say: is told how many rows
+    the training files lack. Raises DiskFull, naming the file.
     """
     options = options or run.export
     files = _files(store, options)
@@ -71,8 +73,11 @@ def export(
         with disk_full_raised(target), atomic_write(target) as temporary:
             shutil.copyfile(written[0].path, temporary)
         written.append(Exported(target, written[0].rows))
-    _record(folder, store, rows)
-    _describe(folder, store, run, options)
+    recorded = _replace(folder, store, rows)
+    known = store.exports.files() | recorded
+    of_run = {file: count for name, file in BY_NAME.items() if (count := known.get(name))}
+    _describe(folder, store, run, status, options, of_run)
+    store.exports.record_files(recorded | dict.fromkeys(DESCRIPTIONS, 0))
     for line in _left_out(store, written, options):
         say(line)
     return written
@@ -91,38 +96,36 @@ def _files(store: WorkStore, options: ExportOptions) -> list[ExportFile]:
     return files
 
 
-def _record(folder: RunFolder, store: WorkStore, rows: Mapping[ExportFile, int]) -> None:
-    """Record the files, and remove those of earlier exports that they replace."""
-    recorded: dict[str, int | None] = {file.name: count or None for file, count in rows.items()}
+def _replace(
+    folder: RunFolder, store: WorkStore, rows: Mapping[ExportFile, int]
+) -> dict[str, int | None]:
+    """The rows of these files by name, None: not to be there; removes those of earlier exports."""
+    earlier = store.exports.files()
+    files: dict[str, int | None] = {file.name: count or None for file, count in rows.items()}
     for file in rows:
         test = ExportFile(file.format, file.file_type, is_test=True)
         if test.name in BY_NAME:
-            recorded.setdefault(test.name, None)
-    earlier = store.exports.files()
-    for name, count in recorded.items():
+            files.setdefault(test.name, None)
+    for name, count in files.items():
         if count is None and name in earlier:
             (folder.path / name).unlink(missing_ok=True)
-    store.exports.record_files(recorded)
+    return files
 
 
-def _describe(folder: RunFolder, store: WorkStore, run: Run, options: ExportOptions) -> None:
-    """Write dataset_info.json and README.md, about all files of the run."""
-    known = store.exports.files()
-    rows = {file: known[name] for name, file in BY_NAME.items() if name in known}
+def _describe(
+    folder: RunFolder,
+    store: WorkStore,
+    run: Run,
+    status: Status,
+    options: ExportOptions,
+    rows: Mapping[ExportFile, int],
+) -> None:
+    """Write dataset_info.json and README.md; rows: of all files of the run."""
     contents = store.exports.contents()
-    info = dataset_info(rows, contents)
-    text = card(
-        folder.path.name,
-        run.without_paths(),
-        store.records.count(),
-        rows,
-        options.file_type,
-        contents,
-    )
-    for name, content in (
-        ("dataset_info.json", json.dumps(info, indent=2) + "\n"),
-        ("README.md", text),
-    ):
+    figures = figures_of(store, run, status)
+    text = card(folder.path.name, run.without_paths(), figures, rows, options, contents)
+    info = json.dumps(dataset_info(rows, contents), indent=2) + "\n"
+    for name, content in zip(DESCRIPTIONS, (text, info), strict=True):
         path = folder.path / name
         with disk_full_raised(path), atomic_write(path) as temporary:
             temporary.write_text(content, "utf-8")

@@ -57,6 +57,17 @@ SEMI JOIN failed_for_good($max_attempts) USING (request_id);
 -- name: current_round
 SELECT current_round();
 
+-- name: failure_kinds
+-- Requests whose result is missing by the kind of their last failure, most frequent first.
+SELECT kind, count(*) AS requests
+FROM (SELECT request_id, arg_max(kind, rowid) AS kind
+      FROM failures
+      ANTI JOIN results USING (request_id)
+      ANTI JOIN unneeded_requests USING (request_id)
+      GROUP BY request_id)
+GROUP BY kind
+ORDER BY requests DESC, kind;
+
 -- name: failure_reasons
 -- The latest message of each request whose result is missing, most frequent first.
 SELECT kind, message, count(*) AS requests

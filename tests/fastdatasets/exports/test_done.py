@@ -116,17 +116,20 @@ def test_files_that_are_older_than_the_answers(server: LLMServer) -> None:
     export_again("r", output=OutputOptions(formats="alpaca"))
     with WorkStore.open(RUN / "work.duckdb") as store:
         store.results.add("openai-batch", results[3:], [])
-    assert read_status("r").stale == ("distilled-alpaca.json", "distilled.json")
+    assert read_status("r").stale == (
+        *("README.md", "dataset_info.json", "distilled-alpaca.json", "distilled.json"),
+    )
     export_again("r", output=OutputOptions(formats="sharegpt"))
     assert [rows(name) for name in NAMES] == [7, 7, 7]
     assert read_status("r").stale == ()
 
 
 @pytest.mark.quick(1)
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [*NAMES, "README.md", "dataset_info.json"])
 def test_file_that_is_gone(command: Command, name: str) -> None:
     """A run without one of its files is not done; a resume writes it and exits with 0."""
     assert copy(2).status.state == "done"
+    written = (RUN / name).read_bytes()
     (RUN / name).unlink()
     view = read_status("r")
     assert (view.status.state, view.stale) == ("incomplete", (name,))
@@ -134,7 +137,7 @@ def test_file_that_is_gone(command: Command, name: str) -> None:
         f"  gone, or older than the last answers: {name}",
         "  to continue: fastdatasets resume output/r",
     ]
-    assert (command("resume", "r").returncode, rows(name)) == (0, 2)
+    assert (command("resume", "r").returncode, (RUN / name).read_bytes()) == (0, written)
     assert read_status("r").status.state == "done"
 
 
