@@ -43,7 +43,8 @@ class Sampling:
     """How the records of a source were sampled.
 
     rows: of the source; left_out: how many of them, by the reason. mapping: role -> column.
-    rows_with_unused_turns: rows with turns after the question that is asked and its answer.
+    rows_with_unused_turns: rows with turns after the question that is asked and its answer, or with
+    instances after the first.
     bad_rows: those that were skipped since they cannot be read; neither in left_out nor records.
     """
 
@@ -53,6 +54,13 @@ class Sampling:
     unused_turns: int
     mapping: dict[str, str | None]
     bad_rows: BadRows = field(default_factory=BadRows)
+
+    @property
+    def unused(self) -> str:
+        """What the unused turns are."""
+        if self.mapping.get("instances"):
+            return "instances after the first"
+        return "turns after the question that is asked"
 
 
 class Records:

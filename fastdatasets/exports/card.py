@@ -89,14 +89,14 @@ def card(
 def figures_of(store: WorkStore, run: Run, status: Status) -> Table:
     """What the run used and left out, and what its answers cost; names and values."""
     left_out: Counter[str] = Counter()
-    unused_turns = 0
+    unused: Counter[str] = Counter()
     for sampling in store.records.samplings():
         left_out.update(sampling.left_out)
         left_out.update(sampling.bad_rows.counts)
-        unused_turns += sampling.unused_turns
+        unused[sampling.unused] += sampling.unused_turns
     figures: list[tuple[str, object]] = [("records", status.records)]
     figures += [(f"rows left out: {reason}", count) for reason, count in left_out.items()]
-    figures += [("turns that are not used, after the question", unused_turns)]
+    figures += [(f"not used: {what}", count) for what, count in unused.items()]
     if not run.skip_generation:
         figures += [
             ("requests", status.requests.total),

@@ -102,6 +102,6 @@ def _report(sampling: Sampling, say: Say) -> None:
         say(f"skipped rows: {', '.join(bad.named)}{more}")
     if sampling.unused_turns:
         say(
-            f"not used: {sampling.unused_turns} turns of {sampling.rows_with_unused_turns} rows, "
-            "after the question that is asked"
+            f"not used: {sampling.unused_turns} {sampling.unused}, in "
+            f"{sampling.rows_with_unused_turns} rows"
         )

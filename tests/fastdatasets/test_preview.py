@@ -78,6 +78,27 @@ def test_text(command: Command, server: LLMServer, tmp_path: Path) -> None:
     ]
 
 
+UNUSED: dict[str, list[dict[str, object]]] = {
+    "2 turns after the question that is asked, in 1 rows": [
+        {"messages": [*TALK, {"role": "assistant", "content": "I."}]},
+        {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]},
+    ],
+    "3 instances after the first, in 2 rows": [
+        {"instruction": "Add", "instances": [{"input": f"{n}", "output": ""} for n in range(more)]}
+        for more in (3, 1, 2)
+    ],
+}
+
+
+@pytest.mark.parametrize("line", UNUSED)
+def test_what_is_not_used(command: Command, tmp_path: Path, line: str) -> None:
+    """What a record leaves of its row is said by its kind."""
+    source = write_jsonl(tmp_path / "d.jsonl", UNUSED[line])
+    options = ("--dataset-name", source, "--backend", "openai", "--model", "m", "--turns", "first")
+    preview = json.loads(command("preview", *options, "--json").stdout)
+    assert preview["lines"][-1] == f"not used: {line}"
+
+
 def test_estimate_says_the_mapping(command: Command, tmp_path: Path) -> None:
     """The estimate has the lines about columns, turns and rows, too."""
     source = write_jsonl(tmp_path / "d.jsonl", ROWS)

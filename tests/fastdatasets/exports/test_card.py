@@ -72,7 +72,7 @@ def test_figures(command: Command, server: LLMServer) -> None:
         ["records", "4"],
         ["rows left out: with images, audio or video", "1"],
         ["rows left out: without a question of the user", "1"],
-        ["turns that are not used, after the question", "1"],
+        ["not used: turns after the question that is asked", "1"],
         ["requests", "3"],
         ["requests without an answer", "1"],
         ["the last attempt failed: the request was refused", "1"],
