@@ -103,6 +103,8 @@ class PreviewOptions(ModelOptions, DataOptions):
     """Options of preview."""
 
     num_aug: opt.AugmentWith = None
+    json_schema: opt.JsonSchema = None
+    max_tokens_name: opt.MaxTokensName = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -206,7 +208,11 @@ def preview(options: PreviewOptions) -> Preview:
     """Show which columns and turns are used, and the first requests; sends none."""
     from fastdatasets.estimation.preview import preview as show
 
-    return show(_run_config(options, options.num_aug))
+    return show(
+        _run_config(options, options.num_aug),
+        json_schema=options.json_schema,
+        max_tokens_name=options.max_tokens_name,
+    )
 
 
 @takes(CancelOptions)

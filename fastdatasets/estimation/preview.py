@@ -9,15 +9,16 @@ from typing import Any
 
 import msgspec
 
-from backends.openai_api.providers import dialect_of, provider_for
+from backends.openai_api.providers import GENERIC, Dialect, dialect_of, provider_for
 from backends.registry import find_backend
+from fastdatasets.config.backend import check_thinking
 from fastdatasets.config.new_run import new_run
 from fastdatasets.config.run import RunConfig
 from fastdatasets.config.settings import load_settings
 from fastdatasets.estimation.planned import planned
 from fastdatasets.pricing.tokens import counter_for
 from store.requests import Request, RequestOrder
-from store.runs import Run
+from store.runs import Mode, Run
 
 SHOWN = 3  # requests
 
@@ -34,19 +35,21 @@ class PreviewedRequest:
 class Preview:
     """The lines about the dataset, and the first requests.
 
-    tokenizer: what counted their tokens; tokenizer_error: its relative error.
+    by_server: what of the requests depends on the server, which preview does not ask. tokenizer:
+    what counted their tokens; tokenizer_error: its relative error.
     """
 
     lines: Sequence[str]
     records: int
     requests: Sequence[PreviewedRequest]
+    by_server: Sequence[str]
     tokenizer: str
     tokenizer_error: float
 
     def to_text(self) -> str:
         """The preview as lines for a person."""
         about = "about " if self.tokenizer_error else ""
-        shown = [*self.lines, f"the first {len(self.requests)} requests:"]
+        shown = [*self.lines, *self.by_server, f"the first {len(self.requests)} requests:"]
         for request in self.requests:
             shown += (
                 "",
@@ -60,29 +63,52 @@ class Preview:
         return msgspec.json.encode(self).decode()
 
 
-def preview(config: RunConfig) -> Preview:
+def preview(
+    config: RunConfig, *, json_schema: bool | None = None, max_tokens_name: str | None = None
+) -> Preview:
     """Sample and plan in a temporary store, and show what would be sent first.
 
     Nothing is sent, except to the Hub for a dataset of its own. Raises UserError as the run would.
     """
     run = new_run(config, load_settings())
+    dialect: Dialect | None = None
+    by_server: list[str] = []
+    if find_backend(run.backend).uses_server:
+        dialect, by_server = _dialect(run, json_schema, max_tokens_name)
     counter = counter_for(run.model)
     lines: list[str] = []
     with planned(run, lines.append) as store:
         pending = store.requests.pending(1, RequestOrder.PREFIX)
         requests = [
-            PreviewedRequest(_body(run, one), counter.count(one.messages, one.tools))
+            PreviewedRequest(_body(one, dialect), counter.count(one.messages, one.tools))
             for one in islice(pending, SHOWN)
         ]
         records = store.records.count()
-    return Preview(lines, records, requests, counter.name, counter.error)
+    return Preview(lines, records, requests, by_server, counter.name, counter.error)
 
 
-def _body(run: Run, request: Request) -> dict[str, Any]:
-    """The body; for the local engine the parameters have the names that a run keeps."""
-    params = request.params
-    if find_backend(run.backend).uses_server:
-        assert run.base_url is not None, "the backend uses a server"
-        params = dialect_of(run.model, provider_for(run.base_url)).body(params)
+def _dialect(
+    run: Run, json_schema: bool | None, max_tokens_name: str | None
+) -> tuple[Dialect, list[str]]:
+    """How the server's requests are written, and what of it only its list of models decides."""
+    assert run.base_url is not None, "the backend uses a server"
+    provider = provider_for(run.base_url)
+    # Of an unknown server --think is an error unless it is vLLM's.
+    is_vllm = "think" in run.params and provider is GENERIC
+    check_thinking(run, serves_vllm=is_vllm)
+    dialect = dialect_of(run.model, provider, max_tokens_name, json_schema, serves_vllm=is_vllm)
+    opened = "open until the server is asked for its models:"
+    by_server: list[str] = []
+    if is_vllm:
+        option = "--think" if run.params["think"] else "--no-think"
+        by_server.append(f"{opened} {option} is sent like this to vLLM, and is an error elsewhere")
+    elif run.mode is Mode.AUGMENT and json_schema is None and not dialect.json_schema:
+        by_server.append(f"{opened} vLLM gets a JSON schema as well (--json-schema shows it)")
+    return dialect, by_server
+
+
+def _body(request: Request, dialect: Dialect | None) -> dict[str, Any]:
+    """The body; for the local engine (None) the parameters have the names that a run keeps."""
+    params = request.params if dialect is None else dialect.body(request.params)
     tools = {} if request.tools is None else {"tools": request.tools}
     return {**params, "messages": request.messages, **tools}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -49,6 +50,55 @@ def test_requests_are_those_that_are_sent(
     sent = map(json.loads, server.bill.executions)
     assert sorted(sent, key=str) == sorted(
         (dict(sorted(request["body"].items())) for request in preview["requests"]), key=str
+    )
+
+
+MODELS_ASKED = "open until the server is asked for its models:"
+
+
+@pytest.mark.parametrize(
+    ("options", "line", "serves_vllm"),
+    [
+        (("--num-aug", 2), "vLLM gets a JSON schema as well (--json-schema shows it)", False),
+        (("--num-aug", 2, "--json-schema"), None, False),
+        (("--num-aug", 2, "--no-json-schema"), None, True),
+        (("--no-think",), "--no-think is sent like this to vLLM, and is an error elsewhere", True),
+        (("--think", "--num-aug", 2),
+         "--think is sent like this to vLLM, and is an error elsewhere", True),
+        (("--max-tokens-name", "max_completion_tokens"), None, False),
+    ],
+)  # fmt: skip
+def test_what_the_server_decides(
+    command: Command, server: LLMServer, tmp_path: Path, options: Any, line: str | None,
+    serves_vllm: bool,
+) -> None:  # fmt: skip
+    """It is named, and with it the body is that of the run."""
+    source = write_jsonl(tmp_path / "d.jsonl", [{"instruction": "Why?", "output": "So."}])
+    server.parameters, server.models = None, ["m"]
+    server.answer = lambda _: "1. Why so?\n2. Why not?"
+    server.owned_by = "vllm" if serves_vllm else "somebody"
+    shared = ("--dataset-name", source, "--backend", "openai", "--model", "m")
+    shown = command("preview", *shared, *options, "--json")
+    assert (shown.returncode, server.requests_log) == (0, [])
+    preview = json.loads(shown.stdout)
+    assert preview["by_server"] == ([] if line is None else [f"{MODELS_ASKED} {line}"])
+    command("augment" if "--num-aug" in options else "distill", *shared, *options)
+    assert dict(sorted(preview["requests"][0]["body"].items())) in map(
+        json.loads, server.bill.executions
+    )
+
+
+def test_thinking_that_is_not_known(command: Command, tmp_path: Path) -> None:
+    """--think is the error that it is for the run."""
+    source = write_jsonl(tmp_path / "d.jsonl", [{"instruction": "Why?"}])
+    shown = command(
+        *("preview", "--dataset-name", source, "--backend", "openai", "--model", "m", "--think"),
+        env={"LLM_API_BASE": "https://api.groq.com/openai/v1"},
+    )
+    assert (shown.returncode, shown.stderr.partition(". ")[0]) == (
+        1,
+        "fastdatasets: --think: how https://api.groq.com/openai/v1 turns thinking on and off is "
+        "not known",
     )
 
 
