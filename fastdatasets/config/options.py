@@ -182,9 +182,10 @@ Param = Annotated[
 Header = Annotated[
     Sequence[str],
     Option(
-        "HTTP header of this command's calls to the server; never stored. Repeatable.",
+        "HTTP header of this command's calls to the server; @FILE has its value, which ps does "
+        "not show then. Never stored. Repeatable.",
         panel=MODEL,
-        metavar="NAME=VALUE",
+        metavar="NAME=VALUE|@FILE",
     ),
 ]
 LanguageName = Annotated[

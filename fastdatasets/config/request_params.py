@@ -67,11 +67,15 @@ def parse_pair(option: str, pair: str) -> tuple[str, Any]:
 
 
 def parse_headers(pairs: Sequence[str]) -> dict[str, str]:
-    """`--header` pairs; their values are masked in messages from now on. Raises UserError."""
+    """`--header` pairs of NAME=VALUE or NAME=@FILE; raises UserError.
+
+    The values are masked in messages from now on.
+    """
     headers: dict[str, str] = {}
     for pair in pairs:
         name, equals, value = pair.partition("=")
         name, value = name.strip(), value.strip()
+        value = _text_or_file(f"the value of --header {name}", value).strip()
         hide_key(value)
         if not equals or not _HEADER_NAME.fullmatch(name):
             raise UserError(f"--header {name}: NAME=VALUE is expected")
@@ -87,10 +91,15 @@ def parse_headers(pairs: Sequence[str]) -> dict[str, str]:
 
 def read_system_prompt(text: str | None) -> str | None:
     """`--system-prompt`: a text, or @FILE for the content of a file; raises UserError."""
-    if text is None or not text.startswith("@"):
+    return None if text is None else _text_or_file("the system prompt", text)
+
+
+def _text_or_file(what: str, text: str) -> str:
+    """A text, or the content of a file where it is @FILE; raises UserError."""
+    if not text.startswith("@"):
         return text
     path = expanded(text[1:])
     try:
         return path.read_text("utf-8").removesuffix("\n")
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read the system prompt {path}: {error}") from None
+        raise UserError(f"cannot read {what} {path}: {error}") from None

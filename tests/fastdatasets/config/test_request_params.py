@@ -103,6 +103,8 @@ def test_parameters_are_part_of_the_run(server: LLMServer, command: Command) -> 
         (["--top-p", "0"], "--top-p 0.0: a number above 0, at most 1, is expected"),
         (["--temperature", "nan"], "--temperature nan: a number from 0 is expected"),
         (["--system-prompt", "@no.txt"], "cannot read the system prompt no.txt: [Errno 2]"),
+        (["--header", "X=@no"], "cannot read the value of --header X no: [Errno 2]"),
+        (["--header", "X=@/dev/null"], "--header X: its value is empty or not printable ASCII"),
         (["--header", "X-Team"], "--header X-Team: NAME=VALUE is expected"),
         (["--header", "X-Team=ü"], "--header X-Team: its value is empty or not printable ASCII"),
         (["--header", "Authorization=Bearer x"], "--header Authorization: the key is LLM_API_KEY"),
@@ -121,11 +123,12 @@ def test_users_errors(
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_headers_are_sent_and_not_stored(server: LLMServer, command: Command, backend: str) -> None:
-    """Every call has them; a server that repeats one shows ***, and a resume names them again."""
+    """Every call has them; a server that repeats one shows ***, and a resume has them from a file."""
     server.headers = {"X-Team": "secret-of-the-team"}
     wrong = command(*DISTILL, "r", "--backend", backend, "--header", "X-Team=another-secret")
     assert (wrong.returncode, "X-Team: *** is not" in wrong.stderr) == (3, True)
-    named = ("--header", "X-Team=secret-of-the-team")
+    Path("team").write_text("secret-of-the-team\n", "utf-8")
+    named = ("--header", "X-Team=@team")
     assert command("resume", "r", *named).returncode == 0
     assert {call.status for call in server.requests_log[-2:]} == {200}
     stored = b"".join(path.read_bytes() for path in Path("output/r").iterdir() if path.is_file())
