@@ -67,17 +67,18 @@ PROVIDERS = (
     ),
     Provider(
         "azure",
-        (".openai.azure.com", ".cognitiveservices.azure.com"),
-        max_requests=100_000,
+        (".openai.azure.com", ".cognitiveservices.azure.com", ".services.ai.azure.com"),
         max_tokens_name=None,
         json_schema=None,
     ),
     Provider("groq", ("api.groq.com",), max_tokens_name="max_completion_tokens"),
     Provider("dashscope", (".aliyuncs.com",), max_bytes=500_000_000, thinking=ENABLE_THINKING),
     Provider(
-        "siliconflow", ("api.siliconflow.cn", "api.siliconflow.com"), thinking=ENABLE_THINKING
+        "siliconflow",
+        ("api.siliconflow.cn", "api.siliconflow.com"),
+        max_requests=5_000,
+        thinking=ENABLE_THINKING,
     ),
-    Provider("parasail", ("api.parasail.io",)),
     Provider("deepseek", ("api.deepseek.com",), thinking=TYPE_OF_THINKING),
     Provider(
         "zhipu",

@@ -39,6 +39,7 @@ def run_config(backend: str, model: str = "gpt-4o-mini") -> RunConfig:
         ("https://api.openai.com/v1", "babbage-002", OPENAIS),
         ("https://mine.openai.azure.com/openai/v1", "gpt-5", OPENAIS),
         ("https://mine.openai.azure.com/openai/v1", "phi-4", OTHERS),
+        ("https://mine.services.ai.azure.com/openai/v1", "gpt-5", OPENAIS),
         ("https://api.groq.com/openai/v1", "gpt-5", Dialect("max_completion_tokens", False)),
         (
             "https://dashscope.aliyuncs.com/compatible-mode/v1",

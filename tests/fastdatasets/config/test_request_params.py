@@ -123,7 +123,7 @@ def test_users_errors(
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_headers_are_sent_and_not_stored(server: LLMServer, command: Command, backend: str) -> None:
-    """Every call has them; a server that repeats one shows ***, and a resume has them from a file."""
+    """Every call has them; a server that repeats one shows ***, a resume reads them from a file."""
     server.headers = {"X-Team": "secret-of-the-team"}
     wrong = command(*DISTILL, "r", "--backend", backend, "--header", "X-Team=another-secret")
     assert (wrong.returncode, "X-Team: *** is not" in wrong.stderr) == (3, True)
