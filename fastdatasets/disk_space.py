@@ -24,11 +24,11 @@ def check_disk_space(
     the size of answers at the limit.
     """
     run, volume = store.run(), store.exports.volume()
-    variants = 1 + run.num_aug
+    answers = run.samples * (1 + run.num_aug)  # to each record
     limit = run.params["max_tokens"]
     known = volume.answer_tokens is not None
-    texts = volume.text_bytes * variants
-    token_bytes = volume.records * variants * TOKEN_BYTES
+    texts = volume.text_bytes * answers
+    token_bytes = volume.records * answers * TOKEN_BYTES
     expected = texts + token_bytes * (volume.answer_tokens or 0)
     likely = expected if known else texts + token_bytes * limit
     for place, copies, written in _places(folder, options):

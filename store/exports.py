@@ -117,7 +117,7 @@ class Exports:
         return self._db.table(statement, **parameters)
 
     def contents(self) -> frozenset[str]:
-        """Which of system, history, tools, tool_calls and original_outputs any row has."""
+        """Which of the optional columns any row has."""
         return frozenset(
             name for name, found in self._db.record("export_contents").items() if found
         )
@@ -196,4 +196,4 @@ class Exports:
         if run.skip_generation:
             return 0
         _, variants = self._planning.short_of_variants(run.num_aug) if run.num_aug else (0, 0)
-        return int(known) + variants - rows
+        return int(known) + run.samples * variants - rows

@@ -36,9 +36,9 @@ class Row(msgspec.Struct, frozen=True, gc=False):
     """The input of a stage: a sampled record (ordinal 0) or a variant of one (1, 2, …).
 
     All texts are strings, '' where there is none. history, tools, fields: JSON, see the table
-    records. known_variants: of the record, so far;
-    generation: how many requests of the stage the row has had before. earlier_questions: of a
-    conversation that is answered turn by turn, with the teacher's own answers to them.
+    records. known_variants: of the record, so far. generation: which of its answers, or how many
+    requests for variants the row has had before. earlier_questions: of a conversation that is
+    answered turn by turn, with the teacher's own answers to them.
     """
 
     record: int
@@ -124,12 +124,14 @@ class Planning:
         self._db = database
 
     def rows_without_request(self, stage: str) -> Iterator[list[Row]]:
-        """Records and variants without a request of the stage, in sample order, in pages."""
+        """Records and variants without all requests of the stage, in sample order, in pages.
+
+        A row for each answer of --samples that has none.
+        """
         if not self.unplanned(stage):
             return
-        for first in range(0, self._db.row("count_records")[0], PLAN_PAGE):
-            last = first + PLAN_PAGE - 1
-            rows = self._db.rows("rows_without_request", stage=stage, first=first, last=last)
+        for page in self._pages_of_records():
+            rows = self._db.rows("rows_without_request", stage=stage, **page)
             if rows:
                 yield [Row(*row) for row in rows]
 
@@ -139,9 +141,8 @@ class Planning:
         Only those whose earlier questions are answered. number: from 0; None: each conversation's
         last question, whose answer is the final stage's. stage: of the questions before the last.
         """
-        for first in range(0, self._db.row("count_records")[0], PLAN_PAGE):
-            last = first + PLAN_PAGE - 1
-            rows = self._db.rows("rows_of_turn", stage=stage, number=number, first=first, last=last)
+        for page in self._pages_of_records():
+            rows = self._db.rows("rows_of_turn", stage=stage, number=number, **page)
             if rows:
                 yield [Row(*row) for row in rows]
 
@@ -220,6 +221,16 @@ class Planning:
             self._db.run("insert_row_requests", stage=stage)
 
     def unplanned(self, stage: str) -> int:
-        """How many records and variants have no request of the stage."""
-        (rows,) = self._db.row("unplanned", stage=stage)
+        """How many requests of the stage the records and variants do not have."""
+        (rows,) = self._db.row("unplanned", stage=stage, samples=self._samples())
         return int(rows)
+
+    def _pages_of_records(self) -> Iterator[dict[str, int]]:
+        """Ranges of records with about PLAN_PAGE answers, as parameters of statements."""
+        samples = self._samples()
+        size = max(1, PLAN_PAGE // samples)
+        for first in range(0, self._db.row("count_records")[0], size):
+            yield {"samples": samples, "first": first, "last": first + size - 1}
+
+    def _samples(self) -> int:
+        return int(self._db.row("samples")[0])

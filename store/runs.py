@@ -121,7 +121,7 @@ class Run:
     """What a run is. Frozen: a resume uses this, not the flags or environment of its command.
 
     base_url: the server's address in its normal form; None for a local backend. final_stage: the
-    stage whose answers are exported; it has a row for each record and variant.
+    stage whose answers are exported: of each record and variant as many as samples says.
     """
 
     run_id: str
@@ -138,6 +138,7 @@ class Run:
     seed: int
     columns: dict[str, str | None]
     turns: Turns
+    samples: int
     params: dict[str, Any]
     system_prompt: str | None
     language: Language

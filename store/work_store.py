@@ -33,7 +33,7 @@ from store.runs import (
 )
 from store.status import Counts, State, Status, Tokens
 
-VERSION = 5
+VERSION = 6
 
 
 class WorkStore:

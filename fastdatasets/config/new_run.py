@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,11 @@ from store.runs import ExportOptions, Mode, Reading, Run, Turns, WeightedSource
 from store.work_store import utc_now
 
 DEFAULT_MAX_TOKENS = 4096
+FIXES = {  # of parameters with which a model repeats itself
+    "temperature": "Raise it: --temperature 0.7",
+    "top_k": "Raise it: --param top_k=40",
+    "seed": "Leave it out",
+}
 RUN_FILES = (
     *("work.", "run.lock", "progress.json", "distilled", "engine.", "jobs", "spill", "."),
     *DESCRIPTIONS,
@@ -42,6 +47,8 @@ def new_run(config: RunConfig, settings: Settings) -> Run:
     formats = config.formats if config.formats is not None else settings.output_formats
     backend = backend_of(config, settings)
     sources, sample_size = _sources(config), _sample_size(config, settings)
+    params = _params(config, settings, backend)
+    _check_samples(config, params)
     check_weights(sources, sample_size)
     return Run(
         run_id=str(uuid.uuid4()),
@@ -64,7 +71,8 @@ def new_run(config: RunConfig, settings: Settings) -> Run:
         },
         # A dataset's own answers need no turn after turn: the last one has all before it.
         turns=Turns.LAST if config.skip_generation and config.turns is Turns.ALL else config.turns,
-        params=_params(config, settings, backend),
+        samples=config.samples,
+        params=params,
         system_prompt=_system_prompt(config, settings),
         language=config.language or settings.language,
         templates=_templates(config),
@@ -169,6 +177,23 @@ def _params(config: RunConfig, settings: Settings, backend: BackendInfo) -> dict
     }
     given = {name: value for name, value in params.items() if value is not None}
     return given | parse_params(config.param)
+
+
+def _check_samples(config: RunConfig, params: Mapping[str, Any]) -> None:
+    """Raise UserError where all answers to a question would be equal."""
+    if config.samples < 1:
+        raise UserError(f"--samples {config.samples}: at least 1 answer is expected")
+    if config.samples == 1:
+        return
+    if config.skip_generation:
+        raise UserError("--samples is for the teacher's answers, and --skip-generation takes none")
+    fixed = {"temperature": 0, "top_k": 1, "seed": params.get("seed")}
+    for name, value in fixed.items():
+        if params.get(name) is not None and params[name] == value:
+            raise UserError(
+                f"--samples {config.samples} with {name} {value}: all answers to a question would "
+                f"be equal. {FIXES[name]}"
+            )
 
 
 def _system_prompt(config: RunConfig, settings: Settings) -> str | None:

@@ -139,6 +139,16 @@ PromptTemplate = Annotated[
         metavar="plain|guide|FILE",
     ),
 ]
+Samples = Annotated[
+    int,
+    Option(
+        "Answers to each question, each a request of its own; they need a temperature above 0.",
+        panel=MODEL,
+        flag="--samples",
+        min=1,
+        max=1000,
+    ),
+]
 SystemPrompt = Annotated[
     str | None,
     Option(

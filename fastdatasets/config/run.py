@@ -43,6 +43,7 @@ class ModelOptions:
     system_prompt: opt.SystemPrompt = None
     prompt_template: opt.PromptTemplate = None
     language: opt.LanguageName = None
+    samples: opt.Samples = 1
 
 
 @dataclass(frozen=True, kw_only=True)

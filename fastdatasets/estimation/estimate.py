@@ -208,7 +208,7 @@ def _later_answers(
         for request in map(stage.request, rows)
     )
     with_old, completion_tokens = store.records.expected_answers(limit)
-    per_record = 1 + run.num_aug
+    per_record = run.samples * (1 + run.num_aug)
     answers = store.records.count() * per_record
     return _Later(
         answers,
@@ -221,7 +221,7 @@ def _later_answers(
 
 def _later_turns(store: WorkStore, run: Run, backlog: Backlog, prompt_tokens: int) -> _Later:
     limit, requests = int(run.params["max_tokens"]), backlog.requests
-    later, repeated = store.records.followups()
+    later, repeated = (run.samples * count for count in store.records.followups())
     if backlog.final_row_requests or not requests:
         return _Later()
     completion_tokens = backlog.completion_tokens / requests

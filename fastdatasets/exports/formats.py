@@ -13,6 +13,8 @@ from store.runs import ExportOptions, FileType, Mode, Reasoning
 
 STATEMENTS = load_file("fastdatasets.exports", "formats.sql")
 
+ORDER = "record, ordinal, generation"
+
 TEXT = "VARCHAR"
 CALLS = [{"id": TEXT, "type": TEXT, "function": {"name": TEXT, "arguments": TEXT}}]
 TURN: dict[str, Any] = {
@@ -43,6 +45,7 @@ ANSWERED = ("instruction", "input", "output", "reasoning", "finish_reason", "mod
 CONVERSATION = ("system", "history", "tools", "tool_calls")
 ORIGINALS = ("original_outputs",)  # of the dataset, where a row has several
 SOURCE = ("source",)  # where the run has several
+GENERATION = ("generation",)  # which of the answers to a question, from 0
 VARIANT = ("original_instruction", "variant")
 ORIGIN = (
     *("source", "split", "run_id", "backend", "request_id", "params"),
@@ -53,7 +56,7 @@ DISTILLED = {  # distilled.json, by the run's mode
     mode: Format(
         "distilled",
         columns,
-        (*CONVERSATION, *ORIGINALS, *SOURCE),
+        (*GENERATION, *CONVERSATION, *ORIGINALS, *SOURCE),
         ("history", "tool_calls", *ORIGINALS),
         is_training=False,
     )
@@ -69,7 +72,7 @@ FORMATS = {
     "prompt_completion": Format("prompt_completion", ("prompt", "completion"), ("reasoning",)),
     "raw": Format(
         "raw",
-        (*ANSWERED, *VARIANT, *CONVERSATION, *ORIGINALS, *ORIGIN),
+        (*ANSWERED, *VARIANT, *GENERATION, *CONVERSATION, *ORIGINALS, *ORIGIN),
         in_json=("history", "tool_calls", *ORIGINALS),
         is_training=False,
     ),
@@ -109,8 +112,8 @@ def select_json(a_format: Format, columns: tuple[str, ...], file_type: FileType)
     row = "to_json({" + ", ".join(f"'{name}': {name}" for name in columns) + "})"
     end = "',' || chr(10)" if file_type is FileType.JSON else "chr(10)"
     return (
-        f"SELECT line FROM (SELECT record, ordinal, {row} || {end} AS line "
-        f"FROM ({_statement(a_format)})) ORDER BY record, ordinal"
+        f"SELECT line FROM (SELECT {ORDER}, {row} || {end} AS line "
+        f"FROM ({_statement(a_format)})) ORDER BY {ORDER}"
     )
 
 
@@ -135,7 +138,7 @@ def select_typed(
         else name
         for name in columns
     )
-    return f"SELECT {', '.join(typed)} FROM ({_statement(a_format)}) ORDER BY record, ordinal"
+    return f"SELECT {', '.join(typed)} FROM ({_statement(a_format)}) ORDER BY {ORDER}"
 
 
 def _statement(a_format: Format) -> str:

@@ -1,11 +1,11 @@
--- The columns of every format, from the view export_rows, with record and ordinal; fastdatasets/exports/formats.py
--- chooses among them. 'training' is what the training formats select from: rows with an answer, of the test set where
+-- The columns of every format, from the view export_rows, with record, ordinal and generation;
+-- fastdatasets/exports/formats.py chooses among them. 'training' is what the training formats select from: rows with an answer, of the test set where
 -- $is_test, else the others. $drop_truncated: without answers that were cut off at the token limit. $reasoning: where
 -- the reasoning goes; 'plain': before the answer, and a blank line. $turns, $calls: the types of messages and calls.
 -- is_plain: one question and one answer, which sharegpt and messages write without a list of turns, in half the time.
 
 -- name: training
-SELECT record, ordinal, instruction, input, coalesce(system, '') AS system, coalesce(tools, '[]') AS tools,
+SELECT record, ordinal, generation, instruction, input, coalesce(system, '') AS system, coalesce(tools, '[]') AS tools,
        CASE WHEN input = '' THEN instruction WHEN instruction = '' THEN input
             ELSE instruction || chr(10) || chr(10) || input END AS question,
        CASE WHEN reasoning = '' THEN ''
@@ -26,16 +26,18 @@ WHERE (output <> '' OR tool_calls IS NOT NULL) AND NOT ($drop_truncated AND coal
       AND (record IN (SELECT record FROM export_test)) = $is_test;
 
 -- name: distilled
-SELECT record, ordinal, instruction, input, output, reasoning, finish_reason, model, source_row, original_instruction,
-       ordinal AS variant, coalesce(system, '') AS system, coalesce(history, '[]')::JSON AS history,
-       coalesce(tools, '[]') AS tools, coalesce(tool_calls, '[]')::JSON AS tool_calls,
+SELECT record, ordinal, generation, instruction, input, output, reasoning, finish_reason, model, source_row,
+       original_instruction, ordinal AS variant, coalesce(system, '') AS system,
+       coalesce(history, '[]')::JSON AS history, coalesce(tools, '[]') AS tools,
+       coalesce(tool_calls, '[]')::JSON AS tool_calls,
        coalesce(original_outputs, '[]')::JSON AS original_outputs, source
 FROM export_rows;
 
 -- name: raw
-SELECT record, ordinal, instruction, input, output, reasoning, finish_reason, model, source_row, original_instruction,
-       ordinal AS variant, coalesce(system, '') AS system, coalesce(history, '[]')::JSON AS history,
-       coalesce(tools, '[]') AS tools, coalesce(tool_calls, '[]')::JSON AS tool_calls,
+SELECT record, ordinal, generation, instruction, input, output, reasoning, finish_reason, model, source_row,
+       original_instruction, ordinal AS variant, coalesce(system, '') AS system,
+       coalesce(history, '[]')::JSON AS history, coalesce(tools, '[]') AS tools,
+       coalesce(tool_calls, '[]')::JSON AS tool_calls,
        coalesce(original_outputs, '[]')::JSON AS original_outputs,
        source, split, run_id::VARCHAR AS run_id, backend, coalesce(request_id::VARCHAR, '') AS request_id,
        coalesce(params, '{}') AS params, prompt_tokens, cached_tokens, completion_tokens, cost::DOUBLE / 1e12 AS cost
@@ -44,7 +46,7 @@ LEFT JOIN export_requests USING (request_id);
 
 -- name: alpaca
 -- Rows without tool calls, whose earlier turns are pairs of question and answer.
-SELECT record, ordinal, instruction, input, answer AS output, system, reasoning,
+SELECT record, ordinal, generation, instruction, input, answer AS output, system, reasoning,
        list_transform(range(len(earlier) // 2), lambda pair: [earlier[2 * pair + 1].content,
                                                               earlier[2 * pair + 2].content]) AS history
 FROM training
@@ -55,7 +57,7 @@ WHERE len(calls) = 0 AND len(earlier) % 2 = 0
 -- name: sharegpt
 -- Rows in which questions or tool results alternate with answers or tool calls. A turn of tool calls is {name,
 -- arguments}, or a list of these, without other text. Labels only where there is no earlier turn.
-SELECT record, ordinal, tools, reasoning,
+SELECT record, ordinal, generation, tools, reasoning,
        CASE WHEN system = '' THEN [] ELSE [{'from': 'system', 'value': system}] END
        || CASE WHEN is_plain THEN [{'from': 'human', 'value': labelled}, {'from': 'assistant', 'value': answer}]
                ELSE list_transform(turns, lambda turn: {
@@ -90,7 +92,7 @@ WHERE is_plain
                           json_valid(call.function.arguments))))));
 
 -- name: messages
-SELECT record, ordinal, tools,
+SELECT record, ordinal, generation, tools,
        CASE WHEN is_plain AND system = '' AND $reasoning <> 'field'
             THEN [to_json({'role': 'user', 'content': question}), to_json({'role': 'assistant', 'content': answer})]
             ELSE list_transform(
@@ -105,7 +107,8 @@ FROM training;
 
 -- name: prompt_completion
 -- Rows of one question, without tool calls.
-SELECT record, ordinal, CASE WHEN system = '' THEN question ELSE system || chr(10) || chr(10) || question END AS prompt,
+SELECT record, ordinal, generation,
+       CASE WHEN system = '' THEN question ELSE system || chr(10) || chr(10) || question END AS prompt,
        answer AS completion, reasoning
 FROM training
 WHERE len(calls) = 0 AND len(earlier) = 0;

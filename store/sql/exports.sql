@@ -11,13 +11,14 @@ SELECT count(*), coalesce(sum(strlen(instruction) + strlen(input)), 0)::BIGINT,
 FROM records;
 
 -- name: export_keys_answered
--- Keys of the exported rows in sample order, one for each answered record or variant, in pages of $page_bytes bytes
+-- Keys of the exported rows in sample order, one for each answer to a record or variant, in pages of $page_bytes bytes
 -- of text. The texts are read page by page: joined and sorted as a whole they would not fit into memory.
 CREATE OR REPLACE TEMP TABLE export_keys AS
-SELECT *, sum(bytes) OVER (ORDER BY record, ordinal) // $page_bytes AS page
+SELECT *, sum(bytes) OVER (ORDER BY record, ordinal, generation) // $page_bytes AS page
 FROM (
-    SELECT record, ordinal, record_row, result_row, variant_row, record_bytes + result_bytes AS bytes
-    FROM (SELECT record, ordinal, request_id FROM current_row_requests WHERE stage = final_stage())
+    SELECT record, ordinal, generation, record_row, result_row, variant_row, record_bytes + result_bytes AS bytes
+    FROM (SELECT record, ordinal, generation, request_id FROM current_row_requests
+          WHERE stage = final_stage())
     JOIN (SELECT record, rowid AS record_row, strlen(instruction) + strlen(input) + coalesce(strlen(system), 0)
                  + coalesce(strlen(history), 0) + coalesce(strlen(tools), 0) AS record_bytes
           FROM records) USING (record)
@@ -25,11 +26,11 @@ FROM (
                  strlen(text) + coalesce(strlen(reasoning), 0) + coalesce(strlen(tool_calls), 0) AS result_bytes
           FROM results) USING (request_id)
     LEFT JOIN (SELECT record, ordinal, rowid AS variant_row FROM variants) USING (record, ordinal))
-ORDER BY record, ordinal;
+ORDER BY record, ordinal, generation;
 
 -- name: answered_rows
 CREATE OR REPLACE TEMP VIEW answered_rows AS
-SELECT keys.record, keys.ordinal, coalesce(variants.instruction, records.instruction) AS instruction,
+SELECT keys.record, keys.ordinal, keys.generation, coalesce(variants.instruction, records.instruction) AS instruction,
        records.input, results.text AS output, coalesce(results.reasoning, '') AS reasoning,
        coalesce(records.system, run.system_prompt) AS system, records.history, records.tools,
        results.tool_calls, records.outputs AS original_outputs,
@@ -63,11 +64,11 @@ SELECT * EXCLUDE (turns, answers)
                 END AS history)
 FROM (SELECT *, list_concat([instruction], coalesce(from_json(followups, '["VARCHAR"]'), [])) AS turns
       FROM answered_rows JOIN (SELECT record, followups FROM records) USING (record)) AS rows
-LEFT JOIN (SELECT record, list(text ORDER BY ordinal) AS answers
+LEFT JOIN (SELECT record, generation, list(text ORDER BY ordinal) AS answers
            FROM current_row_requests JOIN results USING (request_id)
            SEMI JOIN (SELECT record FROM export_keys WHERE page = getvariable('page')) USING (record)
            WHERE stage <> final_stage()
-           GROUP BY record) USING (record);
+           GROUP BY record, generation) USING (record, generation);
 
 -- name: export_results_in_order
 -- All results between the first and the last of a page.
@@ -85,7 +86,7 @@ FROM read_parquet(getvariable('export_folder') || '/page=' || getvariable('page'
 -- name: export_keys_originals
 CREATE OR REPLACE TEMP TABLE export_keys AS
 SELECT *, sum(bytes) OVER (ORDER BY record) // $page_bytes AS page
-FROM (SELECT record, 0 AS ordinal, rowid AS record_row, NULL::BIGINT AS result_row, NULL::BIGINT AS variant_row,
+FROM (SELECT record, 0 AS ordinal, 0 AS generation, rowid AS record_row, NULL::BIGINT AS result_row, NULL::BIGINT AS variant_row,
              strlen(instruction) + strlen(input) + strlen(original_output) + strlen(reasoning) AS bytes
       FROM records)
 ORDER BY record;
@@ -93,7 +94,7 @@ ORDER BY record;
 -- name: export_rows_originals
 -- The dataset's own outputs, for a run that skips generation.
 CREATE OR REPLACE TEMP VIEW export_rows AS
-SELECT record, 0 AS ordinal, instruction, input, original_output AS output, reasoning, system,
+SELECT record, 0 AS ordinal, 0 AS generation, instruction, input, original_output AS output, reasoning, system,
        history, tools, tool_calls, outputs AS original_outputs,
        NULL::VARCHAR AS finish_reason, NULL::VARCHAR AS model, source_row,
        instruction AS original_instruction, NULL::UUID AS request_id, NULL::BIGINT AS prompt_tokens,
@@ -114,7 +115,7 @@ SELECT detail FROM events WHERE event = 'exported' ORDER BY rowid;
 
 -- name: count_rows
 -- Rows of an export when all known rows are answered.
-SELECT (SELECT count(*) FROM records) + (SELECT count(*) FROM variants);
+SELECT samples * ((SELECT count(*) FROM records) + (SELECT count(*) FROM variants)) FROM run;
 
 -- name: export_pages
 SELECT page, min(record_row), max(record_row), coalesce(min(result_row), 0), coalesce(max(result_row), 0),
@@ -161,7 +162,7 @@ SEMI JOIN (SELECT pick FROM picks ORDER BY pick
 
 -- name: export_contents
 -- What the rows have, beside a question and an answer: a system prompt, history, tools, tool calls in answers or
--- history; several original outputs; a source, where the run has several.
+-- history; several original outputs; a source, where the run has several; a generation, where it has samples.
 SELECT coalesce(bool_or(system IS NOT NULL), false)
            OR (SELECT system_prompt IS NOT NULL AND NOT skip_generation FROM run) AS system,
        coalesce(bool_or(history IS NOT NULL OR (followups IS NOT NULL AND (SELECT turns FROM run) = 'all')), false)
@@ -171,5 +172,6 @@ SELECT coalesce(bool_or(system IS NOT NULL), false)
            OR CASE WHEN (SELECT skip_generation FROM run) THEN coalesce(bool_or(tool_calls IS NOT NULL), false)
                    ELSE EXISTS (SELECT 1 FROM results WHERE results.tool_calls IS NOT NULL) END AS tool_calls,
        coalesce(bool_or(outputs IS NOT NULL), false) AS original_outputs,
-       (SELECT json_array_length(sources) > 1 FROM run) AS source
+       (SELECT json_array_length(sources) > 1 FROM run) AS source,
+       (SELECT samples > 1 AND NOT skip_generation FROM run) AS generation
 FROM records;

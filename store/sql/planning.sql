@@ -2,8 +2,8 @@
 -- parameters; 'incoming': rows that the caller registers.
 
 -- name: rows_without_request
--- Of a range of records, those and their variants without a request of the stage, in sample order.
-SELECT record, ordinal, instruction, input, original_output, reasoning, system, history, tools, fields
+-- Of a range of records, those and their variants without one of $samples requests of the stage, in sample order.
+SELECT record, ordinal, instruction, input, original_output, reasoning, system, history, tools, fields, [], generation
 FROM (
     SELECT record, 0 AS ordinal, instruction, input, original_output, reasoning, system, history, tools, fields
     FROM records
@@ -13,30 +13,33 @@ FROM (
     FROM variants JOIN records USING (record)
     WHERE record BETWEEN $first AND $last
 )
-ANTI JOIN (SELECT record, ordinal FROM row_requests
-           WHERE stage = $stage AND record BETWEEN $first AND $last) USING (record, ordinal)
-ORDER BY record, ordinal;
+CROSS JOIN (SELECT unnest(range($samples))::INTEGER AS generation)
+ANTI JOIN (SELECT record, ordinal, generation FROM row_requests
+           WHERE stage = $stage AND record BETWEEN $first AND $last) USING (record, ordinal, generation)
+ORDER BY record, ordinal, generation;
 
 -- name: rows_of_turn
 -- Of a range of records, those without a request of the stage for the question of this number (null: the last one, of
--- the final stage) whose earlier questions are all answered; with these questions and answers.
+-- the final stage) whose earlier questions are all answered; with these questions and answers. Each of $samples answers
+-- is on earlier answers of its own.
 SELECT record, coalesce($number, 0)::INTEGER, turns[1 + number], CASE WHEN number = 0 THEN input ELSE '' END, '', '',
-       system, history, tools, fields, [], 0, turns[:number], coalesce(answers, [])
+       system, history, tools, fields, [], generation, turns[:number], coalesce(answers, [])
 FROM (SELECT *, list_concat([instruction], coalesce(from_json(followups, '["VARCHAR"]'), [])) AS turns,
              coalesce($number, len(turns) - 1) AS number
       FROM records
       WHERE record BETWEEN $first AND $last)
-LEFT JOIN (SELECT record, list(text ORDER BY ordinal) AS answers
+CROSS JOIN (SELECT unnest(range($samples))::INTEGER AS generation)
+LEFT JOIN (SELECT record, generation, list(text ORDER BY ordinal) AS answers
            FROM current_row_requests JOIN results USING (request_id)
            WHERE stage = $stage AND record BETWEEN $first AND $last AND ordinal < coalesce($number, 2147483647)
-           GROUP BY record) USING (record)
-ANTI JOIN (SELECT record FROM row_requests
+           GROUP BY record, generation) USING (record, generation)
+ANTI JOIN (SELECT record, generation FROM row_requests
            WHERE record BETWEEN $first AND $last
              AND CASE WHEN $number IS NULL THEN stage = final_stage() ELSE stage = $stage AND ordinal = $number END)
-    USING (record)
+    USING (record, generation)
 WHERE number <= len(turns) - CASE WHEN $number IS NULL THEN 1 ELSE 2 END
   AND coalesce(len(answers), 0) = number
-ORDER BY record;
+ORDER BY record, generation;
 
 -- name: records_short_of_variants
 -- Records without a request of the stage that asks for variants, or whose latest answer was rejected; with their
@@ -106,6 +109,6 @@ INSERT INTO row_requests
 SELECT record, $stage, ordinal, generation, version, request_id::UUID FROM incoming;
 
 -- name: unplanned
--- How many records and variants have no request of the stage.
-SELECT (SELECT count(*) FROM records) + (SELECT count(*) FROM variants)
+-- How many of $samples requests of the stage the records and variants do not have.
+SELECT $samples * ((SELECT count(*) FROM records) + (SELECT count(*) FROM variants))
        - (SELECT count(*) FROM row_requests WHERE stage = $stage AND version = 0);

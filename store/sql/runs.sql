@@ -17,6 +17,9 @@ INSERT INTO run BY NAME SELECT * REPLACE (run_id::UUID AS run_id) FROM incoming;
 -- name: run
 SELECT * REPLACE (run_id::VARCHAR AS run_id) FROM run;
 
+-- name: samples
+SELECT samples FROM run;
+
 -- name: insert_event
 INSERT INTO events VALUES ($event, (now() AT TIME ZONE 'UTC'), $detail);
 

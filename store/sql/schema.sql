@@ -23,11 +23,12 @@ CREATE TABLE run (
     seed            BIGINT NOT NULL,
     columns         JSON NOT NULL,        -- role -> the column named by the user, or null
     turns           VARCHAR NOT NULL CHECK (turns IN ('last', 'first', 'all')),
+    samples         INTEGER NOT NULL,     -- answers to each question
     params          JSON NOT NULL,        -- generation parameters, without the model
     system_prompt   VARCHAR,
     language        VARCHAR NOT NULL CHECK (language IN ('zh', 'en', 'auto')),
     templates       JSON NOT NULL,        -- template name -> its text
-    final_stage     VARCHAR NOT NULL,     -- the stage whose answers are exported: a row for each record and variant
+    final_stage     VARCHAR NOT NULL,     -- the stage whose answers are exported: of each record and variant
     num_aug         INTEGER NOT NULL,     -- variants of each record; 0 where the mode is distill
     skip_generation BOOLEAN NOT NULL,
     export          JSON NOT NULL         -- formats, include_reasoning, output_file
@@ -90,7 +91,8 @@ CREATE TABLE requests (
     tools      VARCHAR USING COMPRESSION zstd                    -- canonical JSON, as its body has them; null: none
 );
 
--- The requests of the rows of a stage. generation > 0: an equal request again, on purpose, for more variants.
+-- The requests of the rows of a stage. generation > 0: an equal request again, on purpose: for more variants, or as
+-- one of run.samples answers.
 -- version > 0: again with another limit; it supersedes the lower versions of the same record, stage, ordinal and
 -- generation, which are not sent any more. The answer of the latest version that has one counts.
 CREATE TABLE row_requests (
