@@ -84,6 +84,7 @@ class ResumeOptions(LocationOptions, ExecutionConfig):
     run: opt.RunName = field(default=None, kw_only=False)
     retry_failed: opt.RetryFailed = False
     retry_truncated: opt.RetryTruncated = False
+    retry_flagged: opt.RetryFlagged = None
     max_output_tokens: opt.ChangedLimit = None
     resubmit_lost: opt.ResubmitLost = False
     output_file: opt.OutputFile = None
@@ -172,6 +173,7 @@ def resume(options: ResumeOptions) -> RunResult | None:
         options,
         retry_failed=options.retry_failed,
         retry_truncated=options.retry_truncated,
+        retry_flagged=options.retry_flagged,
         max_output_tokens=options.max_output_tokens,
         output_file=options.output_file,
         display=options.display,

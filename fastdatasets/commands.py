@@ -7,7 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from backends.registry import find_backend
-from fastdatasets.checks import retry_truncated as ask_again_for_truncated
+from fastdatasets.checks.kinds import parse_kinds
+from fastdatasets.checks.retry import retry_flagged as ask_again_for_flagged
+from fastdatasets.checks.retry import retry_truncated as ask_again_for_truncated
 from fastdatasets.config.address import resolve_address
 from fastdatasets.config.backend import check, make_backend
 from fastdatasets.config.execution import ExecutionConfig
@@ -86,6 +88,7 @@ def resume(
     *,
     retry_failed: bool = False,
     retry_truncated: bool = False,
+    retry_flagged: str | None = None,
     max_output_tokens: int | None = None,
     output_file: Path | None = None,
     display: Display | None = None,
@@ -116,6 +119,10 @@ def resume(
             progress.say(
                 f"{again} requests with truncated answers are sent again, with twice the limit"
             )
+        if retry_flagged is not None:
+            progress.update_now(store)
+            again = ask_again_for_flagged(store, parse_kinds("--retry-flagged", retry_flagged))
+            progress.say(f"{again} requests with flagged answers are sent again")
         options = _export_options(folder, store.run(), output_file, progress.say)
         return work(folder, store, progress, settings, execution, earlier, options)
 

@@ -1,34 +1,18 @@
-"""Exports: pages of answered rows in sample order, and which files are up to date."""
+"""Exports: which files were written, and which of them are up to date."""
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Generator, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
-from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
     from store.database.connection import Database
 
 from store.planning import Planning
-from store.runs import Event, Run, Turns, append_event, current_run
-
-EXPORT_PAGE_BYTES = 32 << 20  # text exported at a time
-
-EXPORT_SCANS = 3  # how often an export may read the results before it sorts them into files
-
-EXPORT_PREFIX = ".export-"  # of the folder of these files
-
-EXPORT_PAGE = (  # columns of export_pages, as variables of the views
-    *("page", "first_record", "last_record"),
-    *("first_result", "last_result", "first_variant", "last_variant"),
-)
+from store.runs import Event, append_event, current_run
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +28,13 @@ class ExportedFiles:
     row_requests: int
     results: int
     variants: int
+    verdicts: int
+    scores: int
 
     @property
-    def counts(self) -> tuple[int, int, int]:
+    def counts(self) -> tuple[int, ...]:
         """Rows in the store at that time."""
-        return self.row_requests, self.results, self.variants
+        return self.row_requests, self.results, self.variants, self.verdicts, self.scores
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,90 +47,11 @@ class ExportVolume:
 
 
 class Exports:
-    """The rows of a run's files, and which files are up to date."""
+    """Which of a run's files are up to date, and what they lack."""
 
     def __init__(self, database: Database, planning: Planning) -> None:
         self._db = database
         self._planning = planning
-
-    def pages(self, page_bytes: int = EXPORT_PAGE_BYTES) -> Generator[None]:
-        """Set the view export_rows to one page of the exported rows after the other.
-
-        In sample order: the answered rows, or the records where generation is skipped.
-        Raises DiskFull.
-        """
-        run = current_run(self._db)
-        rows = "export_rows_by_turn" if run.turns is Turns.ALL else "export_rows_answered"
-        keys = "export_keys_answered"
-        views: tuple[str, ...] = ("answered_rows", rows)
-        if run.skip_generation:
-            keys, views = "export_keys_originals", ("export_rows_originals",)
-        self._db.run(keys, page_bytes=page_bytes)
-        self._db.run("export_requests")
-        self._set_names(run)
-        with self._results() as results:
-            for page in self._db.rows("export_pages"):
-                for name, value in zip(EXPORT_PAGE, page, strict=True):
-                    self._db.set_variable(name, int(value))
-                self._db.run(results)
-                for view in views:
-                    self._db.run(view)
-                yield
-
-    def _set_names(self, run: Run) -> None:
-        """Set the variables of the names that rows have of datasets, model and adapter."""
-        shown = run.without_paths()
-        changed = {"model": shown.model} | {
-            key: value for key, value in shown.params.items() if key == "lora"
-        }
-        self._db.set_variable("export_sources", shown.source_names)
-        self._db.set_variable("export_model", shown.model)
-        self._db.set_variable(
-            "export_paths", "" if shown == run else msgspec.json.encode(changed).decode()
-        )
-
-    def texts(
-        self, statement: str, parameters: Mapping[str, Any]
-    ) -> Iterator[tuple[int, memoryview]]:
-        """The only column of a statement over this page.
-
-        Pairs of a number of texts and their concatenated UTF-8 bytes.
-        """
-        return self._db.texts(statement, **parameters)
-
-    def table(self, statement: str, parameters: Mapping[str, Any]) -> pa.Table:
-        """The rows of a statement over this page."""
-        return self._db.table(statement, **parameters)
-
-    def contents(self) -> frozenset[str]:
-        """Which of the optional columns any row has."""
-        return frozenset(
-            name for name, found in self._db.record("export_contents").items() if found
-        )
-
-    def select_test(self, share: float, seed: int) -> None:
-        """Set the relation export_test to the records of the test set, a share of the questions."""
-        self._db.run("export_test", test_share=share, seed=seed)
-
-    @contextmanager
-    def _results(self) -> Iterator[str]:
-        """The name of the statement that creates the view export_results, the results of a page.
-
-        A page reads all results between its first and its last. Where results were stored in
-        another order than that of their rows, that is nearly all of them for each page: then they
-        are first written to one file a page, in a temporary folder.
-        """
-        read, results = self._db.row("export_scans")
-        if read <= EXPORT_SCANS * results:
-            yield "export_results_in_order"
-            return
-        folder = self._db.path.parent
-        for leftover in folder.glob(f"{EXPORT_PREFIX}*"):  # of an export that was killed
-            shutil.rmtree(leftover, ignore_errors=True)
-        with TemporaryDirectory(prefix=EXPORT_PREFIX, dir=folder) as pages:
-            self._db.set_variable("export_folder", pages)
-            self._db.run("write_export_results", folder=pages)
-            yield "export_results_by_page"
 
     def record_files(self, files: Mapping[str, int | None]) -> None:
         """Record the rows of files in the run's folder that are up to date; None: to be absent."""
@@ -178,9 +85,9 @@ class Exports:
         """Whether files with rows were exported, and all are up to date."""
         return any(self.files().values()) and not self.stale_files()
 
-    def _exported(self) -> dict[str, tuple[int, tuple[int, int, int]]]:
+    def _exported(self) -> dict[str, tuple[int, tuple[int, ...]]]:
         """The exported files: their rows, and the store's row counts at the last export of each."""
-        found: dict[str, tuple[int, tuple[int, int, int]]] = {}
+        found: dict[str, tuple[int, tuple[int, ...]]] = {}
         for (detail,) in self._db.rows("exported"):
             exports = msgspec.json.decode(detail, type=ExportedFiles)
             for name, rows in exports.files.items():

@@ -1,8 +1,8 @@
-"""Changed token limits: requests of the same rows with another limit, as their next version."""
+"""Requests of the same rows again, as their next version: with another limit, or as they were."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from operator import itemgetter
@@ -35,21 +35,22 @@ class LimitApplied:
 
 
 class Limits:
-    """Requests planned again with another limit."""
+    """Requests planned again, as the next version of their rows."""
 
     def __init__(self, database: Database, planning: Planning, journal: Journal) -> None:
         self._db = database
         self._planning = planning
         self._journal = journal
 
-    def replan_rejected(self, check_name: str, new_limit: NewLimit) -> int:
-        """Plan requests with another limit for rows whose latest answer a check rejected.
+    def replan_rejected(self, check_names: Sequence[str], new_limit: NewLimit | None = None) -> int:
+        """Plan requests again for rows whose latest answer one of the checks rejected.
 
-        The old answer counts until the new one is stored. Rows whose latest request has no answer
+        new_limit: the limit of each; None: the requests are equal, and sent again on purpose. The
+        old answer counts until the new one is stored. Rows whose latest request has no answer
         are left out, so that a second call changes nothing. Returns how many requests that are.
         """
         request_ids: set[str] = set()
-        pages = _next_versions(self._db, "rejected", new_limit, check_name=check_name)
+        pages = _next_versions(self._db, "rejected", new_limit, check_names=list(check_names))
         for stage, requests in pages:
             self._planning.add(stage, requests)
             request_ids.update(request.request_id for request in requests)
@@ -80,22 +81,38 @@ class Limits:
 
 
 def _next_versions(
-    database: Database, name: str, new_limit: NewLimit, **parameters: int | str
+    database: Database, name: str, new_limit: NewLimit | None, **parameters: int | list[str]
 ) -> Iterator[tuple[str, list[PlannedRequest]]]:
-    """Requests with new limits for the rows of a statement, by stage and in pages."""
+    """The next versions of the rows of a statement, by stage and in pages."""
+    (samples,) = database.row("samples")
     for rows in database.pages(name, LIMIT_PAGE, **parameters):
         for stage, of_stage in groupby(rows, itemgetter(0)):
             requests = [
-                PlannedRequest(record, ordinal, generation, changed, messages, version + 1, tools)
-                for _, record, ordinal, generation, version, params, messages, tools in of_stage
+                PlannedRequest(
+                    record,
+                    ordinal,
+                    generation,
+                    changed,
+                    messages,
+                    version + 1,
+                    tools,
+                    # Different from that of every other answer to the row.
+                    repeat=generation + samples * (version + 1) if new_limit is None else None,
+                    about=about,
+                )
+                for _, record, ordinal, generation, version, params, messages, tools, about in (
+                    of_stage
+                )
                 if (changed := _with_limit(params, new_limit)) is not None
             ]
             if requests:
                 yield stage, requests
 
 
-def _with_limit(params: str, new_limit: NewLimit) -> str | None:
+def _with_limit(params: str, new_limit: NewLimit | None) -> str | None:
     """A request's parameters with another max_tokens, as canonical JSON."""
+    if new_limit is None:
+        return params
     values = msgspec.json.decode(params)
     limit = new_limit(values.get("max_tokens"))
     if limit is None:

@@ -61,7 +61,9 @@ class PlannedRequest(msgspec.Struct, frozen=True, gc=False):
     """A row of a stage and its request; params, messages and tools are canonical JSON.
 
     generation: the repeat index of an equal request that is sent again on purpose; part of the id.
-    version: counts requests of the row with other limits; the latest supersedes the others.
+    version: counts requests of the row that replace each other; the latest supersedes the others.
+    repeat: stands for the generation in the id, where a rejected answer is asked for again. about:
+    of a judge's request, the request whose answer it is about.
     """
 
     record: int
@@ -71,11 +73,14 @@ class PlannedRequest(msgspec.Struct, frozen=True, gc=False):
     messages: str
     version: int = 0
     tools: str | None = None
+    repeat: int | None = None
+    about: str | None = None
 
     @property
     def request_id(self) -> str:
         """128 bits of SHA-256 in hexadecimal: equal requests have equal ids."""
-        again = f"\n{self.generation}" if self.generation else ""
+        repeat = self.generation if self.repeat is None else self.repeat
+        again = f"\n{repeat}" if repeat else ""
         tools = f"\n{self.tools}" if self.tools else ""
         text = f"{self.params}\n{self.messages}{tools}{again}"
         return sha256(text.encode()).hexdigest()[:32]
@@ -210,6 +215,7 @@ class Planning:
             "generation": [row.generation for row in row_requests],
             "version": [row.version for row in row_requests],
             "request_id": ids,
+            "about": [row.about for row in row_requests],
             "params": [row.params for row in row_requests],
             "messages": [row.messages for row in row_requests],
             "tools": [row.tools for row in row_requests],

@@ -76,22 +76,34 @@ class Reasoning(StrEnum):
     FIELD = "field"  # in a column, or a key of the assistant's message
 
 
+class Keep(StrEnum):
+    """Which of several answers to a question the training files have."""
+
+    ALL = "all"
+    FIRST = "first"
+    BEST = "best"  # by the judge's score
+    MAJORITY = "majority"  # those with the most frequent final answer
+
+
 @dataclass(frozen=True, slots=True)
 class ExportOptions:
     """How a run's files are written; not part of a request, so `export` may override it.
 
     include_reasoning: the reasoning and a blank line before the answer; test_share: of the
-    questions, for test files beside the training files.
+    questions, for test files beside the training files. exclude: the checks whose rejected answers
+    are in no training file. min_score: of the judge, for training files.
     """
 
     formats: tuple[str, ...] = ("alpaca", "sharegpt")
     include_reasoning: bool = False
     output_file: str | None = None
-    drop_truncated: bool = False  # from the training files
     file_type: FileType = FileType.JSON
     labels: Labels = Labels.GUIDE
     reasoning: Reasoning = Reasoning.NONE
     test_share: float = 0.0
+    exclude: tuple[str, ...] = ()
+    keep: Keep = Keep.ALL
+    min_score: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +113,33 @@ class Reading:
     encoding: str | None = None
     delimiter: str | None = None
     skip_bad_rows: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class CheckOptions:
+    """Checks of answers that a run asks for, beside those of every run.
+
+    functions: MODULE:FUNCTION of the user. schema: a JSON schema. min_chars, max_chars: of an
+    answer. answer_pattern: a regular expression of the final answer. verify: the column of the
+    dataset's own answer.
+    """
+
+    functions: tuple[str, ...] = ()
+    schema: str | None = None
+    min_chars: int | None = None
+    max_chars: int | None = None
+    answer_pattern: str | None = None
+    verify: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Judge:
+    """The judge of a run's answers. base_url: None for a local backend; template: its text."""
+
+    backend: str
+    base_url: str | None
+    model: str
+    template: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +185,8 @@ class Run:
     final_stage: str
     num_aug: int
     skip_generation: bool
+    checks: CheckOptions
+    judge: Judge | None
     export: ExportOptions
 
     @property
@@ -193,7 +234,10 @@ def _end(name: str, parts: int = 1) -> str:
     return "/".join(path.parts[1:][-parts:]) if path.is_absolute() else name
 
 
-JSON_FIELDS = ("sources", "reading", "columns", "params", "templates", "export")
+JSON_FIELDS = (
+    *("sources", "reading", "columns", "params", "templates"),
+    *("checks", "judge", "export"),
+)
 
 
 class ServerChanged(msgspec.Struct, frozen=True):

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self
 
+from store.answers import Answers
 from store.costs.costs import Costs
 from store.database.connection import Database, OnWait
 from store.database.relations import Connection
@@ -48,6 +49,7 @@ class WorkStore:
         self.requests = Requests(database)
         self.limits = Limits(database, self.planning, self.journal)
         self.results = Results(database, self.costs)
+        self.answers = Answers(database)
         self.exports = Exports(database, self.planning)
 
     @classmethod

@@ -6,10 +6,11 @@ from dataclasses import replace
 from enum import StrEnum
 from typing import Any, TypeVar
 
+from fastdatasets.checks.kinds import Check, parse_kinds
 from fastdatasets.config.run import OutputOptions
 from fastdatasets.exports.formats import parse_formats
 from store import UserError
-from store.runs import ExportOptions, FileType, Labels, Reasoning
+from store.runs import ExportOptions, FileType, Keep, Labels, Reasoning
 
 E = TypeVar("E", bound=StrEnum)
 
@@ -25,7 +26,9 @@ def export_options(output: OutputOptions, base: ExportOptions) -> ExportOptions:
         "labels": _member(Labels, "--labels", output.labels),
         "reasoning": place,
         "test_share": share,
-        "drop_truncated": output.drop_truncated or None,
+        "exclude": _excluded(output, base),
+        "keep": _member(Keep, "--keep", output.keep),
+        "min_score": output.min_score,
     }
     if output.include_reasoning:
         if place not in (None, Reasoning.NONE):
@@ -34,6 +37,20 @@ def export_options(output: OutputOptions, base: ExportOptions) -> ExportOptions:
     elif place is not None:
         given["include_reasoning"] = False
     return replace(base, **{name: value for name, value in given.items() if value is not None})
+
+
+def _excluded(output: OutputOptions, base: ExportOptions) -> tuple[str, ...]:
+    """The checks whose rejected answers are in no training file."""
+    more = parse_kinds("--exclude-flagged", output.exclude_flagged or "")
+    if output.drop_truncated:
+        more += (Check.TRUNCATED,)
+    if not output.keep_flagged:
+        return tuple(dict.fromkeys((*base.exclude, *more)))
+    if more:
+        raise UserError(
+            "--keep-flagged excludes --exclude-flagged and --drop-truncated: choose one"
+        )
+    return ()
 
 
 def _member(values: type[E], option: str, value: str | None) -> E | None:

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from backends.registry import BackendInfo, default_backend, find_backend
+from fastdatasets.checks.kinds import EXCLUDED
+from fastdatasets.checks.retry import check_answers_differ
 from fastdatasets.config.address import new_address
 from fastdatasets.config.export import export_options
 from fastdatasets.config.request_params import parse_params, read_system_prompt
@@ -23,15 +25,10 @@ from fastdatasets.stages.modes import FINAL_STAGE
 from fastdatasets.stages.prompts import answer_templates, default_templates
 from store import RunFolder, UserError
 from store.folder.run_folder import atomic_write
-from store.runs import ExportOptions, Mode, Reading, Run, Turns, WeightedSource
+from store.runs import CheckOptions, ExportOptions, Mode, Reading, Run, Turns, WeightedSource
 from store.work_store import utc_now
 
 DEFAULT_MAX_TOKENS = 4096
-FIXES = {  # of parameters with which a model repeats itself
-    "temperature": "Raise it: --temperature 0.7",
-    "top_k": "Raise it: --param top_k=40",
-    "seed": "Leave it out",
-}
 RUN_FILES = (
     *("work.", "run.lock", "progress.json", "distilled", "engine.", "jobs", "spill", "."),
     *DESCRIPTIONS,
@@ -79,6 +76,8 @@ def new_run(config: RunConfig, settings: Settings) -> Run:
         final_stage=FINAL_STAGE,
         num_aug=config.num_aug if config.mode is Mode.AUGMENT else 0,
         skip_generation=config.skip_generation,
+        checks=CheckOptions(),
+        judge=None,
         export=export_options(
             config,
             ExportOptions(
@@ -86,6 +85,7 @@ def new_run(config: RunConfig, settings: Settings) -> Run:
                 output_file=check_output_file(
                     config.output_file, [source.name for source in sources]
                 ),
+                exclude=EXCLUDED,
             ),
         ),
     )
@@ -187,13 +187,7 @@ def _check_samples(config: RunConfig, params: Mapping[str, Any]) -> None:
         return
     if config.skip_generation:
         raise UserError("--samples is for the teacher's answers, and --skip-generation takes none")
-    fixed = {"temperature": 0, "top_k": 1, "seed": params.get("seed")}
-    for name, value in fixed.items():
-        if params.get(name) is not None and params[name] == value:
-            raise UserError(
-                f"--samples {config.samples} with {name} {value}: all answers to a question would "
-                f"be equal. {FIXES[name]}"
-            )
+    check_answers_differ(f"--samples {config.samples}", params)
 
 
 def _system_prompt(config: RunConfig, settings: Settings) -> str | None:

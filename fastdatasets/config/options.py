@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from store.runs import FileType, Labels, Language, Reasoning, Turns
+from store.runs import FileType, Keep, Labels, Language, Reasoning, Turns
 
 DATA, MODEL, BATCH, OUTPUT, COST = "Data", "Model and engine", "Batch API", "Output", "Cost"
 
@@ -251,9 +251,43 @@ IncludeReasoning = Annotated[
 DropTruncated = Annotated[
     bool,
     Option(
-        "Exclude answers that were cut off at the token limit from the training files.",
+        "Exclude answers that were cut off at the token limit from the training files (default).",
         panel=OUTPUT,
         flag="--drop-truncated",
+    ),
+]
+KeepFlagged = Annotated[
+    bool,
+    Option(
+        "Keep all answers in the training files, whatever the checks found.",
+        panel=OUTPUT,
+        flag="--keep-flagged",
+    ),
+]
+ExcludeFlagged = Annotated[
+    str | None,
+    Option(
+        "Exclude answers that these checks rejected from the training files too: refusal,echo.",
+        panel=OUTPUT,
+        metavar="KIND,KIND",
+    ),
+]
+KeepName = Annotated[
+    Keep | None,
+    Option(
+        "With --samples, the answers to a question that the training files have: all, first, best "
+        "(by the judge) or majority (those that agree). Default: all.",
+        panel=OUTPUT,
+        flag="--keep",
+    ),
+]
+MinScore = Annotated[
+    int | None,
+    Option(
+        "Exclude answers with a lower score of the judge from the training files.",
+        panel=OUTPUT,
+        min=1,
+        max=10,
     ),
 ]
 Formats = Annotated[
@@ -400,6 +434,13 @@ RetryTruncated = Annotated[
     Option(
         "Send requests with truncated answers again, with twice the token limit.",
         flag="--retry-truncated",
+    ),
+]
+RetryFlagged = Annotated[
+    str | None,
+    Option(
+        "Send requests again whose answers these checks rejected: repetition,refusal.",
+        metavar="KIND,KIND",
     ),
 ]
 ChangedLimit = Annotated[

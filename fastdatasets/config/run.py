@@ -52,6 +52,10 @@ class OutputOptions:
 
     include_reasoning: opt.IncludeReasoning = False
     drop_truncated: opt.DropTruncated = False
+    keep_flagged: opt.KeepFlagged = False
+    exclude_flagged: opt.ExcludeFlagged = None
+    keep: opt.KeepName = None
+    min_score: opt.MinScore = None
     formats: opt.Formats = None
     file_type: opt.FileTypeName = None
     labels: opt.LabelsName = None

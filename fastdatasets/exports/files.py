@@ -18,7 +18,7 @@ from fastdatasets.exports.formats import (
     select_json,
     select_typed,
 )
-from store.exports import Exports
+from store.answers import Answers
 from store.folder.run_folder import atomic_write, disk_full_raised
 from store.runs import ExportOptions, FileType, Mode
 
@@ -48,20 +48,20 @@ class ExportFile:
 
     @contextmanager
     def writing(
-        self, folder: Path, exports: Exports, mode: Mode, options: ExportOptions
+        self, folder: Path, answers: Answers, mode: Mode, options: ExportOptions
     ) -> Iterator[WritePage]:
         """Write the file whole or not at all, and not where it has no row; raises DiskFull."""
-        definition, contents = self.definition(mode), exports.contents()
+        definition, contents = self.definition(mode), answers.contents()
         columns = columns_of(definition, contents, options)
         parameters = parameters_of(definition, options, is_test=self.is_test)
         path = folder / self.name
         with disk_full_raised(path), atomic_write(path) as temporary:
             if self.file_type is FileType.PARQUET:
                 select = select_typed(definition, columns, contents, options)
-                write = _parquet(temporary, exports, select, parameters)
+                write = _parquet(temporary, answers, select, parameters)
             else:
                 select = select_json(definition, columns, self.file_type)
-                write = _json(temporary, exports, select, parameters, self.file_type)
+                write = _json(temporary, answers, select, parameters, self.file_type)
             with write as write_page:
                 yield write_page
 
@@ -83,7 +83,7 @@ BY_NAME = {
 
 @contextmanager
 def _json(
-    path: Path, exports: Exports, select: str, parameters: dict[str, Any], file_type: FileType
+    path: Path, answers: Answers, select: str, parameters: dict[str, Any], file_type: FileType
 ) -> Iterator[WritePage]:
     with path.open("wb") as file:
         if file_type is FileType.JSON:
@@ -92,7 +92,7 @@ def _json(
 
         def write_page() -> int:
             rows = 0
-            for count, objects in exports.texts(select, parameters):
+            for count, objects in answers.texts(select, parameters):
                 rows += count
                 file.write(objects)
             return rows
@@ -109,7 +109,7 @@ def _json(
 
 @contextmanager
 def _parquet(
-    path: Path, exports: Exports, select: str, parameters: dict[str, Any]
+    path: Path, answers: Answers, select: str, parameters: dict[str, Any]
 ) -> Iterator[WritePage]:
     """A row group for each page."""
     import pyarrow.parquet as pq
@@ -119,7 +119,7 @@ def _parquet(
 
         def write_page() -> int:
             nonlocal writer
-            table = exports.table(select, parameters)
+            table = answers.table(select, parameters)
             if table.num_rows:
                 writer = writer or pq.ParquetWriter(file, table.schema, compression="zstd")
                 writer.write_table(table)

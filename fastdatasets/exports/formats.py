@@ -1,4 +1,4 @@
-"""The formats: the columns of each, and the statements that read them from the view export_rows."""
+"""The formats: the columns of each, and the statements that read them from the view answer_rows."""
 
 from __future__ import annotations
 
@@ -46,6 +46,7 @@ CONVERSATION = ("system", "history", "tools", "tool_calls")
 ORIGINALS = ("original_outputs",)  # of the dataset, where a row has several
 SOURCE = ("source",)  # where the run has several
 GENERATION = ("generation",)  # which of the answers to a question, from 0
+FOUND = ("verdicts", "score", "score_reason", "final_answer", "agreement")  # of answers, by checks
 VARIANT = ("original_instruction", "variant")
 ORIGIN = (
     *("source", "split", "run_id", "backend", "request_id", "params"),
@@ -56,8 +57,8 @@ DISTILLED = {  # distilled.json, by the run's mode
     mode: Format(
         "distilled",
         columns,
-        (*GENERATION, *CONVERSATION, *ORIGINALS, *SOURCE),
-        ("history", "tool_calls", *ORIGINALS),
+        (*GENERATION, *CONVERSATION, *ORIGINALS, *SOURCE, *FOUND),
+        ("history", "tool_calls", "verdicts", *ORIGINALS),
         is_training=False,
     )
     for mode, columns in ((Mode.DISTILL, ANSWERED), (Mode.AUGMENT, (*ANSWERED, *VARIANT)))
@@ -72,8 +73,8 @@ FORMATS = {
     "prompt_completion": Format("prompt_completion", ("prompt", "completion"), ("reasoning",)),
     "raw": Format(
         "raw",
-        (*ANSWERED, *VARIANT, *GENERATION, *CONVERSATION, *ORIGINALS, *ORIGIN),
-        in_json=("history", "tool_calls", *ORIGINALS),
+        (*ANSWERED, *VARIANT, *GENERATION, *CONVERSATION, *ORIGINALS, *FOUND, *ORIGIN),
+        in_json=("history", "tool_calls", "verdicts", *ORIGINALS),
         is_training=False,
     ),
 }
@@ -98,7 +99,6 @@ def parameters_of(a_format: Format, options: ExportOptions, *, is_test: bool) ->
     if not a_format.is_training:
         return {}
     parameters = {
-        "drop_truncated": options.drop_truncated,
         "reasoning": "plain" if options.include_reasoning else options.reasoning.value,
         "is_test": is_test,
         "turns": json.dumps([TURN]),
@@ -131,6 +131,7 @@ def select_typed(
         "history": [TURN],
         "messages": [turn],
         "original_outputs": [TEXT],
+        "verdicts": [{"check": TEXT, "reason": TEXT}],
     }
     typed = (
         f"json_transform(to_json({name}), '{json.dumps(types[name])}') AS {name}"

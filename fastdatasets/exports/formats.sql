@@ -1,6 +1,6 @@
--- The columns of every format, from the view export_rows, with record, ordinal and generation;
--- fastdatasets/exports/formats.py chooses among them. 'training' is what the training formats select from: rows with an answer, of the test set where
--- $is_test, else the others. $drop_truncated: without answers that were cut off at the token limit. $reasoning: where
+-- The columns of every format, from the view answer_rows, with record, ordinal and generation;
+-- fastdatasets/exports/formats.py chooses among them. 'training' is what the training formats select from: rows with
+-- an answer, without those of the relation left_out; of the test set where $is_test, else the others. $reasoning: where
 -- the reasoning goes; 'plain': before the answer, and a blank line. $turns, $calls: the types of messages and calls.
 -- is_plain: one question and one answer, which sharegpt and messages write without a list of turns, in half the time.
 
@@ -21,17 +21,18 @@ SELECT record, ordinal, generation, instruction, input, coalesce(system, '') AS 
                 'tool_calls': CASE WHEN len(turn.tool_calls) > 0 THEN turn.tool_calls END,
                 'tool_call_id': turn.tool_call_id}) END AS earlier,
        CASE WHEN tool_calls IS NULL THEN [] ELSE json_transform(tool_calls, $calls) END AS calls
-FROM export_rows
-WHERE (output <> '' OR tool_calls IS NOT NULL) AND NOT ($drop_truncated AND coalesce(finish_reason, '') = 'length')
-      AND (record IN (SELECT record FROM export_test)) = $is_test;
+FROM answer_rows
+ANTI JOIN left_out USING (record, ordinal, generation)
+WHERE (output <> '' OR tool_calls IS NOT NULL) AND (record IN (SELECT record FROM test_records)) = $is_test;
 
 -- name: distilled
 SELECT record, ordinal, generation, instruction, input, output, reasoning, finish_reason, model, source_row,
        original_instruction, ordinal AS variant, coalesce(system, '') AS system,
        coalesce(history, '[]')::JSON AS history, coalesce(tools, '[]') AS tools,
        coalesce(tool_calls, '[]')::JSON AS tool_calls,
-       coalesce(original_outputs, '[]')::JSON AS original_outputs, source
-FROM export_rows;
+       coalesce(original_outputs, '[]')::JSON AS original_outputs, source, coalesce(verdicts, '[]')::JSON AS verdicts,
+       score, score_reason, final_answer, agreement
+FROM answer_rows;
 
 -- name: raw
 SELECT record, ordinal, generation, instruction, input, output, reasoning, finish_reason, model, source_row,
@@ -39,10 +40,11 @@ SELECT record, ordinal, generation, instruction, input, output, reasoning, finis
        coalesce(history, '[]')::JSON AS history, coalesce(tools, '[]') AS tools,
        coalesce(tool_calls, '[]')::JSON AS tool_calls,
        coalesce(original_outputs, '[]')::JSON AS original_outputs,
+       coalesce(verdicts, '[]')::JSON AS verdicts, score, score_reason, final_answer, agreement,
        source, split, run_id::VARCHAR AS run_id, backend, coalesce(request_id::VARCHAR, '') AS request_id,
        coalesce(params, '{}') AS params, prompt_tokens, cached_tokens, completion_tokens, cost::DOUBLE / 1e12 AS cost
-FROM export_rows
-LEFT JOIN export_requests USING (request_id);
+FROM answer_rows
+LEFT JOIN answer_requests USING (request_id);
 
 -- name: alpaca
 -- Rows without tool calls, whose earlier turns are pairs of question and answer.

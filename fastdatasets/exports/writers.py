@@ -50,13 +50,14 @@ def export(
     options = options or run.export
     files = _files(store, options)
     rows = dict.fromkeys(files, 0)
-    store.exports.select_test(options.test_share, run.seed)
+    store.answers.select_test(options.test_share, run.seed)
+    left_out = store.answers.select_training(options)
     with ExitStack() as stack:
         writers = {
-            file: stack.enter_context(file.writing(folder.path, store.exports, run.mode, options))
+            file: stack.enter_context(file.writing(folder.path, store.answers, run.mode, options))
             for file in files
         }
-        pages = stack.enter_context(closing(store.exports.pages()))
+        pages = stack.enter_context(closing(store.answers.pages()))
         for _ in pages:
             for file, write_page in writers.items():
                 rows[file] += write_page()
@@ -78,7 +79,7 @@ def export(
     of_run = {file: count for name, file in BY_NAME.items() if (count := known.get(name))}
     _describe(folder, store, run, status, options, of_run)
     store.exports.record_files(recorded | dict.fromkeys(DESCRIPTIONS, 0))
-    for line in _left_out(store, written, options):
+    for line in _left_out(store, written, left_out):
         say(line)
     return written
 
@@ -121,7 +122,7 @@ def _describe(
     rows: Mapping[ExportFile, int],
 ) -> None:
     """Write dataset_info.json and README.md; rows: of all files of the run."""
-    contents = store.exports.contents()
+    contents = store.answers.contents()
     figures = figures_of(store, run, status)
     text = card(folder.path.name, run.without_paths(), figures, rows, options, contents)
     info = json.dumps(dataset_info(rows, contents), indent=2) + "\n"
@@ -131,8 +132,13 @@ def _describe(
             temporary.write_text(content, "utf-8")
 
 
-def _left_out(store: WorkStore, written: Sequence[Exported], options: ExportOptions) -> list[str]:
-    """What the training files lack of the rows of distilled.json."""
+def _left_out(
+    store: WorkStore, written: Sequence[Exported], left_out: Mapping[str, int]
+) -> list[str]:
+    """What the training files lack of the rows of distilled.json.
+
+    left_out: answers that are not for training, by the reason.
+    """
     counts: Counter[str] = Counter()
     for file in written:
         if file.format is not None:
@@ -142,11 +148,14 @@ def _left_out(store: WorkStore, written: Sequence[Exported], options: ExportOpti
         return []
     in_none = min(lacking.values())
     lines = []
-    if in_none:
-        why = " or were cut off" if options.drop_truncated else ""
-        if "messages" not in lacking and store.exports.contents() & {"history", "tool_calls"}:
+    if left_out:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in left_out.items())
+        lines.append(f"in distilled.json, but left out of the training files: {reasons}")
+    if without := in_none - sum(left_out.values()):
+        why = ""
+        if "messages" not in lacking and store.answers.contents() & {"history", "tool_calls"}:
             why += ", or turns that only messages can hold"
-        lines.append(f"{in_none} rows have no output{why}: in distilled.json, in no training file")
+        lines.append(f"{without} rows have no output{why}: in distilled.json, in no training file")
     lines += (
         f"{rows - in_none} rows with tool calls or earlier turns are not in {name}, which cannot "
         "hold them: messages can"

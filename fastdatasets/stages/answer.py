@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from backends import Progress
+from fastdatasets.checks.ingest import check_answers
 from fastdatasets.stages.stage import RequestWriter
 from store import WorkStore
 from store.planning import PlannedRequest, Row
@@ -15,10 +16,12 @@ class Answer:
     name = "answer"
 
     def __init__(self, run: Run) -> None:
+        self._run = run
         self._writer = RequestWriter(run, self.name, {})
 
     def ingest(self, store: WorkStore) -> None:
-        """Do nothing: answers are exported as they are."""
+        """Check new answers."""
+        check_answers(store, self._run)
 
     def plan(self, store: WorkStore, progress: Progress) -> None:
         """Plan the rows that have no request yet."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from backends import Progress
+from fastdatasets.checks.ingest import check_answers
 from fastdatasets.stages.stage import RequestWriter
 from store import WorkStore
 from store.runs import Run
@@ -24,11 +25,14 @@ class Turn:
         The templates are those of the final stage.
         """
         self.name = run.final_stage if number is None else TURN_STAGE
+        self._run = run
         self._number = number
         self._writer = RequestWriter(run, run.final_stage, {})
 
     def ingest(self, store: WorkStore) -> None:
-        """Do nothing: later turns, and the exports, read the answers where they are."""
+        """Check new answers to last questions. Those to others are read where they are."""
+        if self._number is None:
+            check_answers(store, self._run)
 
     def plan(self, store: WorkStore, progress: Progress) -> None:
         """Plan where all earlier questions are answered, and this one has no request yet."""

@@ -6,7 +6,7 @@ import re
 from dataclasses import replace
 
 from backends import Progress
-from fastdatasets.checks import check_variants
+from fastdatasets.checks.retry import check_variants
 from fastdatasets.stages.stage import RequestWriter
 from fastdatasets.stages.variants import SCHEMA_KEY, distinct, parse_variants
 from store import WorkStore

@@ -39,6 +39,7 @@ ROW_REQUEST_SCHEMA = pa.schema(
         ("generation", pa.int32()),
         ("version", pa.int32()),
         ("request_id", pa.string()),
+        ("about", pa.string()),
         ("params", pa.string()),
         ("messages", pa.string()),
         ("tools", pa.string()),
@@ -69,6 +70,25 @@ VERDICT_SCHEMA = pa.schema(
         ("generation", pa.int32()),
         ("request_id", pa.string()),
         ("check_name", pa.string()),
+        ("reason", pa.string()),
+    ]
+)
+CHECKED_SCHEMA = pa.schema(
+    [
+        ("record", pa.int64()),
+        ("ordinal", pa.int32()),
+        ("generation", pa.int32()),
+        ("request_id", pa.string()),
+        ("final_answer", pa.string()),
+    ]
+)
+SCORE_SCHEMA = pa.schema(
+    [
+        ("record", pa.int64()),
+        ("ordinal", pa.int32()),
+        ("generation", pa.int32()),
+        ("request_id", pa.string()),
+        ("score", pa.int32()),
         ("reason", pa.string()),
     ]
 )

@@ -19,7 +19,10 @@ def load_file(package: str, name: str) -> dict[str, str]:
     return load((files(package) / name).read_text("utf-8"))
 
 
-NOUNS = ["runs", "records", "planning", "requests", "limits", "results", "costs", "exports", "jobs"]
+NOUNS = (
+    *("runs", "records", "planning", "requests", "limits"),
+    *("results", "costs", "answers", "exports", "jobs"),
+)
 SCHEMA = (files("store") / "sql" / "schema.sql").read_text("utf-8")
 QUERIES: dict[str, str] = {}
 for noun in NOUNS:

@@ -2,16 +2,17 @@
 -- parameters; 'incoming': rows that the caller registers.
 
 -- name: rejected
--- Rows whose latest answer the check rejected, and its request.
-SELECT stage, record, ordinal, generation, version, params, messages, tools
+-- Rows whose latest answer one of the checks rejected, and its request.
+SELECT stage, record, ordinal, generation, version, params, messages, tools, about::VARCHAR
 FROM latest_row_requests
-SEMI JOIN (FROM verdicts WHERE check_name = $check_name) USING (record, stage, ordinal, generation, request_id)
+SEMI JOIN (FROM verdicts WHERE check_name IN (SELECT unnest($check_names)))
+    USING (record, stage, ordinal, generation, request_id)
 JOIN requests USING (request_id)
 ORDER BY stage, record, ordinal, generation;
 
 -- name: other_limits
 -- Row requests without an answer and in no job whose limit is not the run's.
-SELECT stage, record, ordinal, generation, version, params, messages, tools
+SELECT stage, record, ordinal, generation, version, params, messages, tools, about::VARCHAR
 FROM row_requests_of_other_limits($max_tokens)
 ANTI JOIN requests_in_jobs USING (request_id)
 JOIN (SELECT *, rowid AS position FROM requests) USING (request_id)

@@ -76,9 +76,11 @@ INSERT INTO variants SELECT record, ordinal, instruction FROM incoming ORDER BY 
 INSERT INTO ingestions SELECT record, $stage, generation, kept, dropped FROM incoming;
 
 -- name: insert_verdicts
+-- Each once.
 INSERT INTO verdicts
-SELECT record, stage, ordinal, generation, request_id::UUID, check_name, reason, (now() AT TIME ZONE 'UTC')
-FROM incoming;
+SELECT record, stage, ordinal, generation, request_id, check_name, reason, (now() AT TIME ZONE 'UTC')
+FROM (SELECT * REPLACE (request_id::UUID AS request_id) FROM incoming)
+ANTI JOIN verdicts USING (record, stage, ordinal, generation, request_id, check_name);
 
 -- name: reject_truncated
 -- Truncated answers of the final stage, of the latest request of each row; each is rejected once.
@@ -106,7 +108,7 @@ ORDER BY position;
 
 -- name: insert_row_requests
 INSERT INTO row_requests
-SELECT record, $stage, ordinal, generation, version, request_id::UUID FROM incoming;
+SELECT record, $stage, ordinal, generation, version, request_id::UUID, about::UUID FROM incoming;
 
 -- name: unplanned
 -- How many of $samples requests of the stage the records and variants do not have.

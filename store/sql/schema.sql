@@ -31,7 +31,9 @@ CREATE TABLE run (
     final_stage     VARCHAR NOT NULL,     -- the stage whose answers are exported: of each record and variant
     num_aug         INTEGER NOT NULL,     -- variants of each record; 0 where the mode is distill
     skip_generation BOOLEAN NOT NULL,
-    export          JSON NOT NULL         -- formats, include_reasoning, output_file
+    checks          JSON NOT NULL,        -- of answers, beside those of every run
+    judge           JSON NOT NULL,        -- backend, model, template; or null
+    export          JSON NOT NULL         -- formats, include_reasoning, output_file, …
 );
 
 -- Rows sampled from the sources, one source after the other, in sample order (record = 0, 1, 2, …).
@@ -70,7 +72,7 @@ CREATE TABLE ingestions (
 );
 
 -- Answers that a check rejected, and why: an answer to a row, by the request_id of one of the row's requests. A row
--- with a rejected answer can get a further request, as the next generation or version.
+-- with a rejected answer can get a further request, as the next generation or version. Others are only flagged.
 CREATE TABLE verdicts (
     record      BIGINT NOT NULL,
     stage       VARCHAR NOT NULL,
@@ -80,6 +82,26 @@ CREATE TABLE verdicts (
     check_name  VARCHAR NOT NULL,         -- as in fastdatasets/checks.py
     reason      VARCHAR NOT NULL,
     happened_at TIMESTAMP NOT NULL
+);
+
+-- Answers of the final stage that were checked, each once. final_answer: the short one that the answer ends with; null
+-- where there is none.
+CREATE TABLE checked_answers (
+    record       BIGINT NOT NULL,
+    ordinal      INTEGER NOT NULL,
+    generation   INTEGER NOT NULL,
+    request_id   UUID NOT NULL,
+    final_answer VARCHAR USING COMPRESSION zstd
+);
+
+-- What a judge said of an answer of the final stage, which request_id is of. score: null where it could not be read.
+CREATE TABLE scores (
+    record     BIGINT NOT NULL,
+    ordinal    INTEGER NOT NULL,
+    generation INTEGER NOT NULL,
+    request_id UUID NOT NULL,
+    score      INTEGER,
+    reason     VARCHAR NOT NULL USING COMPRESSION zstd
 );
 
 -- Chat completion requests. request_id: the first 128 bits of the SHA-256 of the canonical request (and of the
@@ -93,15 +115,17 @@ CREATE TABLE requests (
 
 -- The requests of the rows of a stage. generation > 0: an equal request again, on purpose: for more variants, or as
 -- one of run.samples answers.
--- version > 0: again with another limit; it supersedes the lower versions of the same record, stage, ordinal and
--- generation, which are not sent any more. The answer of the latest version that has one counts.
+-- version > 0: again with another limit, or since a check rejected the answer; it supersedes the lower versions of the
+-- same record, stage, ordinal and generation, which are not sent any more. The answer of the latest version that has
+-- one counts. about: of a judge's request, the request whose answer it is about.
 CREATE TABLE row_requests (
     record     BIGINT NOT NULL,
     stage      VARCHAR NOT NULL,
     ordinal    INTEGER NOT NULL,          -- 0: the record itself; 1, 2, …: its variants
     generation INTEGER NOT NULL,
     version    INTEGER NOT NULL,
-    request_id UUID NOT NULL
+    request_id UUID NOT NULL,
+    about      UUID
 );
 
 CREATE TABLE results (
@@ -187,14 +211,14 @@ GROUP BY record, stage, ordinal, generation;
 
 -- Row requests that were not superseded: the latest version of each.
 CREATE VIEW latest_row_requests AS
-SELECT record, stage, ordinal, generation, version, request_id
+SELECT record, stage, ordinal, generation, version, request_id, about
 FROM row_requests
 LEFT JOIN latest_versions USING (record, stage, ordinal, generation)
 WHERE version = coalesce(latest, 0);
 
 -- Row requests whose answers count: the latest version with a result; without any result, the first.
 CREATE VIEW current_row_requests AS
-SELECT record, stage, ordinal, generation, request_id
+SELECT record, stage, ordinal, generation, version, request_id, about
 FROM row_requests
 LEFT JOIN (SELECT record, stage, ordinal, generation, max(version) AS latest
            FROM row_requests SEMI JOIN results USING (request_id)
@@ -333,7 +357,7 @@ ANTI JOIN superseded_requests USING (request_id);
 
 -- Row requests without an answer whose limit is another.
 CREATE MACRO row_requests_of_other_limits(max_tokens) AS TABLE
-SELECT record, stage, ordinal, generation, version, request_id
+SELECT record, stage, ordinal, generation, version, request_id, about
 FROM latest_row_requests
 ANTI JOIN answered_versions USING (record, stage, ordinal, generation)
 SEMI JOIN (SELECT request_id FROM requests ANTI JOIN results USING (request_id)

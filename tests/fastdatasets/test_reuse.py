@@ -16,7 +16,7 @@ import pytest
 from backends import Backend, Outcomes, Progress
 from backends.stopping import Stop
 from backends.stream import stream
-from fastdatasets.checks import retry_truncated as ask_again
+from fastdatasets.checks.retry import retry_truncated as ask_again
 from fastdatasets.pipeline import advance_run
 from fastdatasets.runs.folders import open_run
 from fastdatasets.runs.reuse import find_earlier
@@ -220,7 +220,7 @@ def test_drop_truncated() -> None:
     assert len(exported(Path("a"), FILES[2])) == 2
     assert [row["finish_reason"] for row in exported(Path("a"))] == ["stop", "length", "stop"]
     assert (status.truncated, lines[-1]) == (
-        1, "1 rows have no output or were cut off: in distilled.json, in no training file",
+        1, "in distilled.json, but left out of the training files: 1 truncated",
     )  # fmt: skip
 
 

@@ -182,19 +182,20 @@ def test_answers_in_no_order(tmp_path: Path) -> None:
         alpaca, options = FORMATS["alpaca"], ExportOptions()
         select = select_json(alpaca, columns_of(alpaca, set(), options), options.file_type)
         parameters = parameters_of(alpaca, options, is_test=False)
-        store.exports.select_test(0, 42)
+        store.answers.select_test(0, 42)
+        store.answers.select_training(ExportOptions())
         for page_bytes in (1 << 20, 20):
             lines, folders = b"", set()
-            for _ in store.exports.pages(page_bytes):
-                folders |= {path.name[:8] for path in (tmp_path / "run").glob(".export-*")}
-                for _, piece in store.exports.texts(select, parameters):
+            for _ in store.answers.pages(page_bytes=page_bytes):
+                folders |= {path.name[:9] for path in (tmp_path / "run").glob(".answers-*")}
+                for _, piece in store.answers.texts(select, parameters):
                     lines += piece
             exports[page_bytes] = (lines, folders)
     expected = "".join(
         f'{{"instruction":"{n:02}","input":"","output":"A{n:02}"}},\n' for n in range(20)
     ).encode()
-    assert exports == {1 << 20: (expected, set()), 20: (expected, {".export-"})}
-    assert list((tmp_path / "run").glob(".export-*")) == []
+    assert exports == {1 << 20: (expected, set()), 20: (expected, {".answers-"})}
+    assert list((tmp_path / "run").glob(".answers-*")) == []
 
 
 REFUSED = {
