@@ -24,6 +24,12 @@ COLUMNS = {
     "source_row": "the row of the source dataset, from 0",
     "original_instruction": "the source dataset's instruction",
     "variant": "0: the source dataset's instruction; 1, 2, …: variants of it",
+    "generation": "which of the answers to the question, from 0",
+    "verdicts": "the checks that rejected the answer, and why",
+    "score": "the judge's score, 1 to 10",
+    "score_reason": "the judge's reason",
+    "final_answer": "the short answer at the end of the output",
+    "agreement": "the share of the answers to the question with this final answer",
     "system": "the system prompt",
     "history": "the turns before the question; in alpaca pairs of question and answer",
     "tools": "the tools of the conversation: JSON text of a list, in OpenAI's form",
@@ -86,8 +92,11 @@ def card(
     )
 
 
-def figures_of(store: WorkStore, run: Run, status: Status) -> Table:
-    """What the run used and left out, and what its answers cost; names and values."""
+def figures_of(store: WorkStore, run: Run, status: Status, excluded: Mapping[str, int]) -> Table:
+    """What the run used and left out, and what its answers cost; names and values.
+
+    excluded: answers that are not for training, by the reason.
+    """
     left_out: Counter[str] = Counter()
     unused: Counter[str] = Counter()
     for sampling in store.records.samplings():
@@ -105,7 +114,14 @@ def figures_of(store: WorkStore, run: Run, status: Status) -> Table:
                 (f"the last attempt failed: {FAILED[kind]}", count)
                 for kind, count in store.results.failure_kinds().items()
             ),
-            ("answers cut off at the token limit", status.truncated),
+            *(
+                (f"answers that the check {name} rejected", count)
+                for name, count in store.answers.flagged().items()
+            ),
+            *(
+                (f"answers left out of the training files: {reason}", count)
+                for reason, count in excluded.items()
+            ),
             ("prompt tokens", status.tokens.prompt),
             ("completion tokens", status.tokens.completion),
         ]

@@ -77,7 +77,16 @@ def export(
     recorded = _replace(folder, store, rows)
     known = store.exports.files() | recorded
     of_run = {file: count for name, file in BY_NAME.items() if (count := known.get(name))}
-    _describe(folder, store, run, status, options, of_run)
+    contents = store.answers.contents()
+    figures = figures_of(store, run, status, left_out)
+    texts = (
+        card(folder.path.name, run.without_paths(), figures, of_run, options, contents),
+        json.dumps(dataset_info(of_run, contents), indent=2) + "\n",
+    )
+    for name, text in zip(DESCRIPTIONS, texts, strict=True):
+        path = folder.path / name
+        with disk_full_raised(path), atomic_write(path) as temporary:
+            temporary.write_text(text, "utf-8")
     store.exports.record_files(recorded | dict.fromkeys(DESCRIPTIONS, 0))
     for line in _left_out(store, written, left_out):
         say(line)
@@ -111,25 +120,6 @@ def _replace(
         if count is None and name in earlier:
             (folder.path / name).unlink(missing_ok=True)
     return files
-
-
-def _describe(
-    folder: RunFolder,
-    store: WorkStore,
-    run: Run,
-    status: Status,
-    options: ExportOptions,
-    rows: Mapping[ExportFile, int],
-) -> None:
-    """Write dataset_info.json and README.md; rows: of all files of the run."""
-    contents = store.answers.contents()
-    figures = figures_of(store, run, status)
-    text = card(folder.path.name, run.without_paths(), figures, rows, options, contents)
-    info = json.dumps(dataset_info(rows, contents), indent=2) + "\n"
-    for name, content in zip(DESCRIPTIONS, (text, info), strict=True):
-        path = folder.path / name
-        with disk_full_raised(path), atomic_write(path) as temporary:
-            temporary.write_text(content, "utf-8")
 
 
 def _left_out(

@@ -65,8 +65,8 @@ def test_figures(command: Command, server: LLMServer) -> None:
     assert done.returncode == 3
     assert table("Files") == [
         ["distilled.json", "3"],
-        ["distilled-alpaca.json", "3"],
-        ["distilled-sharegpt.json", "3"],
+        ["distilled-alpaca.json", "2"],
+        ["distilled-sharegpt.json", "2"],
     ]
     assert table("Figures") == [
         ["records", "4"],
@@ -76,7 +76,8 @@ def test_figures(command: Command, server: LLMServer) -> None:
         ["requests", "3"],
         ["requests without an answer", "1"],
         ["the last attempt failed: the request was refused", "1"],
-        ["answers cut off at the token limit", "1"],
+        ["answers that the check truncated rejected", "1"],
+        ["answers left out of the training files: truncated", "1"],
         ["prompt tokens", "200"],
         ["completion tokens", "20"],
         ["cost in USD", "0.0040"],
