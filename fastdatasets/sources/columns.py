@@ -9,13 +9,14 @@ from pathlib import Path
 
 from store import UserError
 
-# The names tried for a role, in the guide's order.
+# The names tried for a role, in the guide's order; but it takes "input" before the question.
 CANDIDATES: dict[str, tuple[str, ...]] = {
-    "instruction": ("instruction", "input", "prompt", "query", "question"),
+    "instruction": ("instruction", "prompt", "query", "question"),
     "input": ("input", "input_text", "context", "source"),
     "output": ("output", "content", "response", "answer", "completion", "target"),
     "reasoning": ("reasoning_content", "reasoning", "rationale", "explanation", "thinking"),
 }
+ALONE = {"instruction": ("input",)}  # where nothing else is the instruction
 # Likewise, of what records have beside a question and its answer.
 FURTHER: dict[str, tuple[str, ...]] = {
     "system": ("system", "system_prompt", "system_message"),
@@ -141,6 +142,7 @@ def map_columns(
         take(FURTHER, "system", "tools")
         return ColumnMapping(**taken)
     take(CANDIDATES, "instruction")
+    take(ALONE, "instruction")
     if "instruction" not in taken and PREFERRED in names and REJECTED in names:
         taken["preferred"] = PREFERRED
         take(FURTHER, "system", "tools")
