@@ -285,21 +285,22 @@ def test_broken_line_is_not_asked_again(runs: Runs) -> None:
 
 
 ENQUEUED = [
-    pytest.param(form, limit, factor, marks=[pytest.mark.slow] if limit == 60 else [])
+    (form, limit, factor, requests)
     for form in ("failed", 400, 429)
-    for limit, factor in ((1500, 1.0), (400, 1.0), (3000, 6.0), (60, 1.0))
+    for limit, factor, requests in ((3000, 6.0, 60), (400, 1.0, 40), (60, 1.0, 8))
 ]
 
 
 @pytest.mark.quick(1)
-@pytest.mark.parametrize(("form", "limit", "factor"), ENQUEUED)
-def test_enqueued_limit(runs: Runs, form: Any, limit: int, factor: float) -> None:
+@pytest.mark.parametrize(("form", "limit", "factor", "requests"), ENQUEUED)
+def test_enqueued_limit(runs: Runs, form: Any, limit: int, factor: float, requests: int) -> None:
     """The enqueued-token limit, in whatever form, only cuts and delays."""
-    runs.questions = [f"Question {number} {'x' * 40}" for number in range(60)]
+    runs.questions = [f"Question {number} {'x' * 40}" for number in range(requests)]
     runs.server.enqueued_limit = limit
     runs.server.enqueued_form = form
     runs.server.token_factor = factor
     assert runs.distill().status.state == "done"
+    assert len(runs.server.batches) > 1
     runs.check_done()
 
 
