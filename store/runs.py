@@ -266,36 +266,38 @@ def run_as_made(database: Database) -> Run:
 
 def current_run(database: Database) -> Run:
     """The run with the changed limit and server, if any."""
-    run = run_as_made(database)
-    if (limit := changed_limit(database)) is not None:
-        run = replace(run, params={**run.params, "max_tokens": limit})
-    changes = [
-        detail for event, detail in database.rows("servers") if event == Event.SERVER_CHANGED
-    ]
-    if changes:
-        run = replace(run, base_url=msgspec.json.decode(changes[-1], type=ServerChanged).base_url)
+    run, changes = run_as_made(database), dict(_changes(database))  # the last of each kind
+    if (detail := changes.get(Event.LIMIT_CHANGED)) is not None:
+        run = replace(run, params={**run.params, **msgspec.json.decode(detail)})
+    if (detail := changes.get(Event.SERVER_CHANGED)) is not None:
+        run = replace(run, base_url=msgspec.json.decode(detail, type=ServerChanged).base_url)
     return run
 
 
 def changed_limit(database: Database) -> int | None:
     """The max_tokens of an answer, where it was changed since the run was created."""
-    row = next(iter(database.rows("limit_changed")), None)
-    return None if row is None else int(row[0])
+    detail = dict(_changes(database)).get(Event.LIMIT_CHANGED)
+    return None if detail is None else int(msgspec.json.decode(detail)["max_tokens"])
 
 
 def servers(database: Database) -> set[str | None]:
     """Addresses of the servers of the run's answers, reused ones included; None: local."""
     current = run_as_made(database).base_url
     addresses: set[str | None] = set()
-    for event, detail in database.rows("servers"):
+    for event, detail in _changes(database):
         if event == Event.SERVER_CHANGED:
             change = msgspec.json.decode(detail, type=ServerChanged)
             if change.answered:
                 addresses.add(current)
             current = change.base_url
-        else:
+        elif event == Event.OTHER_SERVERS:
             addresses.update(msgspec.json.decode(detail, type=list[str | None]))
     return addresses | {current}
+
+
+def _changes(database: Database) -> list[tuple[str, str]]:
+    """Events of the run's limit and servers, in order, and their details."""
+    return database.rows("run_changes")
 
 
 def append_event(database: Database, event: Event, detail: object) -> None:

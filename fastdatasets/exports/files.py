@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,10 +48,18 @@ class ExportFile:
 
     @contextmanager
     def writing(
-        self, folder: Path, answers: Answers, mode: Mode, options: ExportOptions
+        self,
+        folder: Path,
+        answers: Answers,
+        mode: Mode,
+        options: ExportOptions,
+        contents: Set[str],
     ) -> Iterator[WritePage]:
-        """Write the file whole or not at all, and not where it has no row; raises DiskFull."""
-        definition, contents = self.definition(mode), answers.contents()
+        """Write the file whole or not at all, and not where it has no row; raises DiskFull.
+
+        contents: of the answers.
+        """
+        definition = self.definition(mode)
         columns = columns_of(definition, contents, options)
         parameters = parameters_of(definition, options, is_test=self.is_test)
         path = folder / self.name

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -52,9 +52,12 @@ def export(
     rows = dict.fromkeys(files, 0)
     store.answers.select_test(options.test_share, run.seed)
     left_out = store.answers.select_training(options)
+    contents = store.answers.contents()
     with ExitStack() as stack:
         writers = {
-            file: stack.enter_context(file.writing(folder.path, store.answers, run.mode, options))
+            file: stack.enter_context(
+                file.writing(folder.path, store.answers, run.mode, options, contents)
+            )
             for file in files
         }
         pages = stack.enter_context(closing(store.answers.pages()))
@@ -77,7 +80,6 @@ def export(
     recorded = _replace(folder, store, rows)
     known = store.exports.files() | recorded
     of_run = {file: count for name, file in BY_NAME.items() if (count := known.get(name))}
-    contents = store.answers.contents()
     figures = figures_of(store, run, status, left_out)
     texts = (
         card(folder.path.name, run.without_paths(), figures, of_run, options, contents),
@@ -88,7 +90,7 @@ def export(
         with disk_full_raised(path), atomic_write(path) as temporary:
             temporary.write_text(text, "utf-8")
     store.exports.record_files(recorded | dict.fromkeys(DESCRIPTIONS, 0))
-    for line in _left_out(store, written, left_out):
+    for line in _left_out(written, left_out, contents):
         say(line)
     return written
 
@@ -123,7 +125,7 @@ def _replace(
 
 
 def _left_out(
-    store: WorkStore, written: Sequence[Exported], left_out: Mapping[str, int]
+    written: Sequence[Exported], left_out: Mapping[str, int], contents: Set[str]
 ) -> list[str]:
     """What the training files lack of the rows of distilled.json.
 
@@ -143,7 +145,7 @@ def _left_out(
         lines.append(f"in distilled.json, but left out of the training files: {reasons}")
     if without := in_none - sum(left_out.values()):
         why = ""
-        if "messages" not in lacking and store.answers.contents() & {"history", "tool_calls"}:
+        if "messages" not in lacking and contents & {"history", "tool_calls"}:
             why += ", or turns that only messages can hold"
         lines.append(f"{without} rows have no output{why}: in distilled.json, in no training file")
     lines += (

@@ -23,13 +23,12 @@ SELECT samples FROM run;
 -- name: insert_event
 INSERT INTO events VALUES ($event, (now() AT TIME ZONE 'UTC'), $detail);
 
--- name: limit_changed
--- The last changed limit of an answer, in tokens.
-SELECT (detail ->> 'max_tokens')::BIGINT FROM events WHERE event = 'limit_changed' ORDER BY rowid DESC LIMIT 1;
-
--- name: servers
--- Changes of the run's server, and servers of reused answers, in order.
-SELECT event, detail FROM events WHERE event IN ('server_changed', 'other_servers') ORDER BY rowid;
+-- name: run_changes
+-- Changes of the run's limit and server, and servers of reused answers, in order.
+SELECT event, detail
+FROM events
+WHERE event IN ('limit_changed', 'server_changed', 'other_servers')
+ORDER BY rowid;
 
 -- name: status
 -- Counts by their names: one row of as many subqueries takes DuckDB four times as long to plan. uncounted: superseded
