@@ -12,7 +12,7 @@ from pathlib import Path
 import pyarrow.parquet
 
 from fastdatasets.sources.arrow import ArrowRows, class_labels, rows_of_files
-from fastdatasets.sources.broken import read_error
+from fastdatasets.sources.broken_records import read_error
 from fastdatasets.sources.columns import (
     ColumnMapping,
     common_columns,

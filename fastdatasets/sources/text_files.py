@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fastdatasets.sources.broken import read_error, without_broken
+from fastdatasets.sources.broken_records import read_error, without_broken
 from fastdatasets.sources.columns import common_columns, some
 from fastdatasets.sources.text import BOM, MAX_OBJECT, TextFile, encoding_hint, text_file
 from store import UserError
