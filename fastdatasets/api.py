@@ -74,6 +74,7 @@ class AugmentOptions(LocationOptions, ExecutionConfig, RunConfig):
 
     run: opt.NewRunName = None
     mode: Mode = field(default=Mode.AUGMENT, init=False)
+    images: bool = field(default=False, init=False)
     num_aug: opt.NumAug = 3
 
 

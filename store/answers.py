@@ -104,9 +104,9 @@ class Answers:
         run = current_run(self._db)
         rows = "answer_rows_by_turn" if run.turns is Turns.ALL else "answer_rows_answered"
         keys = "answer_keys"
-        views: tuple[str, ...] = ("answered_rows", rows)
+        views: tuple[str, ...] = ("page_images", "answered_rows", rows)
         if run.skip_generation:
-            keys, views = "answer_keys_of_originals", ("answer_rows_of_originals",)
+            keys, views = "answer_keys_of_originals", ("page_images", "answer_rows_of_originals")
         self._set_names(run)
         for statement in (selection, "answer_requests", "final_answers"):
             self._db.run(statement)

@@ -99,10 +99,24 @@ def _next_versions(
                     # Different from that of every other answer to the row.
                     repeat=generation + samples * (version + 1) if new_limit is None else None,
                     about=about,
+                    images=images,
+                    image_tokens=image_tokens,
+                    image_bytes=image_bytes,
                 )
-                for _, record, ordinal, generation, version, params, messages, tools, about in (
-                    of_stage
-                )
+                for (
+                    _,
+                    record,
+                    ordinal,
+                    generation,
+                    version,
+                    params,
+                    messages,
+                    tools,
+                    about,
+                    images,
+                    image_tokens,
+                    image_bytes,
+                ) in of_stage
                 if (changed := _with_limit(params, new_limit)) is not None
             ]
             if requests:

@@ -82,10 +82,15 @@ MAX_COMPLETION_TOKENS = (
 # Prompt tokens beyond one a byte: servers add a chat template, often with a system prompt.
 # As in the macro max_prompt_tokens.
 PROMPT_MARGIN = 512
+# Prompt tokens of an image at most, where that is not known of the model: a limit for what a server
+# reports, several times what any known model takes; none for a cap.
+UNKNOWN_IMAGE_TOKENS = 100_000
 
 
 class Bounds(msgspec.Struct, frozen=True, gc=False):
-    """Limits of the usage of requests: bytes of their messages' JSON, max_tokens of answers."""
+    """Limits of the usage of requests: bytes of their messages' JSON and the tokens of images in
+    them, max_tokens of answers.
+    """
 
     prompt_bytes: int
     max_tokens: int

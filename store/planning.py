@@ -36,9 +36,10 @@ class Row(msgspec.Struct, frozen=True, gc=False):
     """The input of a stage: a sampled record (ordinal 0) or a variant of one (1, 2, …).
 
     All texts are strings, '' where there is none. history, tools, fields: JSON, see the table
-    records. known_variants: of the record, so far. generation: which of its answers, or how many
-    requests for variants the row has had before. earlier_questions: of a conversation that is
-    answered turn by turn, with the teacher's own answers to them.
+    records; images: JSON, see the view sent_images. known_variants: of the record, so far.
+    generation: which of its answers, or how many requests for variants the row has had before.
+    earlier_questions: of a conversation that is answered turn by turn, with the teacher's own
+    answers to them.
     """
 
     record: int
@@ -51,6 +52,7 @@ class Row(msgspec.Struct, frozen=True, gc=False):
     history: str | None = None
     tools: str | None = None
     fields: str | None = None
+    images: str | None = None
     known_variants: Sequence[str] = ()
     generation: int = 0
     earlier_questions: Sequence[str] = ()
@@ -63,7 +65,8 @@ class PlannedRequest(msgspec.Struct, frozen=True, gc=False):
     generation: the repeat index of an equal request that is sent again on purpose; part of the id.
     version: counts requests of the row that replace each other; the latest supersedes the others.
     repeat: stands for the generation in the id, where a rejected answer is asked for again. about:
-    of a judge's request, the request whose answer it is about.
+    of a judge's request, the request whose answer it is about. image_tokens: the most prompt tokens
+    of its images; image_bytes: of these as data URLs.
     """
 
     record: int
@@ -75,6 +78,9 @@ class PlannedRequest(msgspec.Struct, frozen=True, gc=False):
     tools: str | None = None
     repeat: int | None = None
     about: str | None = None
+    images: int = 0
+    image_tokens: int = 0
+    image_bytes: int = 0
 
     @property
     def request_id(self) -> str:
@@ -219,6 +225,9 @@ class Planning:
             "params": [row.params for row in row_requests],
             "messages": [row.messages for row in row_requests],
             "tools": [row.tools for row in row_requests],
+            "images": [row.images for row in row_requests],
+            "image_tokens": [row.image_tokens for row in row_requests],
+            "image_bytes": [row.image_bytes for row in row_requests],
             "is_first": [first[request_id] == place for place, request_id in enumerate(ids)],
         }
         rows = pa.table(columns, schema=ROW_REQUEST_SCHEMA)

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 if TYPE_CHECKING:
     from store.database.connection import Database
 
+from store.database.statements import QUERIES
 from store.errors import UserError
+from store.images import IMAGE_PAGE, Images, SampledImage
 from store.runs import Event, append_event
 
+UNREADABLE_IMAGE = "with an image file that cannot be read"
 NO_QUESTION = "without a question of the user"  # a row left out, an empty one for example
 MAX_NAMED = 20
+
+ReadImages = Callable[[str, Sequence[bytes | None] | None], Sequence[SampledImage]]
 MAX_REASONS = 100
 
 
@@ -45,6 +50,7 @@ class Sampling:
     rows: of the source; left_out: how many of them, by the reason. mapping: role -> column.
     rows_with_unused_turns: rows with turns after the question that is asked and its answer, or with
     instances after the first.
+    unreadable_images: the first rows left out for an image file that cannot be read.
     bad_rows: those that were skipped since they cannot be read; neither in left_out nor records.
     """
 
@@ -54,6 +60,7 @@ class Sampling:
     unused_turns: int
     mapping: dict[str, str | None]
     bad_rows: BadRows = field(default_factory=BadRows)
+    unreadable_images: list[int] = field(default_factory=list)
 
     @property
     def unused(self) -> str:
@@ -68,6 +75,7 @@ class Records:
 
     def __init__(self, database: Database) -> None:
         self._db = database
+        self._images = Images(database)
 
     def samplings(self) -> list[Sampling]:
         """How the records were sampled: of each source that is complete, in order."""
@@ -88,6 +96,7 @@ class Records:
         weight: float = 1.0,
         need_instruction: bool,
         bad_rows: BadRows | None = None,
+        read_images: ReadImages | None = None,
     ) -> Sampling:
         """Sample the next source's records from source_rows in one transaction.
 
@@ -95,7 +104,8 @@ class Records:
 
         source_rows is a relation of instruction, input, output, reasoning (not null); of system,
         history, tools, tool_calls, outputs, followups, fields (nullable; see the table records); of
-        left_out (why the row is no record), problem (why it cannot be read) and unused_turns.
+        left_out (why the row is no record), problem (why it cannot be read) and unused_turns; with
+        read_images, which gives the images of a row, of what that takes: images and image_blobs.
         bad_rows: rows of source_rows that are empty since they cannot be read; those with a problem
         are skipped too, and added. None: a problem raises UserError.
         The choice depends on seed and row only, not on the number of threads. Raises UserError,
@@ -103,8 +113,8 @@ class Records:
         """
         with self._db.few_threads(), self._db.transaction():
             source, before = len(self.samplings()), self.count()
-            rows, usable, left_out, rows_unused, unused, bad_row, problem = self._db.row(
-                "count_source"
+            rows, usable, left_out, rows_unused, unused, bad_row, problem, unreadable = (
+                self._db.row("count_source", unreadable=UNREADABLE_IMAGE, most=MAX_NAMED)
             )
             if bad_rows is None and problem is not None:
                 raise UserError(
@@ -129,12 +139,25 @@ class Records:
                 self._db.run("sample_some", seed=seed, sample_size=sample_size, **place)
             else:
                 self._db.run("sample_all", **place)
+            if read_images is not None:
+                self._add_images(source, read_images)
             if need_instruction and (row := self._first_without_instruction(source)) is not None:
                 raise UserError(f"the sample in row {row + 1} has no instruction to vary")
             left_out = {reason: count for reason, count in left_out.items() if count}
-            sampling = Sampling(rows, left_out, rows_unused, unused, dict(mapping), bad)
+            sampling = Sampling(
+                rows, left_out, rows_unused, unused, dict(mapping), bad, unreadable or []
+            )
             append_event(self._db, Event.SAMPLED, sampling)
         return sampling
+
+    def _add_images(self, source: int, read_images: ReadImages) -> None:
+        """Store the images of a source's records, and the bytes of those without a file."""
+        result = self._db.connection.execute(QUERIES["sampled_rows"], {"source": source})
+        rows: list[tuple[Any, ...]] = []
+        while page := result.fetchmany(IMAGE_PAGE):
+            for record, found, blobs in page:
+                rows += self._images.rows(record, read_images(found, blobs))
+        self._images.add(rows)
 
     def _add_problems(self, bad: BadRows) -> None:
         """Count the rows with a problem by its reason, without what it quotes of a row."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -12,6 +13,7 @@ import msgspec
 if TYPE_CHECKING:
     from store.database.connection import Database
 
+from store.images import DIGEST, Images, ImageUnreadable, digests_in, with_data
 from store.money import MAX_COMPLETION_TOKENS, Bounds
 
 PAGE = 2048  # requests read at a time
@@ -31,7 +33,8 @@ class RequestOrder(StrEnum):
 class Request(msgspec.Struct, frozen=True, gc=False):
     """One chat completion request, in OpenAI's terms.
 
-    attempts: failed ones so far, in the current round.
+    attempts: failed ones so far, in the current round. image_tokens: the most prompt tokens of its
+    images; image_paths: the files of these that are in messages by their SHA-256.
     """
 
     request_id: str
@@ -39,17 +42,23 @@ class Request(msgspec.Struct, frozen=True, gc=False):
     messages: list[dict[str, Any]]
     attempts: int = 0
     tools: list[dict[str, Any]] | None = None
+    image_tokens: int = 0
+    image_paths: dict[str, Path] = {}
 
     @property
     def bounds(self) -> Bounds:
-        """Limits of its usage; prompt bytes: as in the macro prompt_bytes_of."""
+        """Limits of its usage; prompt bytes: as in the macro prompt_bytes_of, and image_tokens."""
         max_tokens = self.params.get("max_tokens") or MAX_COMPLETION_TOKENS
         sent = len(msgspec.json.encode(self.messages))
         if self.tools is not None:
             sent += len(msgspec.json.encode(self.tools))
         if (form := self.params.get("response_format")) is not None:
             sent += len(msgspec.json.encode(form))
-        return Bounds(sent, int(max_tokens))
+        return Bounds(sent + self.image_tokens, int(max_tokens))
+
+    def sent_messages(self) -> list[dict[str, Any]]:
+        """The messages with the images that are in files; raises ImageUnreadable."""
+        return with_data(self.messages, self.image_paths)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +67,8 @@ class Backlog:
 
     row_requests: rows that these requests are for. with_old: requests whose records have an old
     output; learnt: requests whose length is predicted from results. final_row_requests:
-    of the final stage, in the whole run.
+    of the final stage, in the whole run. image_tokens: the most of its images, which are among
+    the prompt tokens.
     """
 
     requests: int
@@ -69,6 +79,8 @@ class Backlog:
     completion_tokens: int
     max_completion_tokens: int
     final_row_requests: int
+    images: int
+    image_tokens: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +106,7 @@ class Requests:
 
     def __init__(self, database: Database) -> None:
         self._db = database
+        self._images = Images(database)
 
     def has_pending(self, max_attempts: int) -> bool:
         """Whether any request is pending."""
@@ -123,14 +136,39 @@ class Requests:
             yielded.update(half)
             for start in range(0, len(half), PAGE):
                 rows = self._db.rows("requests_by_rowid", rowids=half[start : start + PAGE])
-                for request_id, params, messages, tools, attempts in rows:
-                    yield Request(
-                        request_id,
-                        msgspec.json.decode(params),
-                        msgspec.json.decode(messages),
-                        attempts,
-                        None if tools is None else msgspec.json.decode(tools),
-                    )
+                for row in rows:
+                    yield self._request(*row)
+
+    def _request(
+        self,
+        request_id: str,
+        params: str,
+        messages: str,
+        tools: str | None,
+        attempts: int,
+        image_tokens: int,
+    ) -> Request:
+        decoded = msgspec.json.decode(messages)
+        return Request(
+            request_id,
+            msgspec.json.decode(params),
+            decoded,
+            attempts,
+            None if tools is None else msgspec.json.decode(tools),
+            image_tokens,
+            self._images.paths(digests_in(decoded)) if image_tokens else {},
+        )
+
+    def refuse_image(self, error: ImageUnreadable, max_attempts: int) -> None:
+        """Let the pending requests fail that have an image that cannot be read."""
+        reference = DIGEST + error.sha256
+        self._db.run(
+            "refuse_image", reference=reference, message=str(error), max_attempts=max_attempts
+        )
+
+    def refuse_large_lines(self, max_bytes: int, max_attempts: int) -> None:
+        """Let the pending requests fail whose images make them larger than a job file may be."""
+        self._db.run("refuse_large_lines", max_bytes=max_bytes, max_attempts=max_attempts)
 
     def pending_positions(self, max_attempts: int, order: RequestOrder) -> list[int]:
         """Rowids of the pending requests, in that order."""

@@ -177,6 +177,8 @@ class Run:
     seed: int
     columns: dict[str, str | None]
     turns: Turns
+    images: bool
+    image_tokens: int | None
     samples: int
     params: dict[str, Any]
     system_prompt: str | None

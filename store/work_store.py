@@ -16,6 +16,7 @@ from store.database.relations import Connection
 from store.database.statements import SCHEMA
 from store.errors import DiskFull, NoSuchTable, UserError
 from store.exports import Exports
+from store.images import Images
 from store.jobs.journal import Journal
 from store.limits import Limits
 from store.planning import Planning
@@ -34,7 +35,7 @@ from store.runs import (
 )
 from store.status import Counts, State, Status, Tokens
 
-VERSION = 6
+VERSION = 7
 
 
 class WorkStore:
@@ -44,6 +45,7 @@ class WorkStore:
         self.database = database
         self.journal = Journal(database)
         self.records = Records(database)
+        self.images = Images(database)
         self.planning = Planning(database)
         self.costs = Costs(database, self.journal)
         self.requests = Requests(database)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from backends.budget import budget_exhausted
 from backends.openai_batch.failpoints import FailPoint, failpoint
 from backends.openai_batch.session import ENDPOINT, BatchSession
+from store.images import ImageUnreadable
 from store.jobs.events import CloseReason
 from store.jobs.job import Job, JobState
 from store.jobs.journal import Caps
@@ -36,26 +37,33 @@ class Planner:
         if not tokens:
             return None
         most = options.max_requests if answered else FIRST_JOB if first else EARLY_JOB
-        if not journal.has_queue:
-            pending = self._session.store.requests.pending_positions(
-                options.max_attempts, RequestOrder.PREFIX
-            )
-            journal.build_queue(pending)
-        job = journal.plan(
-            options.folder,
-            Caps(
-                min(most, options.max_requests),
-                options.max_bytes,
-                tokens,
-                self._budget_left(),
-                options.rates,
-            ),
-            options.base_url,
-            ENDPOINT,
-            options.dialect.body,
+        caps = Caps(
+            min(most, options.max_requests),
+            options.max_bytes,
+            tokens,
+            self._budget_left(),
+            options.rates,
         )
+        job = self._plan(caps)
         failpoint(FailPoint.PLANNED)
         return job
+
+    def _plan(self, caps: Caps) -> Job | None:
+        """Plan a job, without requests whose images cannot be read or sent: these have failed."""
+        options, journal = self._session.options, self._session.journal
+        requests = self._session.store.requests
+        while True:
+            if not journal.has_queue:
+                requests.refuse_large_lines(options.max_bytes, options.max_attempts)
+                pending = requests.pending_positions(options.max_attempts, RequestOrder.PREFIX)
+                journal.build_queue(pending)
+            try:
+                return journal.plan(
+                    options.folder, caps, options.base_url, ENDPOINT, options.dialect.body
+                )
+            except ImageUnreadable as unreadable:
+                requests.refuse_image(unreadable, options.max_attempts)
+                journal.invalidate_queue()
 
     def raise_if_budget_exhausted(self) -> None:
         """Raise Unfinished where the budget does not allow even one more request."""

@@ -12,6 +12,7 @@ from backends.openai_batch.failpoints import FailPoint, failpoint
 from backends.openai_batch.recover import Recovery, metadata_of
 from backends.openai_batch.session import ENDPOINT, MIN_POLLS, BatchSession
 from store import UserError
+from store.images import ImageUnreadable
 from store.jobs.events import (
     CloseReason,
     Created,
@@ -42,11 +43,15 @@ class Submission:
         path = job_file(self._session.options.folder, job.job_id)
         if not path.exists() or _sha256(path) != job.sha256:
             # Written anew from the store, so the bytes are those of the intent, unless another
-            # version of this tool writes requests otherwise: then the job is planned anew.
+            # version of this tool writes requests otherwise, or an image is not what it was: then
+            # the job is planned anew.
             options = self._session.options
             body = options.dialect.body
             database = self._session.store.database
-            written = write_job_file(database, job.job_id, options.folder, ENDPOINT, body)
+            try:
+                written = write_job_file(database, job.job_id, options.folder, ENDPOINT, body)
+            except ImageUnreadable:
+                written = ""
             if written != job.sha256:
                 self._session.close(job, CloseReason.STALE)
                 return

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 import openai
 
@@ -21,8 +22,9 @@ from backends.openai_api.errors import CALL_ERRORS, ApiError, ErrorKind, classif
 from backends.openai_api.providers import Dialect
 from backends.stopping import Stop
 from store import Unfinished
+from store.errors import RequestRefused
 from store.requests import Request
-from store.results import Failure, Result
+from store.results import Failure, FailureKind, Result
 
 TICK_SECONDS = 0.25  # between two checks of what came in
 FIRST_BACKOFF = 1.0  # seconds; doubled at each failure in a row
@@ -117,15 +119,23 @@ class WorkerPool:
     async def _work(self) -> None:
         while (request := next(self._requests, None)) is not None:
             attempts = request.attempts
-            while (failure := await self._try(request)) is not None:
+            try:
+                messages = request.sent_messages()
+            except RequestRefused as refused:
+                refusal = Failure(
+                    request.request_id, FailureKind.REFUSED, str(refused), False, refused.code
+                )
+                self._outcomes.append(refusal)
+                continue
+            while (failure := await self._try(request, messages)) is not None:
                 self._outcomes.append(failure)
                 attempts += 1
                 if not failure.retryable or attempts >= self._options.max_attempts:
                     break
                 await asyncio.sleep(self._backoff(attempts - 1))
 
-    async def _try(self, request: Request) -> Failure | None:
-        """Send a request until there is an answer or a failed attempt.
+    async def _try(self, request: Request, messages: list[dict[str, Any]]) -> Failure | None:
+        """Send a request until there is an answer or a failed attempt; messages: with their images.
 
         None: it is answered, or no further requests are sent. Errors that use no attempt end too:
         by an answer to another request, or after MAX_HOLDS waits of all workers without one.
@@ -137,7 +147,7 @@ class WorkerPool:
             sent_at = time.monotonic()
             try:
                 self._in_flight += 1
-                body = await self._call(request)
+                body = await self._call(request, messages)
             except CALL_ERRORS as error:
                 api_error = classify_error(error, self._options.api_key)
                 self._budget.commit_unanswered(
@@ -161,7 +171,7 @@ class WorkerPool:
                     self.wake()
         return None
 
-    async def _call(self, request: Request) -> bytes:
+    async def _call(self, request: Request, messages: list[dict[str, Any]]) -> bytes:
         body = self._options.dialect.body(request.params)
         model = body.pop("model")
         if request.tools is not None:
@@ -172,7 +182,7 @@ class WorkerPool:
                 # As extra_body the client takes keys that it does not know, such as top_k.
                 answer = await self._client.chat.completions.with_raw_response.create(
                     model=model,
-                    messages=request.messages,  # type: ignore[arg-type]
+                    messages=messages,  # type: ignore[arg-type]
                     extra_body=body,
                 )
                 return answer.content

@@ -150,6 +150,11 @@ def price_of(execution: ExecutionConfig, run: Run) -> PriceSnapshot | None:
                 "known: give --price-in and --price-out, in USD per million tokens"
             )
         return None
+    if max_cost is not None and run.images and run.image_tokens is None:
+        raise UserError(
+            f"--max-cost with --images needs the most tokens of an image, and these are not known "
+            f"of {run.model}: leave --max-cost out and try a small --sample-size first"
+        )
     live = None
     if batch and given is None:
         live = find_price(run.model, run.base_url, batch=False, longest_prompt=LONGEST_PROMPT)

@@ -18,6 +18,7 @@ from fastdatasets.config.run import RunConfig
 from fastdatasets.config.settings import Settings
 from fastdatasets.exports.files import DESCRIPTIONS
 from fastdatasets.exports.formats import parse_formats
+from fastdatasets.pricing.images import most_image_tokens
 from fastdatasets.sources.dataset import parse_source
 from fastdatasets.sources.files import expanded, local_path
 from fastdatasets.sources.sampling import check_weights
@@ -43,6 +44,8 @@ def new_run(config: RunConfig, settings: Settings) -> Run:
         raise UserError("--turns all is for distill: variants are of one question, last or first")
     formats = config.formats if config.formats is not None else settings.output_formats
     backend = backend_of(config, settings)
+    model = _model(config, settings, backend)
+    _check_images(config, backend)
     sources, sample_size = _sources(config), _sample_size(config, settings)
     params = _params(config, settings, backend)
     _check_samples(config, params)
@@ -53,7 +56,7 @@ def new_run(config: RunConfig, settings: Settings) -> Run:
         mode=config.mode,
         backend=backend.name,
         base_url=new_address(backend, settings),
-        model=_model(config, settings, backend),
+        model=model,
         sources=sources,
         config=config.config_name,
         split=config.split,
@@ -68,6 +71,8 @@ def new_run(config: RunConfig, settings: Settings) -> Run:
         },
         # A dataset's own answers need no turn after turn: the last one has all before it.
         turns=Turns.LAST if config.skip_generation and config.turns is Turns.ALL else config.turns,
+        images=config.images,
+        image_tokens=most_image_tokens(model) if config.images else None,
         samples=config.samples,
         params=params,
         system_prompt=_system_prompt(config, settings),
@@ -95,6 +100,17 @@ def backend_of(config: RunConfig, settings: Settings) -> BackendInfo:
     """The backend of the options; else live requests where the settings have a server."""
     has_server = bool(settings.llm_api_key or settings.llm_api_base)
     return find_backend(config.backend or default_backend(has_server=has_server))
+
+
+def _check_images(config: RunConfig, backend: BackendInfo) -> None:
+    """Raise UserError where images cannot be sent."""
+    if config.images and config.mode is Mode.AUGMENT:
+        raise UserError("--images is for distill: variants are made of texts alone")
+    if config.images and not (backend.uses_server or config.skip_generation):
+        raise UserError(
+            f"--images is for servers, and {backend.name} takes texts alone: serve the model, as "
+            "with 'vllm serve', and set --backend openai and LLM_API_BASE"
+        )
 
 
 def _sample_size(config: RunConfig, settings: Settings) -> int:

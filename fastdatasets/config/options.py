@@ -99,6 +99,15 @@ OutputCol = Annotated[str | None, Option("Column of the original output.", panel
 OptionsCol = Annotated[
     str | None, Option("Column of the options of multiple-choice questions.", panel=DATA)
 ]
+SendImages = Annotated[
+    bool,
+    Option(
+        "Send the images of records, of their turns or of a column: addresses and files, which a "
+        "server with a model that sees them takes. Without it such turns are left out.",
+        panel=DATA,
+        flag="--images",
+    ),
+]
 WhichTurns = Annotated[
     Turns,
     Option(

@@ -26,6 +26,7 @@ class DataOptions:
     output_col: opt.OutputCol = None
     options_col: opt.OptionsCol = None
     turns: opt.WhichTurns = Turns.LAST
+    images: opt.SendImages = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -38,8 +38,10 @@ class Estimate:
     equal requests are sent once. later_answers: of an augment, requested when there are variants;
     included in tokens and costs. counted_prompts: prompt_tokens is projected from
     these where they are fewer than unique_requests. tokenizer_error: the relative error of counts.
-    min_completion_tokens: one for each answer. completion_tokens, expected costs and hours are None
-    where no length of an answer is known.
+    images: of the requests that are planned; image_tokens: the most of these, which are among the
+    prompt tokens, None where that is not known of the model. min_completion_tokens: one for each
+    answer. completion_tokens, expected costs and hours are None where no length of an answer is
+    known.
     """
 
     model: str
@@ -52,6 +54,8 @@ class Estimate:
     counted_prompts: int
     tokenizer: str
     tokenizer_error: float
+    images: int
+    image_tokens: int | None
     min_completion_tokens: int
     completion_tokens: int | None
     completion_basis: str
@@ -67,6 +71,7 @@ class Estimate:
         """Whether prompt_tokens should equal the server's count."""
         return not (
             self.tokenizer_error
+            or self.images
             or self.later_answers
             or self.counted_prompts < self.unique_requests
         )
@@ -132,7 +137,8 @@ def expected(
         counter.count(messages, tools)
         for messages, tools in store.requests.sample_prompts(max_attempts, prompts)
     ]
-    prompt_tokens = _projected(sum(counts), len(counts), backlog.requests)
+    image_tokens = None if run.images and run.image_tokens is None else backlog.image_tokens
+    prompt_tokens = _projected(sum(counts), len(counts), backlog.requests) + (image_tokens or 0)
     later = _later_answers(store, run, counter, backlog, prompts, prompt_tokens)
     answers = backlog.requests + later.answers
     most = backlog.max_completion_tokens + later.max_completion_tokens
@@ -148,6 +154,8 @@ def expected(
         counted_prompts=len(counts),
         tokenizer=counter.name,
         tokenizer_error=counter.error,
+        images=backlog.images,
+        image_tokens=image_tokens,
         min_completion_tokens=answers,
         completion_tokens=None
         if basis == UNKNOWN_LENGTH

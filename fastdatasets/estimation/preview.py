@@ -21,14 +21,16 @@ from store.requests import Request, RequestOrder
 from store.runs import Mode, Run
 
 SHOWN = 3  # requests
+MAX_DATA = 60  # characters of a data URL
 
 
 @dataclass(frozen=True, slots=True)
 class PreviewedRequest:
-    """A request's body as it is sent, and its prompt tokens."""
+    """A request's body as it is sent, and its prompt tokens, without those of its images."""
 
     body: dict[str, Any]
     prompt_tokens: int
+    images: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +38,8 @@ class Preview:
     """The lines about the dataset, and the first requests.
 
     by_server: what of the requests depends on the server, which preview does not ask. tokenizer:
-    what counted their tokens; tokenizer_error: its relative error.
+    what counted their tokens; tokenizer_error: its relative error. image_tokens: the most of an
+    image; None: not known.
     """
 
     lines: Sequence[str]
@@ -45,6 +48,7 @@ class Preview:
     by_server: Sequence[str]
     tokenizer: str
     tokenizer_error: float
+    image_tokens: int | None
 
     def to_text(self) -> str:
         """The preview as lines for a person."""
@@ -53,10 +57,18 @@ class Preview:
         for request in self.requests:
             shown += (
                 "",
-                msgspec.json.format(msgspec.json.encode(request.body), indent=2).decode(),
-                f"({about}{request.prompt_tokens} prompt tokens, counted with {self.tokenizer})",
+                msgspec.json.format(msgspec.json.encode(_short(request.body)), indent=2).decode(),
+                f"({about}{request.prompt_tokens} prompt tokens, counted with {self.tokenizer}"
+                f"{self._images(request.images)})",
             )
         return "\n".join(shown)
+
+    def _images(self, images: int) -> str:
+        if not images:
+            return ""
+        if self.image_tokens is None:
+            return f"; and {images} images, whose tokens are not known of this model"
+        return f"; and at most {self.image_tokens} for each of {images} images"
 
     def to_json(self) -> str:
         """The preview as one JSON object."""
@@ -80,11 +92,15 @@ def preview(
     with planned(run, lines.append) as store:
         pending = store.requests.pending(1, RequestOrder.PREFIX)
         requests = [
-            PreviewedRequest(_body(one, dialect), counter.count(one.messages, one.tools))
+            PreviewedRequest(
+                _body(one, dialect), counter.count(one.messages, one.tools), _images_of(one)
+            )
             for one in islice(pending, SHOWN)
         ]
         records = store.records.count()
-    return Preview(lines, records, requests, by_server, counter.name, counter.error)
+    return Preview(
+        lines, records, requests, by_server, counter.name, counter.error, run.image_tokens
+    )
 
 
 def _dialect(
@@ -111,4 +127,21 @@ def _body(request: Request, dialect: Dialect | None) -> dict[str, Any]:
     """The body; for the local engine (None) the parameters have the names that a run keeps."""
     params = request.params if dialect is None else dialect.body(request.params)
     tools = {} if request.tools is None else {"tools": request.tools}
-    return {**params, "messages": request.messages, **tools}
+    return {**params, "messages": request.sent_messages(), **tools}
+
+
+def _images_of(request: Request) -> int:
+    contents = (message.get("content") for message in request.messages)
+    parts = (part for content in contents if isinstance(content, list) for part in content)
+    return sum(part["type"] == "image_url" for part in parts)
+
+
+def _short(value: Any) -> Any:
+    """A body for a person: of a data URL the beginning, and its length."""
+    if isinstance(value, dict):
+        return {name: _short(one) for name, one in value.items()}
+    if isinstance(value, list):
+        return list(map(_short, value))
+    if isinstance(value, str) and value.startswith("data:image/") and len(value) > MAX_DATA:
+        return f"{value[:MAX_DATA]}… ({len(value)} characters)"
+    return value

@@ -13,7 +13,7 @@ def one_line(estimate: Estimate, backend: str) -> str:
     costs = estimate.quote(backend).costs(estimate.model, estimate.base_url)
     return (
         f"{estimate.unique_requests} requests left{later}: {_prompt_tokens(estimate)} prompt "
-        f"tokens, {_completion_tokens(estimate)}; {costs}"
+        f"tokens{_images(estimate)}, {_completion_tokens(estimate)}; {costs}"
     )
 
 
@@ -22,6 +22,7 @@ def to_text(estimate: Estimate) -> str:
     counted = f"counted with {estimate.tokenizer}"
     if estimate.counted_prompts < estimate.unique_requests:
         counted += f" in a sample of {estimate.counted_prompts} prompts"
+    counted += _images(estimate)
     completion = f"completion tokens: {_range(estimate)}, as no length of an answer is known"
     if estimate.completion_tokens is not None:
         share = estimate.completion_tokens / (estimate.max_completion_tokens or 1)
@@ -54,6 +55,14 @@ def to_json(estimate: Estimate) -> str:
 
 def _prompt_tokens(estimate: Estimate) -> str:
     return f"{'' if estimate.is_exact else 'about '}{estimate.prompt_tokens}"
+
+
+def _images(estimate: Estimate) -> str:
+    if not estimate.images:
+        return ""
+    if estimate.image_tokens is None:
+        return f", without {estimate.images} images, whose tokens are not known of {estimate.model}"
+    return f", {estimate.image_tokens} of them at most for {estimate.images} images"
 
 
 def _completion_tokens(estimate: Estimate) -> str:

@@ -35,6 +35,8 @@ COLUMNS = {
     "tools": "the tools of the conversation: JSON text of a list, in OpenAI's form",
     "tool_calls": "the tool calls of the answer, in OpenAI's form",
     "original_outputs": "all outputs of the source dataset, where a row has several",
+    "images": "the images, in the order of `<image>` in the texts: addresses, paths from the "
+    "source dataset's folder, and images/…, which are in this folder",
     "source": "the source dataset",
     "split": "its split",
     "run_id": "the run",
@@ -70,9 +72,9 @@ def card(
 ) -> str:
     """The card. name: of the folder; figures: see figures_of; rows: of all files.
 
-    options: their file type is what load_dataset finds. contents: which of system, history, tools,
-    tool_calls any row has. The YAML has no features: load_dataset would cast to them what it reads
-    right without, such as a struct that only some rows have.
+    options: their file type is what load_dataset finds. contents: as Answers.contents returns them.
+    The YAML has no features: load_dataset would cast to them what it reads right without, such as a
+    struct that only some rows have.
     """
     file_type = options.file_type
     loaded = [

@@ -34,7 +34,7 @@ def dataset_info(rows: Mapping[ExportFile, int], contents: Set[str]) -> dict[str
 
     rows: of each file. distilled and raw are left out where they have rows that are not one
     question and one answer: LLaMA-Factory would take empty answers, or drop earlier turns.
-    contents: which of system, history, tools, tool_calls any row has. All columns are listed, as
+    contents: as Answers.contents returns them. All columns are listed, as
     LLaMA-Factory ignores those that are not, and only those of the file, as it raises KeyError.
     """
     entries: dict[str, Any] = {}
@@ -47,6 +47,8 @@ def dataset_info(rows: Mapping[ExportFile, int], contents: Set[str]) -> dict[str
     for file, count in rows.items():
         if not _is_training(file) and count > complete:
             continue
+        if file.format == "messages" and "images" in contents:
+            continue  # its contents are parts, which LLaMA-Factory does not read
         stem = file.name.removesuffix(f".{file.file_type}")
         entries[file.name if stem in entries else stem] = {
             "file_name": file.name,
@@ -65,7 +67,7 @@ def _entry(name: str | None, contents: Set[str]) -> dict[str, Any]:
 
     match name:
         case "sharegpt":
-            columns = {"messages": "conversations", **where("tools")}
+            columns = {"messages": "conversations", **where("tools", "images")}
             return {"formatting": "sharegpt", "columns": columns, "tags": SHAREGPT_TAGS}
         case "messages":
             # 'openai' alone reads tool_calls; but it adds words to system prompts.
@@ -77,6 +79,7 @@ def _entry(name: str | None, contents: Set[str]) -> dict[str, Any]:
             return {"formatting": "alpaca", "columns": columns}
         case _:
             columns = {"prompt": "instruction", "query": "input", "response": "output"}
+            columns |= where("images")
             if name == "alpaca":
                 columns |= where("system", "history")
             elif name == "raw" or "system" in contents:

@@ -61,7 +61,7 @@ class ExportFile:
         """
         definition = self.definition(mode)
         columns = columns_of(definition, contents, options)
-        parameters = parameters_of(definition, options, is_test=self.is_test)
+        parameters = parameters_of(definition, contents, options, is_test=self.is_test)
         path = folder / self.name
         with disk_full_raised(path), atomic_write(path) as temporary:
             if self.file_type is FileType.PARQUET:

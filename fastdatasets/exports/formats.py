@@ -44,6 +44,7 @@ class Format:
 ANSWERED = ("instruction", "input", "output", "reasoning", "finish_reason", "model", "source_row")
 CONVERSATION = ("system", "history", "tools", "tool_calls")
 ORIGINALS = ("original_outputs",)  # of the dataset, where a row has several
+IMAGES = ("images",)  # in the order of <image> in the texts
 SOURCE = ("source",)  # where the run has several
 GENERATION = ("generation",)  # which of the answers to a question, from 0
 FOUND = ("verdicts", "score", "score_reason", "final_answer", "agreement")  # of answers, by checks
@@ -57,7 +58,7 @@ DISTILLED = {  # distilled.json, by the run's mode
     mode: Format(
         "distilled",
         columns,
-        (*GENERATION, *CONVERSATION, *ORIGINALS, *SOURCE, *FOUND),
+        (*GENERATION, *CONVERSATION, *ORIGINALS, *IMAGES, *SOURCE, *FOUND),
         ("history", "tool_calls", "verdicts", *ORIGINALS),
         is_training=False,
     )
@@ -66,14 +67,15 @@ DISTILLED = {  # distilled.json, by the run's mode
 
 FORMATS = {
     "alpaca": Format(
-        "alpaca", ("instruction", "input", "output"), ("system", "history", "reasoning")
+        "alpaca", ("instruction", "input", "output"), ("system", "history", "reasoning", *IMAGES)
     ),
-    "sharegpt": Format("sharegpt", ("conversations",), ("tools", "reasoning")),
-    "messages": Format("messages", ("messages",), ("tools",), ("messages",)),
+    "sharegpt": Format("sharegpt", ("conversations",), ("tools", "reasoning", *IMAGES)),
+    "messages": Format("messages", ("messages",), ("tools", *IMAGES), ("messages",)),
     "prompt_completion": Format("prompt_completion", ("prompt", "completion"), ("reasoning",)),
     "raw": Format(
         "raw",
         (*ANSWERED, *VARIANT, *GENERATION, *CONVERSATION, *ORIGINALS, *FOUND, *ORIGIN),
+        IMAGES,
         in_json=("history", "tool_calls", "verdicts", *ORIGINALS),
         is_training=False,
     ),
@@ -89,13 +91,15 @@ def parse_formats(text: str) -> tuple[str, ...]:
 
 
 def columns_of(a_format: Format, contents: Set[str], options: ExportOptions) -> tuple[str, ...]:
-    """The columns of a file. contents: which of system, history, tools, tool_calls any row has."""
+    """The columns of a file; contents: as Answers.contents returns them."""
     found = contents | ({"reasoning"} if options.reasoning is Reasoning.FIELD else set())
     return (*a_format.columns, *(name for name in a_format.optional if name in found))
 
 
-def parameters_of(a_format: Format, options: ExportOptions, *, is_test: bool) -> dict[str, Any]:
-    """The parameters of a format's statement."""
+def parameters_of(
+    a_format: Format, contents: Set[str], options: ExportOptions, *, is_test: bool
+) -> dict[str, Any]:
+    """The parameters of a format's statement; contents: as in columns_of."""
     if not a_format.is_training:
         return {}
     parameters = {
@@ -104,7 +108,11 @@ def parameters_of(a_format: Format, options: ExportOptions, *, is_test: bool) ->
         "turns": json.dumps([TURN]),
         "calls": json.dumps(CALLS),
     }
-    return parameters | ({"labels": options.labels} if a_format.statement == "sharegpt" else {})
+    more: dict[str, dict[str, Any]] = {
+        "sharegpt": {"labels": options.labels},
+        "messages": {"has_images": "images" in contents},
+    }
+    return parameters | more.get(a_format.statement, {})
 
 
 def select_json(a_format: Format, columns: tuple[str, ...], file_type: FileType) -> str:
@@ -121,7 +129,8 @@ def select_typed(
     a_format: Format, columns: tuple[str, ...], contents: Set[str], options: ExportOptions
 ) -> str:
     """A statement of a file's columns, where JSON has become lists and structs."""
-    turn: dict[str, Any] = {"role": TEXT, "content": TEXT}
+    content: Any = [{"type": TEXT, "text": TEXT}] if "images" in contents else TEXT
+    turn: dict[str, Any] = {"role": TEXT, "content": content}
     if options.reasoning is Reasoning.FIELD:
         turn["reasoning_content"] = TEXT
     if "tool_calls" in contents:

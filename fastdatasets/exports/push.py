@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fastdatasets.exports.files import BY_NAME, DESCRIPTIONS
 from store import RunFolder, Unfinished, UserError, WorkStore
+from store.folder.run_folder import IMAGES_NAME
 
 
 def push_files(folder: RunFolder, repository: str, *, private: bool) -> str:
@@ -29,7 +30,7 @@ def push_files(folder: RunFolder, repository: str, *, private: bool) -> str:
             repo_id=repository,
             repo_type="dataset",
             folder_path=folder.path,
-            allow_patterns=[*files, *DESCRIPTIONS],
+            allow_patterns=[*files, *DESCRIPTIONS, f"{IMAGES_NAME}/*"],
             commit_message=f"Upload run {folder.name}",
         )
     except (HfHubHTTPError, HFValidationError, OfflineModeIsEnabled, HTTPError) as error:

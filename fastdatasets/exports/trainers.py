@@ -17,8 +17,17 @@ AXOLOTL = {
     "messages": ["    type: chat_template", "    field_messages: messages"],
 }
 # What a trainer drops of a file without a word: it has no lines for a file that has any of it.
-DROPPED_BY_AXOLOTL = {"alpaca": {"system", "history"}, "sharegpt": {"tool_calls"}}
-DROPPED_BY_UNSLOTH = {"sharegpt": {"tool_calls"}}
+DROPPED_BY_AXOLOTL = {
+    "alpaca": {"system", "history", "images"},
+    "sharegpt": {"tool_calls", "images"},
+    "messages": {"images"},
+}
+DROPPED_BY_UNSLOTH = {"sharegpt": {"tool_calls", "images"}, "messages": {"images"}}
+
+CAST = (
+    "# from datasets import Image, List; in the folder that the paths of images are from",
+    'dataset = dataset.cast_column("images", List(Image()))',
+)
 
 
 def trainer_lines(folder: str, files: Sequence[ExportFile], contents: Set[str]) -> list[str]:
@@ -30,7 +39,9 @@ def trainer_lines(folder: str, files: Sequence[ExportFile], contents: Set[str]) 
         first = names[training[0]].name.rpartition(".")[0]
         lines += [
             "LLaMA-Factory:",
-            *("", "```yaml", f"dataset_dir: {folder}", f"dataset: {first}", "```", ""),
+            *("", "```yaml", f"dataset_dir: {folder}", f"dataset: {first}"),
+            *(["media_dir: …  # the source dataset's folder"] if "image_files" in contents else []),
+            *("```", ""),
         ]
     for name in training:
         if name in AXOLOTL and not DROPPED_BY_AXOLOTL.get(name, set()) & contents:
@@ -46,6 +57,7 @@ def trainer_lines(folder: str, files: Sequence[ExportFile], contents: Set[str]) 
             lines += [
                 *(f"TRL, {name}:", "", "```python"),
                 f'dataset = load_dataset("{folder}", "{name}", split="train")',
+                *(CAST if name == "messages" and "images" in contents else ()),
                 *('trainer = SFTTrainer(model="…", train_dataset=dataset)', "```", ""),
             ]
     for name in ("sharegpt", "messages"):

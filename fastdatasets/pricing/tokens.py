@@ -41,7 +41,7 @@ TOKENS_PER_REPLY = 3
 
 
 class CountTokens(Protocol):
-    """A way to count the tokens of a prompt."""
+    """A way to count the tokens of a prompt, without those of images."""
 
     def __call__(self, messages: Messages, tools: Tools | None = None) -> int:
         """Count the tokens of messages, and of the tools that go with them."""
@@ -82,10 +82,19 @@ def counter_for(model: str, *, quick: bool = False) -> TokenCounter:
 
 def _texts(messages: Messages, tools: Tools | None) -> list[str]:
     """The texts of a prompt; tools, and tool calls in it, as their JSON."""
-    values = [value for message in messages for value in message.values()] + [*(tools or ())]
+    values = [value for one in map(_without_images, messages) for value in one.values()]
+    values += tools or ()
     return [
         value if isinstance(value, str) else msgspec.json.encode(value).decode() for value in values
     ]
+
+
+def _without_images(message: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A message whose content is a text."""
+    content = message.get("content")
+    if not isinstance(content, list):
+        return message
+    return {**message, "content": "".join(part.get("text", "") for part in content)}
 
 
 def _count_bytes(messages: Messages, tools: Tools | None = None) -> int:
@@ -108,7 +117,7 @@ def _count_rendered(tokenizer: Any, messages: Messages, tools: Tools | None = No
     """Tokens of a chat as the local engine renders it; 0 where the template refuses it."""
     try:
         text = tokenizer.apply_chat_template(
-            list(messages),
+            list(map(_without_images, messages)),
             tools=None if tools is None else list(tools),
             tokenize=False,
             add_generation_prompt=True,

@@ -25,6 +25,8 @@ FURTHER: dict[str, tuple[str, ...]] = {
     "options": ("options", "choices"),
     "instances": ("instances",),
 }
+# Of images, where these are sent.
+IMAGES = ("images", "image", "image_paths", "image_path", "image_urls", "image_url")
 CHAT = ("messages", "conversations", "conversation", "dialog", "dialogue", "turns")
 PREFERRED, REJECTED = "chosen", "rejected"  # of DPO: the question is used, neither answer is
 JUDGED = ("prompt", "completion", "label")  # of KTO, likewise
@@ -67,6 +69,7 @@ class ColumnMapping:
     history: str | None = None
     options: str | None = None
     instances: str | None = None
+    images: str | None = None
 
     @property
     def turns(self) -> str | None:
@@ -113,13 +116,18 @@ def split_columns(asked: str, names: Sequence[str]) -> list[str]:
 
 
 def map_columns(
-    names: Sequence[str], asked: Mapping[str, str | None], dataset: str
+    names: Sequence[str],
+    asked: Mapping[str, str | None],
+    dataset: str,
+    *,
+    images: bool = False,
 ) -> ColumnMapping:
     """Map columns to roles.
 
     A column that the user asked for wins; else the dataset's special mapping; else a conversation;
     else the first candidate that exists, by exact name before another case. A column plays one role
-    only, instruction before input: the same text is never sent twice. Raises UserError where a
+    only, instruction before input: the same text is never sent twice. images: whether a column may
+    have that role. Raises UserError where a
     column that was asked for does not exist, and where nothing can be the instruction.
     """
     taken = {role: name for role, name in asked.items() if name is not None}
@@ -136,6 +144,8 @@ def map_columns(
             if role not in taken and (name := _first(candidates[role], free)):
                 taken[role] = name
 
+    if images and (column := _first(IMAGES, names)):
+        taken["images"] = column
     if "instruction" not in taken and (chat := _first(CHAT, names)):
         taken["chat"] = chat
         take(CANDIDATES, "reasoning")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -21,13 +22,15 @@ from store.database.relations import (
     Expression,
     FunctionExpression,
     Relation,
+    SQLExpression,
 )
+from store.images import HEAD_BYTES
 from store.records import NO_QUESTION
 from store.runs import Turns
 
 FUNCTION = "read_conversation"
 TEXTS = ("instruction", "input", "output", "reasoning")  # never null
-JSONS = ("history", "tools", "tool_calls", "outputs", "followups")
+JSONS = ("history", "tools", "tool_calls", "outputs", "followups", "images")
 RECORD = pa.struct(
     [(name, pa.string()) for name in (*TEXTS, "system", *JSONS, "left_out", "problem")]
     + [("unused_turns", pa.int64())]
@@ -54,29 +57,33 @@ def records_of(
     *,
     fields: Sequence[str],
     turns: Turns,
+    folders: Sequence[Path] | None,
 ) -> Iterator[Relation]:
     """The records of rows, for the block: a relation of the columns that Records.sample takes.
 
     roles: role -> columns. labels: column -> the names of its class labels. fields: the columns
-    that templates may use; where there are none `fields` is null.
+    that templates may use; where there are none `fields` is null. folders: where paths of images
+    are looked for; None: images are not sent.
     """
     kept = _fields(rows, fields, labels) if fields else NULL
     if _is_plain(rows, roles):
         yield _plain_records(rows, roles, labels, kept)
         return
-    with _reading_function(connection, turns):
+    with _reading_function(connection, turns, folders):
         yield _read_records(rows, roles, labels, kept)
 
 
 @contextmanager
-def _reading_function(connection: Connection, turns: Turns) -> Iterator[None]:
+def _reading_function(
+    connection: Connection, turns: Turns, folders: Sequence[Path] | None
+) -> Iterator[None]:
     """Give a connection the function FUNCTION for the block: a JSON object of roles -> RECORD.
 
     Removed at the end: a connection that keeps a reference to Python's objects is never freed.
     """
 
     def convert(rows: pa.Array) -> pa.Array:
-        return pa.array([_record(row, turns) for row in rows.to_pylist()], RECORD)
+        return pa.array([_record(row, turns, folders) for row in rows.to_pylist()], RECORD)
 
     connection.create_function(FUNCTION, convert, ["VARCHAR"], SQL_TYPE, type="arrow")  # type: ignore[call-overload]
     try:
@@ -85,9 +92,9 @@ def _reading_function(connection: Connection, turns: Turns) -> Iterator[None]:
         connection.remove_function(FUNCTION)
 
 
-def _record(row: str, turns: Turns) -> dict[str, Any]:
+def _record(row: str, turns: Turns, folders: Sequence[Path] | None) -> dict[str, Any]:
     try:
-        read = read_row(msgspec.json.decode(row), turns)
+        read = read_row(msgspec.json.decode(row), turns, folders)
     except NotTurns as error:
         problem = str(error)
     except (msgspec.DecodeError, RecursionError):
@@ -178,6 +185,7 @@ def _plain_records(
         *(NULL.alias(name) for name in ("system", *JSONS, "problem")),
         CaseExpression(blank, ConstantExpression(NO_QUESTION)).alias("left_out"),
         ConstantExpression(0).cast("BIGINT").alias("unused_turns"),
+        NULL.alias("image_blobs"),
     )
 
 
@@ -188,8 +196,14 @@ def _read_records(
     fields: Expression,
 ) -> Relation:
     """Records of rows of any shape, see conversation.py."""
+    blobs: Expression = NULL
+    images = next(iter(roles.get("images", ())), None)
+    if images is not None and (kept := _image_bytes(relation, images)) is not None:
+        described, blobs = kept
 
     def cell(role: str, names: Sequence[str]) -> Expression:
+        if role == "images" and blobs is not NULL:
+            return FunctionExpression("to_json", described)
         if len(names) == 1:
             return _json(relation, names[0], labels)
         if role == "options":
@@ -201,7 +215,11 @@ def _read_records(
 
     cells = ((ConstantExpression(role), cell(role, names)) for role, names in roles.items())
     row = FunctionExpression("json_object", *chain.from_iterable(cells)).cast("VARCHAR")
-    read = relation.project(FunctionExpression(FUNCTION, row).alias("read"), fields.alias("fields"))
+    read = relation.project(
+        FunctionExpression(FUNCTION, row).alias("read"),
+        fields.alias("fields"),
+        blobs.alias("image_blobs"),
+    )
     return read.project(
         *(
             FunctionExpression(
@@ -209,5 +227,42 @@ def _read_records(
             ).alias(name)
             for name in RECORD.names
         ),
-        ColumnExpression("fields"),
+        *map(ColumnExpression, ("fields", "image_blobs")),
     )
+
+
+def _image_bytes(relation: Relation, name: str) -> tuple[Expression, Expression] | None:
+    """A column of images that has their bytes: what is known of each, and all bytes; else None.
+
+    Its types are those of `datasets`: {bytes, path}, or a list of these; and bytes alone. The
+    function sees no bytes, and what is not selected is not read.
+    """
+    types = dict(zip(relation.columns, relation.types, strict=True))
+    kind, column = types[name], _quoted(name)
+    if kind.id == "blob":
+        images = f"[{{'bytes': {column}, 'path': NULL::VARCHAR}}]"
+    elif _has_bytes(kind):
+        images = f"[{column}]"
+    elif kind.id == "list" and _has_bytes(kind.children[0][1]):
+        images = column
+    else:
+        return None
+    one = "_one_of_its_images"  # no column's name, which would come before it
+    described = (
+        f"{{'sha256': sha256({one}.bytes), 'path': {one}.path, "
+        f"'head': hex(array_slice({one}.bytes, 1, {HEAD_BYTES}))}}"
+    )
+    return (
+        SQLExpression(f"list_transform({images}, lambda {one}: {described})"),
+        SQLExpression(f"list_transform({images}, lambda {one}: {one}.bytes)"),
+    )
+
+
+def _has_bytes(kind: Any) -> bool:
+    fields = dict(kind.children) if kind.id == "struct" else {}
+    return "path" in fields and "bytes" in fields and fields["bytes"].id == "blob"
+
+
+def _quoted(name: str) -> str:
+    """A column's name in SQL."""
+    return '"' + name.replace('"', '""') + '"'

@@ -99,11 +99,12 @@ def open_source(
     columns: Mapping[str, str | None],
     turns: Turns,
     with_fields: bool,
+    images: bool,
     say: Callable[[str], None],
 ) -> Iterator[Source]:
     """Make the dataset the relation source_rows of the connection for the block, in the source's
     order; its columns are those that Records.sample takes. with_fields: whether `fields` is a JSON
-    object of all columns, which templates use as `row`, or null.
+    object of all columns, which templates use as `row`, or null. images: whether images are sent.
 
     Raises UserError where there is no such dataset or file, where it cannot be read, in the block
     too, or where no column can be the instruction.
@@ -117,7 +118,7 @@ def open_source(
             if not texts.files and (reading.encoding or reading.delimiter):
                 say(f"--encoding and --delimiter are for JSON and CSV files: not used for {source}")
             names = rows.columns if isinstance(rows, Relation) else rows.names
-            mapping = map_columns(names, columns, source)
+            mapping = map_columns(names, columns, source, images=images)
             used = names if with_fields else mapping.columns(names)
             if isinstance(rows, ArrowRows):
                 rows = connection.from_arrow(rows.select(used))
@@ -126,8 +127,11 @@ def open_source(
                 rows = rows.select(used)
             roles = {role: split_columns(name, names) for role, name in mapping.roles().items()}
             fields = names if with_fields else ()
+            folders = _folders(source, split) if images else None
             records = stack.enter_context(
-                records_of(connection, rows, roles, labels, fields=fields, turns=turns)
+                records_of(
+                    connection, rows, roles, labels, fields=fields, turns=turns, folders=folders
+                )
             )
             # Registered, not created: a database file refuses a view on what lives in this process.
             connection.register("source_rows", records)
@@ -135,6 +139,15 @@ def open_source(
             yield Source(mapping, names, texts.bad_rows)
     except SqlError as error:
         raise read_error(source, error, texts.files) from None
+
+
+def _folders(source: str, split: str) -> list[Path]:
+    """Where a source's paths of images are looked for: its folder, and those of its files."""
+    if not is_local(source):
+        return []
+    files = find_files(Path(source), split, lambda _: None)
+    own = [Path(source)] if Path(source).is_dir() else []
+    return list(dict.fromkeys((*own, *(file.parent for file in files))))
 
 
 def _open_rows(

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from fastdatasets.sources.chat.images import sampled_images
 from fastdatasets.sources.dataset import open_source
 from store import UserError, WorkStore
-from store.records import Sampling
+from store.records import UNREADABLE_IMAGE, Sampling
 from store.runs import Mode, Run, WeightedSource
 
 Say = Callable[[str], None]
@@ -68,6 +69,7 @@ def _sample(
         columns=run.columns,
         turns=run.turns,
         with_fields=with_fields,
+        images=run.images,
         say=say,
     ) as opened:
         say(f"columns: {opened.mapping.describe(opened.names)}")
@@ -79,6 +81,7 @@ def _sample(
                 weight=source.weight,
                 need_instruction=run.mode is Mode.AUGMENT,
                 bad_rows=opened.bad_rows,
+                read_images=sampled_images if run.images else None,
             )
         except UserError as error:
             if len(run.sources) == 1:
@@ -93,7 +96,11 @@ def _sample(
 def _report(sampling: Sampling, say: Say) -> None:
     """Say what of a source was not used."""
     for reason, count in sampling.left_out.items():
-        say(f"left out: {count} rows {reason}")
+        rows = [str(row + 1) for row in sampling.unreadable_images if reason == UNREADABLE_IMAGE]
+        more = ", …" if rows and len(rows) < count else ""
+        say(
+            f"left out: {count} rows {reason}" + (f" (row {', '.join(rows)}{more})" if rows else "")
+        )
     bad = sampling.bad_rows
     for reason, count in bad.counts.items():
         say(f"skipped, cannot be read: {count} rows: {reason}")

@@ -43,6 +43,9 @@ ROW_REQUEST_SCHEMA = pa.schema(
         ("params", pa.string()),
         ("messages", pa.string()),
         ("tools", pa.string()),
+        ("images", pa.int32()),
+        ("image_tokens", pa.int64()),
+        ("image_bytes", pa.int64()),
         ("is_first", pa.bool_()),  # of its request in the table
     ]
 )

@@ -10,6 +10,7 @@ from duckdb import (
     ConstantExpression,
     Expression,
     FunctionExpression,
+    SQLExpression,
 )
 from duckdb import (
     DuckDBPyConnection as Connection,
@@ -33,5 +34,6 @@ __all__ = [
     "Expression",
     "FunctionExpression",
     "Relation",
+    "SQLExpression",
     "pattern_of",
 ]

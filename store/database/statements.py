@@ -20,7 +20,7 @@ def load_file(package: str, name: str) -> dict[str, str]:
 
 
 NOUNS = (
-    *("runs", "records", "planning", "requests", "limits"),
+    *("runs", "records", "images", "planning", "requests", "limits"),
     *("results", "costs", "answers", "exports", "jobs"),
 )
 SCHEMA = (files("store") / "sql" / "schema.sql").read_text("utf-8")

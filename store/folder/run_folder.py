@@ -21,8 +21,12 @@ STORE_NAME = "work.duckdb"
 PROGRESS_NAME = "progress.json"
 LOCK_NAME = "run.lock"
 JOBS_NAME = "jobs"
+IMAGES_NAME = "images"
 # Written in place, and so checked for links and owner first.
-IN_PLACE = (LOCK_NAME, STORE_NAME, f"{STORE_NAME}.wal", "spill", JOBS_NAME, "engine.log")
+IN_PLACE = (
+    *(LOCK_NAME, STORE_NAME, f"{STORE_NAME}.wal", "spill"),
+    *(JOBS_NAME, IMAGES_NAME, "engine.log"),
+)
 
 # Money is Decimal inside and a plain number in JSON, where scripts expect one.
 STATUS_JSON = msgspec.json.Encoder(decimal_format="number")

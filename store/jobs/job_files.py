@@ -15,6 +15,7 @@ from store.database.arrow import (
     table,
 )
 from store.database.statements import QUERIES
+from store.images import Images
 
 if TYPE_CHECKING:
     from store.database.connection import Database
@@ -32,7 +33,11 @@ def write_job_file(
     endpoint: str,
     body: Callable[[dict[str, Any]], dict[str, Any]],
 ) -> str:
-    """Write a job's JSONL file, a few megabytes in memory at a time; returns its SHA-256."""
+    """Write a job's JSONL file, a few megabytes in memory at a time; returns its SHA-256.
+
+    Raises ImageUnreadable.
+    """
+    images = Images(database)
     first, last, different = database.row("job_span", job_id=job_id)
     openings = [
         (params, msgspec.json.encode(body(msgspec.json.decode(params))).decode()[:-1])
@@ -45,14 +50,15 @@ def write_job_file(
     ):
         lines = {"job_id": job_id, "endpoint": endpoint, "first": first, "last": last}
         for _, texts in database.texts(QUERIES["job_lines"], **lines):
-            data = _escaped(bytes(texts))
-            digest.update(data)
-            file.write(data)
+            for data in images.in_lines(_escaped(texts)):
+                digest.update(data)
+                file.write(data)
     return digest.hexdigest()
 
 
-def _escaped(lines: bytes) -> bytes:
+def _escaped(texts: memoryview) -> bytes:
     """Lines of JSON with escapes for characters that some servers misread."""
+    lines = bytes(texts)
     if not any(part in lines for part in _MISREAD_BYTES):
         return lines
     return _MISREAD.sub(lambda match: b"\\u%04x" % ord(match[0].decode()), lines)

@@ -39,6 +39,14 @@ FROM (
     LEFT JOIN (SELECT record, ordinal, rowid AS variant_row FROM variants) USING (record, ordinal))
 ORDER BY record, ordinal, generation;
 
+-- name: page_images
+-- The images of the records of a page, in order.
+CREATE OR REPLACE TEMP VIEW page_images AS
+SELECT record, list(url ORDER BY place) AS images
+FROM images
+SEMI JOIN (SELECT record FROM page_keys WHERE page = getvariable('page')) USING (record)
+GROUP BY record;
+
 -- name: answered_rows
 CREATE OR REPLACE TEMP VIEW answered_rows AS
 SELECT keys.record, keys.ordinal, keys.generation, coalesce(variants.instruction, records.instruction) AS instruction,
@@ -49,13 +57,15 @@ SELECT keys.record, keys.ordinal, keys.generation, coalesce(variants.instruction
        records.instruction AS original_instruction, results.request_id, results.prompt_tokens,
        results.cached_tokens, results.completion_tokens, results.cost,
        getvariable('answer_sources')[records.source + 1] AS source, run.split, run.run_id, run.backend, records.fields,
-       records.original_output, verdicts, score, score_reason, final_answer, agreement
+       records.original_output, verdicts, score, score_reason, final_answer, agreement,
+       coalesce(page_images.images, []) AS images
 FROM run
 CROSS JOIN (SELECT * FROM page_keys WHERE page = getvariable('page')) AS keys
 JOIN (SELECT *, rowid AS record_row FROM records
       WHERE rowid BETWEEN getvariable('first_record') AND getvariable('last_record')) AS records
     USING (record_row)
 JOIN page_results AS results USING (result_row)
+LEFT JOIN page_images ON keys.record = page_images.record
 LEFT JOIN (SELECT *, rowid AS variant_row FROM variants
            WHERE rowid BETWEEN getvariable('first_variant') AND getvariable('last_variant')) AS variants
     USING (variant_row)
@@ -127,10 +137,11 @@ SELECT record, 0 AS ordinal, 0 AS generation, instruction, input, original_outpu
        NULL::BIGINT AS cached_tokens, NULL::BIGINT AS completion_tokens, NULL::HUGEINT AS cost,
        getvariable('answer_sources')[records.source + 1] AS source, run.split, run.run_id, run.backend, records.fields,
        original_output, NULL::JSON AS verdicts, NULL::INTEGER AS score, NULL::VARCHAR AS score_reason,
-       NULL::VARCHAR AS final_answer, NULL::DOUBLE AS agreement
+       NULL::VARCHAR AS final_answer, NULL::DOUBLE AS agreement, coalesce(page_images.images, []) AS images
 FROM run
 CROSS JOIN records
 JOIN (SELECT record FROM page_keys WHERE page = getvariable('page')) USING (record)
+LEFT JOIN page_images USING (record)
 WHERE records.rowid BETWEEN getvariable('first_record') AND getvariable('last_record');
 
 -- name: answer_pages
@@ -171,7 +182,7 @@ SEMI JOIN (SELECT pick FROM picks ORDER BY pick
 
 -- name: answer_contents
 -- What the rows have, beside a question and an answer: a system prompt, history, tools, tool calls in answers or
--- history; several original outputs; a source, where the run has several; a generation, where it has samples;
+-- history; several original outputs; images, and some of these in files of the dataset; a source, where the run has several; a generation, where it has samples;
 -- what was found of the answers.
 SELECT coalesce(bool_or(system IS NOT NULL), false)
            OR (SELECT system_prompt IS NOT NULL AND NOT skip_generation FROM run) AS system,
@@ -181,7 +192,8 @@ SELECT coalesce(bool_or(system IS NOT NULL), false)
        coalesce(bool_or(history LIKE '%"tool_calls"%'), false)
            OR CASE WHEN (SELECT skip_generation FROM run) THEN coalesce(bool_or(tool_calls IS NOT NULL), false)
                    ELSE EXISTS (SELECT 1 FROM results WHERE results.tool_calls IS NOT NULL) END AS tool_calls,
-       coalesce(bool_or(outputs IS NOT NULL), false) AS original_outputs,
+       coalesce(bool_or(outputs IS NOT NULL), false) AS original_outputs, EXISTS (FROM images) AS images,
+       EXISTS (FROM images WHERE path IS NOT NULL AND path <> url) AS image_files,
        (SELECT json_array_length(sources) > 1 FROM run) AS source,
        (SELECT samples > 1 AND NOT skip_generation FROM run) AS generation,
        EXISTS (FROM verdicts SEMI JOIN current_row_requests USING (record, stage, ordinal, generation, request_id)

@@ -19,7 +19,8 @@ VALUES ($cost, $prompt, $cached, $completion, $reason, (now() AT TIME ZONE 'UTC'
 -- name: max_cost_of_pending
 -- Maximum picodollars of the $requests most expensive pending requests.
 SELECT coalesce(sum(cost), 0)
-FROM (SELECT worst_cost(prompt_bytes_of(params, messages, tools), limit_of(params), $input, $output) AS cost
+FROM (SELECT worst_cost(prompt_bytes_of(params, messages, tools) + image_tokens, limit_of(params), $input, $output)
+             AS cost
       FROM pending_requests($max_attempts) JOIN requests USING (request_id)
       ORDER BY cost DESC
       LIMIT $requests);

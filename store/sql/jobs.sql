@@ -8,12 +8,11 @@ INSERT INTO job_events VALUES ($job_id, $event, (now() AT TIME ZONE 'UTC'), $det
 SELECT job_id, detail FROM job_events ORDER BY rowid;
 
 -- name: build_queue
--- Pending requests, in the order in which they go into job files; incoming: their rowids in that order. bytes:
--- a line has 300 beside its messages, tools and parameters.
+-- Pending requests, in the order in which they go into job files; incoming: their rowids in that order.
 CREATE OR REPLACE TEMP TABLE queue AS
-SELECT place, request_id, strlen(params) + prompt_bytes_of(params, messages, tools) + 300 AS bytes,
-       estimated_prompt_tokens(prompt_bytes_of(params, messages, tools)) AS tokens,
-       prompt_bytes_of(params, messages, tools) AS prompt_bytes, limit_of(params) AS max_tokens
+SELECT place, request_id, line_bytes(params, messages, tools, image_bytes) AS bytes,
+       estimated_prompt_tokens(prompt_bytes_of(params, messages, tools)) + image_tokens AS tokens,
+       prompt_bytes_of(params, messages, tools) + image_tokens AS prompt_bytes, limit_of(params) AS max_tokens
 FROM incoming JOIN (SELECT *, rowid AS position FROM requests) USING (position)
 ORDER BY place;
 

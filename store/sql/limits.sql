@@ -3,7 +3,8 @@
 
 -- name: rejected
 -- Rows whose latest answer one of the checks rejected, and its request.
-SELECT stage, record, ordinal, generation, version, params, messages, tools, about::VARCHAR
+SELECT stage, record, ordinal, generation, version, params, messages, tools, about::VARCHAR,
+       images, image_tokens, image_bytes
 FROM latest_row_requests
 SEMI JOIN (FROM verdicts WHERE check_name IN (SELECT unnest($check_names)))
     USING (record, stage, ordinal, generation, request_id)
@@ -12,7 +13,8 @@ ORDER BY stage, record, ordinal, generation;
 
 -- name: other_limits
 -- Row requests without an answer and in no job whose limit is not the run's.
-SELECT stage, record, ordinal, generation, version, params, messages, tools, about::VARCHAR
+SELECT stage, record, ordinal, generation, version, params, messages, tools, about::VARCHAR,
+       images, image_tokens, image_bytes
 FROM row_requests_of_other_limits($max_tokens)
 ANTI JOIN requests_in_jobs USING (request_id)
 JOIN (SELECT *, rowid AS position FROM requests) USING (request_id)

@@ -3,7 +3,8 @@
 
 -- name: rows_without_request
 -- Of a range of records, those and their variants without one of $samples requests of the stage, in sample order.
-SELECT record, ordinal, instruction, input, original_output, reasoning, system, history, tools, fields, [], generation
+SELECT record, ordinal, instruction, input, original_output, reasoning, system, history, tools, fields,
+       images, [], generation
 FROM (
     SELECT record, 0 AS ordinal, instruction, input, original_output, reasoning, system, history, tools, fields
     FROM records
@@ -13,6 +14,7 @@ FROM (
     FROM variants JOIN records USING (record)
     WHERE record BETWEEN $first AND $last
 )
+LEFT JOIN (FROM sent_images WHERE record BETWEEN $first AND $last) USING (record)
 CROSS JOIN (SELECT unnest(range($samples))::INTEGER AS generation)
 ANTI JOIN (SELECT record, ordinal, generation FROM row_requests
            WHERE stage = $stage AND record BETWEEN $first AND $last) USING (record, ordinal, generation)
@@ -23,11 +25,12 @@ ORDER BY record, ordinal, generation;
 -- the final stage) whose earlier questions are all answered; with these questions and answers. Each of $samples answers
 -- is on earlier answers of its own.
 SELECT record, coalesce($number, 0)::INTEGER, turns[1 + number], CASE WHEN number = 0 THEN input ELSE '' END, '', '',
-       system, history, tools, fields, [], generation, turns[:number], coalesce(answers, [])
+       system, history, tools, fields, images, [], generation, turns[:number], coalesce(answers, [])
 FROM (SELECT *, list_concat([instruction], coalesce(from_json(followups, '["VARCHAR"]'), [])) AS turns,
              coalesce($number, len(turns) - 1) AS number
       FROM records
       WHERE record BETWEEN $first AND $last)
+LEFT JOIN (FROM sent_images WHERE record BETWEEN $first AND $last) USING (record)
 CROSS JOIN (SELECT unnest(range($samples))::INTEGER AS generation)
 LEFT JOIN (SELECT record, generation, list(text ORDER BY ordinal) AS answers
            FROM current_row_requests JOIN results USING (request_id)
@@ -45,7 +48,7 @@ ORDER BY record, generation;
 -- Records without a request of the stage that asks for variants, or whose latest answer was rejected; with their
 -- variants and the number of generations so far.
 SELECT record, 0, instruction, input, original_output, reasoning, system, history, tools, fields,
-       coalesce(known, []), coalesce(generations, 0)
+       NULL, coalesce(known, []), coalesce(generations, 0)
 FROM records
 LEFT JOIN (SELECT record, list(instruction ORDER BY ordinal) AS known
            FROM variants GROUP BY record) USING (record)
@@ -101,7 +104,7 @@ WHERE known < $num_aug;
 
 -- name: insert_requests
 INSERT INTO requests
-SELECT request_id, params, messages, tools
+SELECT request_id, params, messages, tools, images, image_tokens, image_bytes
 FROM (SELECT * REPLACE (request_id::UUID AS request_id) FROM incoming WHERE is_first)
 ANTI JOIN requests USING (request_id)
 ORDER BY position;

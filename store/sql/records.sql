@@ -10,10 +10,12 @@ SELECT (SELECT count(*) FROM events WHERE event = 'sampled') = json_array_length
 
 -- name: count_source
 -- One pass over the source: its rows, how many are usable, how many are left out by the reason, how many have turns
--- that are not used and how many turns these are; the first row that cannot be read, and why.
+-- that are not used and how many turns these are; the first row that cannot be read, and why; the first rows left out
+-- for an image file that cannot be read.
 SELECT count(*), count(*) FILTER (left_out IS NULL AND problem IS NULL), coalesce(histogram(left_out), MAP {}),
        count(*) FILTER (unused_turns > 0), coalesce(sum(unused_turns), 0)::BIGINT,
-       min(source_row) FILTER (problem IS NOT NULL), arg_min(problem, source_row)
+       min(source_row) FILTER (problem IS NOT NULL), arg_min(problem, source_row),
+       min(source_row, $most) FILTER (left_out = $unreadable)
 FROM (SELECT left_out, unused_turns, problem, row_number() OVER () - 1 AS source_row FROM source_rows);
 
 -- name: problems

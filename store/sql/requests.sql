@@ -55,7 +55,7 @@ ORDER BY longest DESC, prefix, tokens DESC, position;
 
 -- name: requests_by_rowid
 -- In the order of $rowids, with the failed attempts of each in the current round.
-SELECT request_id::VARCHAR, params, messages, tools, coalesce(attempts, 0)
+SELECT request_id::VARCHAR, params, messages, tools, coalesce(attempts, 0), image_tokens
 FROM (SELECT unnest($rowids) AS position, generate_subscripts($rowids, 1) AS place)
 JOIN (SELECT *, rowid AS position FROM requests) USING (position)
 LEFT JOIN (SELECT request_id, count(*) AS attempts
@@ -70,15 +70,17 @@ ANTI JOIN superseded_requests USING (request_id);
 
 -- name: backlog
 -- Pending requests, their rows, those with an old output, those whose length is predicted from results, estimated
--- prompt tokens, expected and maximum completion tokens. Then the row requests of the final stage.
+-- prompt tokens, expected and maximum completion tokens. Then the row requests of the final stage, and images and
+-- their most prompt tokens, which are among the estimated ones.
 SELECT count(*),
        (SELECT count(*) FROM latest_row_requests SEMI JOIN pending_requests($max_attempts) USING (request_id)),
        count(*) FILTER (WHERE has_old),
        count(*) FILTER (WHERE is_learnt),
-       coalesce(sum(estimated_prompt_tokens(prompt_bytes)), 0)::BIGINT,
+       coalesce(sum(estimated_prompt_tokens(prompt_bytes) + image_tokens), 0)::BIGINT,
        coalesce(sum(tokens), 0)::BIGINT,
        coalesce(sum(max_tokens), 0)::BIGINT,
-       (SELECT count(*) FROM row_requests WHERE stage = final_stage())
+       (SELECT count(*) FROM row_requests WHERE stage = final_stage()),
+       coalesce(sum(images), 0)::BIGINT, coalesce(sum(image_tokens), 0)::BIGINT
 FROM pending_requests($max_attempts) JOIN expected_lengths USING (request_id);
 
 -- name: outlook

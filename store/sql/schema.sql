@@ -23,6 +23,8 @@ CREATE TABLE run (
     seed            BIGINT NOT NULL,
     columns         JSON NOT NULL,        -- role -> the column named by the user, or null
     turns           VARCHAR NOT NULL CHECK (turns IN ('last', 'first', 'all')),
+    images          BOOLEAN NOT NULL,     -- images of records go with their requests
+    image_tokens    BIGINT,               -- the most prompt tokens of an image, by the model; null: not known
     samples         INTEGER NOT NULL,     -- answers to each question
     params          JSON NOT NULL,        -- generation parameters, without the model
     system_prompt   VARCHAR,
@@ -52,6 +54,17 @@ CREATE TABLE records (
     outputs         VARCHAR USING COMPRESSION zstd,  -- JSON: all original outputs, where there are several
     followups       VARCHAR USING COMPRESSION zstd,  -- JSON: later questions of the user, asked one after the other
     fields          VARCHAR USING COMPRESSION zstd   -- JSON: other columns of the row, where a template uses them
+);
+
+-- Images of records, in the order of their '<image>' in the texts.
+CREATE TABLE images (
+    record      BIGINT NOT NULL,
+    place       INTEGER NOT NULL,         -- from 0
+    url         VARCHAR NOT NULL,         -- as exported: an address, a path as in the dataset, or images/… in the folder
+    detail      VARCHAR,                  -- low, high, auto; null: not said
+    sha256      VARCHAR,                  -- of its bytes; null: an address, which the server fetches
+    path        VARCHAR,                  -- the file of its bytes, absolute or from the run's folder; null: an address
+    bytes       BIGINT                    -- of the file
 );
 
 -- New instructions from answers of a stage before the final one, used with the record's input. ordinal: 1, 2, …
@@ -110,7 +123,10 @@ CREATE TABLE requests (
     request_id UUID NOT NULL,
     params     VARCHAR NOT NULL,          -- canonical JSON: the model and its generation parameters
     messages   VARCHAR NOT NULL USING COMPRESSION zstd,          -- canonical JSON: [{"content", "role"}, …]
-    tools      VARCHAR USING COMPRESSION zstd                    -- canonical JSON, as its body has them; null: none
+    tools      VARCHAR USING COMPRESSION zstd,                   -- canonical JSON, as its body has them; null: none
+    images     INTEGER NOT NULL,          -- how many it has; in messages as sha256:… or an address
+    image_tokens BIGINT NOT NULL,         -- the most prompt tokens of these
+    image_bytes BIGINT NOT NULL           -- of these as data URLs in its body
 );
 
 -- The requests of the rows of a stage. generation > 0: an equal request again, on purpose: for more variants, or as
@@ -188,7 +204,8 @@ CREATE TABLE job_events (
 CREATE TABLE job_requests (
     job_id       VARCHAR NOT NULL,
     request_id   UUID NOT NULL,
-    prompt_bytes BIGINT NOT NULL,         -- of its messages; with max_tokens: the limits of its usage
+    prompt_bytes BIGINT NOT NULL,         -- of its messages, and a byte for each token of images; with max_tokens: the
+                                          -- limits of its usage
     max_tokens   BIGINT NOT NULL
 );
 
@@ -261,6 +278,16 @@ HAVING bool_and(coalesce(version < latest, false));
 CREATE MACRO prompt_bytes_of(params, messages, tools) AS
     strlen(messages) + coalesce(strlen(tools), 0) + coalesce(strlen(params ->> 'response_format'), 0);
 
+-- Bytes of a request's line in a job file, 300 of them beside its messages, tools and parameters.
+CREATE MACRO line_bytes(params, messages, tools, image_bytes) AS
+    strlen(params) + prompt_bytes_of(params, messages, tools) + image_bytes + 300;
+
+-- The images of records as requests have them: JSON, [{"url", "detail", "bytes"}, …].
+CREATE VIEW sent_images AS
+SELECT record, to_json(list({'url': coalesce('sha256:' || sha256, url), 'detail': detail, 'bytes': bytes}
+                            ORDER BY place))::VARCHAR AS images
+FROM images GROUP BY record;
+
 -- Estimated prompt tokens of messages, by their bytes: a third, which is more than English needs and about right
 -- for Chinese.
 CREATE MACRO estimated_prompt_tokens(bytes) AS 1 + bytes // 3;
@@ -282,6 +309,7 @@ CREATE MACRO default_expected_tokens(old_bytes, max_tokens) AS
 -- less than half of the limit, and the answer was longer.
 CREATE VIEW request_hints AS
 SELECT request_id, params, limit_of(params) AS max_tokens, prompt_bytes_of(params, messages, tools) AS prompt_bytes,
+       images, image_tokens,
        coalesce(output_bytes, 0) AS old_bytes, old_bytes > 0 AS has_old,
        CASE WHEN has_old THEN old_bytes ELSE prompt_bytes END AS hint_bytes
 FROM requests
@@ -295,7 +323,7 @@ LEFT JOIN (SELECT request_id, max(strlen(original_output)) AS output_bytes
 -- Expected completion tokens of each request. From 20 results on (is_learnt) a linear regression on hint_bytes where
 -- it explains a tenth of the variance (r²), else the mean; before that default_expected_tokens.
 CREATE VIEW expected_lengths AS
-SELECT request_id, max_tokens, prompt_bytes, has_old, coalesce(results >= 20, false) AS is_learnt,
+SELECT request_id, max_tokens, prompt_bytes, images, image_tokens, has_old, coalesce(results >= 20, false) AS is_learnt,
        CASE WHEN is_learnt
             THEN greatest(1, least(max_tokens, CASE WHEN fit >= 0.1 THEN base + slope * hint_bytes ELSE mean END))::BIGINT
             ELSE default_expected_tokens(old_bytes, max_tokens) END AS tokens

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from base64 import b64decode
 from collections.abc import Callable
 from typing import Any
 
@@ -115,8 +117,41 @@ def _bad_message(messages: list[Json]) -> Reply | None:
                 return _refuse(400, error_body(text, param=f"{param}.role"))
         else:
             waiting = {call["id"] for call in message.get("tool_calls") or ()}
+        if isinstance(message.get("content"), list):
+            for number, part in enumerate(message["content"]):
+                where = f"{param}.content[{number}]"
+                if (reason := _bad_part(part, role)) is not None:
+                    return _refuse(400, error_body(reason, param=where, code="invalid_value"))
         if message.get("content") is None and not message.get("tool_calls"):
             return _refuse(400, error_body("content is required", param=f"{param}.content"))
+    return None
+
+
+IMAGE_BYTES = {"png": b"\x89PNG", "jpeg": b"\xff\xd8\xff", "gif": b"GIF8", "webp": b"RIFF"}
+_DATA_URL = re.compile(r"data:image/(\w+);base64,([A-Za-z0-9+/]+={0,2})")
+
+
+def _bad_part(part: object, role: str) -> str | None:
+    """Why a part of a content is refused: only users have images, by address or as a data URL."""
+    match part:
+        case {"type": "text", "text": str(), **rest} if not rest:
+            return None
+        case {"type": "image_url", "image_url": {"url": str(url), **more}, **rest} if not rest:
+            if role != "user":
+                return "Invalid content type. image_url is only supported by certain roles."
+            if more.keys() - {"detail"} or more.get("detail") not in (None, "low", "high", "auto"):
+                return "Invalid value: 'image_url.detail'."
+            return None if url.startswith(("http://", "https://")) else _bad_data(url)
+    return f"Invalid content part: {str(part)[:80]}."
+
+
+def _bad_data(url: str) -> str | None:
+    data = _DATA_URL.fullmatch(url)
+    if data is None:
+        return "Invalid 'image_url'. Expected a valid URL, but got an invalid format."
+    begins = IMAGE_BYTES.get(data[1])
+    if begins is None or not b64decode(data[2], validate=True).startswith(begins):
+        return "You uploaded an unsupported image. Please make sure your image is valid."
     return None
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+from fastdatasets.sources.chat.images import FoundImage, take_images, used_images
 from fastdatasets.sources.chat.tools import NotTurns, decoded, kind_of, read_tools
 from fastdatasets.sources.chat.turns import (
     LeftOut,
@@ -17,6 +19,7 @@ from fastdatasets.sources.chat.turns import (
     read_turns,
     text_of,
 )
+from store.images import PLACEHOLDER
 from store.records import NO_QUESTION
 from store.runs import Turns
 
@@ -41,18 +44,24 @@ class Conversation:
     tool_calls: list[dict[str, Any]] | None = None
     outputs: list[str] = field(default_factory=list)
     followups: list[str] = field(default_factory=list)
+    images: list[FoundImage] = field(default_factory=list)
     left_out: str | None = None
     unused_turns: int = 0
 
 
-def read_row(row: Mapping[str, Any], turns: Turns) -> Conversation:
+def read_row(row: Mapping[str, Any], turns: Turns, folders: Sequence[Path] | None) -> Conversation:
     """Read a row; its keys are roles, its values those of JSON.
+
+    folders: where the paths of images are looked for; None: images are not sent.
 
     Raises NotTurns, naming the role whose value cannot be read.
     """
     system = row.get("system")
     read = Conversation(system=None if system in (None, "") else read_content(system))
+    images: list[Any] = []
     try:
+        if folders is not None:
+            row, images = take_images(row)
         for role, reader in _READERS.items():
             if (value := row.get(role)) in (None, ""):
                 continue
@@ -60,11 +69,31 @@ def read_row(row: Mapping[str, Any], turns: Turns) -> Conversation:
                 reader(read, value, turns)
             except NotTurns as error:
                 raise NotTurns(f"{role}: {error}") from None
+        if folders is not None and images:
+            _keep_images(read, images, folders)
     except LeftOut as reason:
         return Conversation(left_out=str(reason))
     if not f"{read.instruction}{read.input}".strip():
         read.left_out = NO_QUESTION
     return read
+
+
+def _keep_images(read: Conversation, images: Sequence[Any], folders: Sequence[Path]) -> None:
+    """Keep the images of the turns that are used; those of a column alone go first of all."""
+
+    def asked() -> list[str]:
+        return [read.instruction, read.input, *read.followups]
+
+    earlier = [message for message in read.history if message["role"] == "user"]
+    if not any(PLACEHOLDER in text for text in (*asked(), *(one["content"] for one in earlier))):
+        front = PLACEHOLDER * len(images)
+        if earlier:
+            earlier[0]["content"] = front + earlier[0]["content"]
+        elif read.instruction or not read.input:
+            read.instruction = front + read.instruction
+        else:
+            read.input = front + read.input
+    read.images = used_images(images, read.system, read.history, asked(), folders)
 
 
 def _take_chat(read: Conversation, value: Any, turns: Turns) -> None:

@@ -181,7 +181,7 @@ def test_answers_in_no_order(tmp_path: Path) -> None:
         exports = {}
         alpaca, options = FORMATS["alpaca"], ExportOptions()
         select = select_json(alpaca, columns_of(alpaca, set(), options), options.file_type)
-        parameters = parameters_of(alpaca, options, is_test=False)
+        parameters = parameters_of(alpaca, set(), options, is_test=False)
         store.answers.select_test(0, 42)
         store.answers.select_training(ExportOptions())
         for page_bytes in (1 << 20, 20):
