@@ -148,7 +148,7 @@ def _left_out(
         if "messages" not in lacking and contents & {"history", "tool_calls"}:
             why += ", or turns that only messages can hold"
         lines.append(f"{without} rows have no output{why}: in distilled.json, in no training file")
-    special = "tool calls, images" if "images" in store.answers.contents() else "tool calls"
+    special = "tool calls, images" if "images" in contents else "tool calls"
     lines += (
         f"{rows - in_none} rows with {special} or earlier turns are not in {name}, which cannot "
         "hold them: messages can"
