@@ -152,11 +152,14 @@ class Records:
 
     def _add_images(self, source: int, read_images: ReadImages) -> None:
         """Store the images of a source's records, and the bytes of those without a file."""
-        result = self._db.connection.execute(QUERIES["sampled_rows"], {"source": source})
+        records = dict(self._db.rows("rows_of_source", source=source))
         rows: list[tuple[Any, ...]] = []
-        while page := result.fetchmany(IMAGE_PAGE):
-            for record, found, blobs in page:
-                rows += self._images.rows(record, read_images(found, blobs))
+        reader = self._db.connection.sql(QUERIES["images_of_source"]).to_arrow_reader(IMAGE_PAGE)
+        for batch in reader:
+            for row, found, blobs in zip(*batch.columns, strict=True):
+                record = records.get(row.as_py())
+                if record is not None and found.is_valid:
+                    rows += self._images.rows(record, read_images(found.as_py(), blobs.as_py()))
         self._images.add(rows)
 
     def _add_problems(self, bad: BadRows) -> None:

@@ -6,12 +6,13 @@ INSERT INTO images SELECT record, place, url, detail, sha256, path, bytes FROM i
 -- name: image_paths
 SELECT sha256, min(path) FROM images WHERE sha256 IN (SELECT unnest($digests)) GROUP BY sha256;
 
--- name: sampled_rows
--- The rows of the records of a source, with what their images are made of.
-SELECT record, images, image_blobs
-FROM (SELECT images, image_blobs, row_number() OVER () - 1 AS source_row FROM source_rows)
-JOIN (SELECT record, source_row FROM records WHERE source = $source) USING (source_row)
-WHERE images IS NOT NULL;
+-- name: rows_of_source
+SELECT source_row, record FROM records WHERE source = $source;
+
+-- name: images_of_source
+-- The rows of a source, with what their images are made of. Not joined with the records: DuckDB may keep the side with
+-- the bytes in memory.
+SELECT row_number() OVER () - 1, images, image_blobs FROM source_rows;
 
 -- name: refuse_image
 -- Pending requests with an image that cannot be read.
