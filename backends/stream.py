@@ -13,6 +13,7 @@ from backends.budget import Budget
 from backends.first_failures import Unanswered
 from backends.stopping import Stop, deferred_signals
 from store import DiskFull, Unfinished, WorkStore
+from store.money import FREE
 from store.requests import Request, RequestOrder
 from store.results import Failure, Result
 
@@ -146,7 +147,7 @@ class _Unstored:
         """Store all outcomes and charges; returns False, and stores nothing, on a full disk."""
         charges = [] if self._budget is None else self._budget.charges()
         if self._results or self._failures or charges:
-            rates = None if self._budget is None else self._budget.rates
+            rates = FREE if self._budget is None else self._budget.rates
             try:
                 self.store.results.add(self._name, self._results, self._failures, rates, charges)
             except DiskFull as full:

@@ -13,7 +13,7 @@ from fastdatasets.checks.retry import retry_truncated as ask_again_for_truncated
 from fastdatasets.config.address import resolve_address
 from fastdatasets.config.backend import check, make_backend
 from fastdatasets.config.execution import ExecutionConfig
-from fastdatasets.config.export import export_options
+from fastdatasets.config.export import check_scores, export_options
 from fastdatasets.config.new_run import check_not_of_run, check_output_file, new_run
 from fastdatasets.config.run import OutputOptions, RunConfig
 from fastdatasets.config.settings import load_settings
@@ -174,6 +174,7 @@ def export_again(
         run = store.run()
         options = _export_options(folder, run, output.output_file, progress.say)
         options = export_options(output, options)
+        check_scores(options, run.judge)
         return _export_what_is_answered(folder, store, progress, options)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, closing
+from contextlib import closing
 
 from backends import Backend
 from fastdatasets.exports.writers import Exported, export
@@ -37,8 +37,7 @@ def advance_run(
     run = store.run()
     sample_records(store, run, progress.say, with_fields=uses_row(run.templates))
     reused = ReusedAnswers(earlier, progress.say)
-    with ExitStack() as stack:
-        backend: Backend | None = None
+    with closing(_OpenBackend(make_backend)) as backend:
         for stage in stages_of(store, run, max_generations):
             while True:
                 stage.ingest(store)
@@ -47,8 +46,7 @@ def advance_run(
                     continue  # reused answers are ingested too, and more may be planned
                 if _is_answered(progress.update_now(store)) and not store.journal.unclosed():
                     break
-                backend = backend or stack.enter_context(closing(make_backend(run)))
-                backend.work(store, progress)
+                backend.of(stage.run).work(store, progress)
                 status = progress.update_now(store)
                 if not _is_answered(status):
                     return status, []
@@ -58,8 +56,33 @@ def advance_run(
             progress.say(
                 f"{records} records have fewer than {run.num_aug} variants: {missing} missing"
             )
+    if run.judge is not None and (unread := store.scores.unread()):
+        progress.say(f"{unread} answers have no score: what the judge wrote has none from 1 to 10")
     files = export(folder, store, run, progress.update_now(store), options, progress.say)
     return progress.finish(store), files
+
+
+class _OpenBackend:
+    """The one backend that is open: the teacher's, or that of a judge which needs another."""
+
+    def __init__(self, make: MakeBackend) -> None:
+        self._make = make
+        self._for: tuple[str, str | None, str] | None = None
+        self._backend: Backend | None = None
+
+    def of(self, run: Run) -> Backend:
+        """The backend of a run's requests; another one is closed before."""
+        needed = (run.backend, run.base_url, run.model)
+        if self._backend is None or self._for != needed:
+            self.close()
+            self._backend, self._for = self._make(run), needed
+        return self._backend
+
+    def close(self) -> None:
+        """Close what is open."""
+        if self._backend is not None:
+            self._backend.close()
+            self._backend = None
 
 
 def _is_answered(status: Status) -> bool:

@@ -7,7 +7,14 @@ from collections.abc import Sequence
 from backends.base import Backend
 from backends.registry import find_backend
 from fastdatasets.config.address import resolve_address, warn_of_plain_http
-from fastdatasets.config.backend import check_thinking, make_backend, price_of, probe_server
+from fastdatasets.config.backend import (
+    check_prices,
+    check_thinking,
+    make_backend,
+    price_of,
+    prices_for,
+    probe_server,
+)
 from fastdatasets.config.execution import ExecutionConfig
 from fastdatasets.config.settings import Settings
 from fastdatasets.disk_space import check_disk_space
@@ -61,6 +68,7 @@ def work(
     _apply_limit(folder, store, progress)
     execution = keep_cost_options(store, execution, progress.say)
     run = store.run()
+    check_prices(execution, run)
     price = price_of(execution, run)
     if price is not None:
         store.costs.set_price(price)
@@ -68,24 +76,28 @@ def work(
     if uses_server:
         progress.remark = SecondEstimate(execution)
 
-    def backend_of(run: Run) -> Backend:
+    def backend_of(one: Run) -> Backend:
         # Again, since a run that seemed done may have more requests, as with --retry-failed.
         resolve_address(store, settings, progress.say, accept_other=execution.accept_other_server)
         check_disk_space(folder, store, options or run.export, progress.say)
-        backend = make_backend(execution, run, settings, folder)
-        if not uses_server:
+        priced = prices_for(execution, run, one)
+        if (price := price_of(priced, one)) is not None:
+            store.costs.set_price(price)
+        backend = make_backend(priced, one, settings, folder)
+        if (one.backend, one.model) != (run.backend, run.model):
+            progress.say(f"the judge: backend {one.backend}, model {one.model}")
+        if not find_backend(one.backend).uses_server:
             return backend
         open_costs(folder, store, progress, execution, settings)
         is_new = not store.requests.has_sent()
-        serves_vllm = probe_server(execution, run, settings, is_new=is_new)
-        check_thinking(run, serves_vllm=serves_vllm)
+        serves_vllm = probe_server(execution, one, settings, is_new=is_new)
+        check_thinking(one, serves_vllm=serves_vllm)
         if not serves_vllm:
             return backend
-        if run.num_aug and execution.json_schema is None:
-            progress.say(
-                f"{run.base_url} is a vLLM server: requests for variants have a JSON schema"
-            )
-        return make_backend(execution, run, settings, folder, serves_vllm=True)
+        if execution.json_schema is None and (run.num_aug or run.judge):
+            what = "variants" if run.num_aug else "scores"
+            progress.say(f"{one.base_url} is a vLLM server: requests for {what} have a JSON schema")
+        return make_backend(priced, one, settings, folder, serves_vllm=True)
 
     try:
         status, files = advance_run(

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from store.database.connection import Database
 
-from store.database.arrow import CHECKED_SCHEMA, SCORE_SCHEMA, VERDICT_SCHEMA, table_of
+from store.database.arrow import CHECKED_SCHEMA, VERDICT_SCHEMA, table_of
 from store.planning import Verdict
 from store.runs import ExportOptions, Keep, Run, Turns, current_run
 
@@ -37,7 +37,7 @@ class Selection(StrEnum):
 
     ALL = "select_all"
     UNCHECKED = "select_unchecked"
-    UNJUDGED = "select_unjudged"  # without a request that is about them
+    UNJUDGED = "select_unjudged"  # without a judge's request, and to be judged
 
 
 KEEPING = {  # the statement that leaves the other answers out
@@ -74,17 +74,6 @@ class CheckedAnswer(msgspec.Struct, frozen=True, gc=False):
     generation: int
     request_id: str
     final_answer: str | None
-
-
-class Score(msgspec.Struct, frozen=True, gc=False):
-    """A judge's score of an answer; None where it could not be read from what the judge wrote."""
-
-    record: int
-    ordinal: int
-    generation: int
-    request_id: str
-    score: int | None
-    reason: str
 
 
 class Answers:
@@ -180,11 +169,6 @@ class Answers:
                     self._db.run("insert_verdicts")
             with self._db.incoming(table_of(checked, CHECKED_SCHEMA)):
                 self._db.run("insert_checked")
-
-    def add_scores(self, scores: Sequence[Score]) -> None:
-        """Store scores of answers."""
-        with self._db.transaction(), self._db.incoming(table_of(scores, SCORE_SCHEMA)):
-            self._db.run("insert_scores")
 
     def flagged(self) -> dict[str, int]:
         """How many current answers each check rejected."""

@@ -134,12 +134,15 @@ class CheckOptions:
 
 @dataclass(frozen=True, slots=True)
 class Judge:
-    """The judge of a run's answers. base_url: None for a local backend; template: its text."""
+    """The judge of a run's answers. base_url: None for a local backend.
+
+    params: of its requests, beside the run's max_tokens. Its templates are among the run's.
+    """
 
     backend: str
     base_url: str | None
     model: str
-    template: str
+    params: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +211,7 @@ class Run:
             self,
             model=_end(self.model),
             params=self.params | lora,
+            judge=self.judge and replace(self.judge, model=_end(self.judge.model)),
             sources=tuple(
                 replace(source, name=name) for source, name in zip(self.sources, names, strict=True)
             ),

@@ -33,6 +33,7 @@ from store.runs import (
     run_as_made,
     servers,
 )
+from store.scores import Scores
 from store.status import Counts, State, Status, Tokens
 
 VERSION = 7
@@ -52,6 +53,7 @@ class WorkStore:
         self.limits = Limits(database, self.planning, self.journal)
         self.results = Results(database, self.costs)
         self.answers = Answers(database)
+        self.scores = Scores(database, self.answers)
         self.exports = Exports(database, self.planning)
 
     @classmethod

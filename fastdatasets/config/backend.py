@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from decimal import ROUND_CEILING, Decimal, InvalidOperation
 from typing import Any
 
@@ -13,6 +14,7 @@ from fastdatasets.config.execution import ExecutionConfig
 from fastdatasets.config.request_params import parse_headers, parse_pair
 from fastdatasets.config.settings import Settings
 from fastdatasets.pricing.prices import ModelPrice, find_price, parse_price
+from fastdatasets.stages.judge import run_of_judge
 from store import RunFolder, UserError
 from store.money import UNLIMITED, PriceSnapshot, Rates
 from store.runs import Mode, Run
@@ -23,15 +25,43 @@ LONGEST_PROMPT = 128_000  # tokens; tiered prices are those of prompts up to thi
 def check(execution: ExecutionConfig, run: Run, settings: Settings) -> None:
     """Raise UserError for what would fail later, before the run is created."""
     parse_engine_args(execution.engine_arg)
-    backend = find_backend(run.backend)
-    headers_of(execution, backend)
-    if not run.skip_generation:
+    runs = runs_of_requests(run)
+    is_local = not any(find_backend(one.backend).uses_server for one in runs)
+    if parse_headers(execution.header) and is_local:
+        raise UserError(f"--header is for calls to a server, and {run.backend} makes none")
+    for one in () if run.skip_generation else runs:
+        backend = find_backend(one.backend)
         if backend.uses_server:
             key_for(backend, settings)
-            may_be_vllm = provider_for(str(run.base_url)) is GENERIC
-            check_thinking(run, serves_vllm=may_be_vllm)
-        backend.check(run.model)
-    price_of(execution, run)
+            may_be_vllm = provider_for(str(one.base_url)) is GENERIC
+            check_thinking(one, serves_vllm=may_be_vllm)
+        backend.check(one.model)
+    check_prices(execution, run)
+
+
+def runs_of_requests(run: Run) -> list[Run]:
+    """The run as its requests are sent: to the teacher and, where it has one, to the judge."""
+    return [run] if run.judge is None else [run, run_of_judge(run)]
+
+
+def check_prices(execution: ExecutionConfig, run: Run) -> None:
+    """Raise UserError where --max-cost has nothing to limit, or a paid model has no price."""
+    runs = [] if run.skip_generation else runs_of_requests(run)
+    is_local = not any(find_backend(one.backend).uses_server for one in runs)
+    if budget_of(execution) is not None and is_local:
+        raise UserError("--max-cost is for paid requests, and this run makes none")
+    for one in runs:
+        price_of(prices_for(execution, run, one), one)
+
+
+def prices_for(execution: ExecutionConfig, run: Run, one: Run) -> ExecutionConfig:
+    """The options without --price-in and --price-out where these are of another model's tokens.
+
+    one: of runs_of_requests(run).
+    """
+    if one.model == run.model:
+        return execution
+    return replace(execution, price_in=None, price_out=None)
 
 
 def make_backend(
@@ -79,16 +109,17 @@ def make_backend(
 def probe_server(execution: ExecutionConfig, run: Run, settings: Settings, *, is_new: bool) -> bool:
     """Whether the server's list of models says vLLM, whose abilities are known.
 
-    The list is read for a new run, and where it decides something: for an augment without
-    --json-schema, for --think. Raises UserError without a connection to a new run's server, and
-    where --think depends on it; a run that has sent something waits for it otherwise.
+    The list is read for a new run, and where it decides something: for an augment or a judge
+    without --json-schema, for --think. Raises UserError without a connection to a new run's
+    server, and where --think depends on it; a run that has sent something waits for it otherwise.
     """
     from backends.openai_api.errors import ApiError
     from backends.openai_api.model_list import is_vllm
 
     assert run.base_url is not None, "the backend uses a server"
     thinks = "think" in run.params and provider_for(run.base_url) is GENERIC
-    has_schema = run.mode is Mode.AUGMENT and execution.json_schema is None
+    asks_for_json = run.mode is Mode.AUGMENT or run.judge is not None
+    has_schema = asks_for_json and execution.json_schema is None
     if not (is_new or has_schema or thinks):
         return False
     backend = find_backend(run.backend)
@@ -121,11 +152,9 @@ def check_thinking(run: Run, *, serves_vllm: bool) -> None:
 
 
 def headers_of(execution: ExecutionConfig, backend: BackendInfo) -> dict[str, str]:
-    """The headers of this command's calls; raises UserError."""
+    """The headers of this command's calls, none for a local backend; raises UserError."""
     headers = parse_headers(execution.header)
-    if headers and not backend.uses_server:
-        raise UserError(f"--header is for calls to a server, and {backend.name} makes none")
-    return headers
+    return headers if backend.uses_server else {}
 
 
 def price_of(execution: ExecutionConfig, run: Run) -> PriceSnapshot | None:
@@ -137,8 +166,6 @@ def price_of(execution: ExecutionConfig, run: Run) -> PriceSnapshot | None:
     given = parse_price(execution.price_in, execution.price_out)
     backend = find_backend(run.backend)
     if not backend.uses_server or run.skip_generation:
-        if max_cost is not None:
-            raise UserError("--max-cost is for paid requests, and this run makes none")
         return None
     batch = backend.uses_batches
     price = given or find_price(run.model, run.base_url, batch=batch, longest_prompt=LONGEST_PROMPT)

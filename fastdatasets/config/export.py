@@ -10,7 +10,7 @@ from fastdatasets.checks.kinds import Check, parse_kinds
 from fastdatasets.config.run import OutputOptions
 from fastdatasets.exports.formats import parse_formats
 from store import UserError
-from store.runs import ExportOptions, FileType, Keep, Labels, Reasoning
+from store.runs import ExportOptions, FileType, Judge, Keep, Labels, Reasoning
 
 E = TypeVar("E", bound=StrEnum)
 
@@ -37,6 +37,13 @@ def export_options(output: OutputOptions, base: ExportOptions) -> ExportOptions:
     elif place is not None:
         given["include_reasoning"] = False
     return replace(base, **{name: value for name, value in given.items() if value is not None})
+
+
+def check_scores(options: ExportOptions, judge: Judge | None) -> None:
+    """Raise UserError where the files need scores, and the run has no judge."""
+    if judge is None and (options.keep is Keep.BEST or options.min_score is not None):
+        option = "--keep best" if options.keep is Keep.BEST else "--min-score"
+        raise UserError(f"{option} takes the scores of a judge: start a run with --judge")
 
 
 def _excluded(output: OutputOptions, base: ExportOptions) -> tuple[str, ...]:

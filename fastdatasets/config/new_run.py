@@ -12,7 +12,7 @@ from backends.registry import BackendInfo, default_backend, find_backend
 from fastdatasets.checks.kinds import EXCLUDED
 from fastdatasets.checks.retry import check_answers_differ
 from fastdatasets.config.address import new_address
-from fastdatasets.config.export import export_options
+from fastdatasets.config.export import check_scores, export_options
 from fastdatasets.config.request_params import parse_params, read_system_prompt
 from fastdatasets.config.run import RunConfig
 from fastdatasets.config.settings import Settings
@@ -23,10 +23,10 @@ from fastdatasets.sources.dataset import parse_source
 from fastdatasets.sources.files import expanded, local_path
 from fastdatasets.sources.sampling import check_weights
 from fastdatasets.stages.modes import FINAL_STAGE
-from fastdatasets.stages.prompts import answer_templates, default_templates
+from fastdatasets.stages.prompts import answer_templates, default_templates, judge_templates
 from store import RunFolder, UserError
 from store.folder.run_folder import atomic_write
-from store.runs import CheckOptions, ExportOptions, Mode, Reading, Run, Turns, WeightedSource
+from store.runs import CheckOptions, ExportOptions, Judge, Mode, Reading, Run, Turns, WeightedSource
 from store.work_store import utc_now
 
 DEFAULT_MAX_TOKENS = 4096
@@ -44,18 +44,19 @@ def new_run(config: RunConfig, settings: Settings) -> Run:
         raise UserError("--turns all is for distill: variants are of one question, last or first")
     formats = config.formats if config.formats is not None else settings.output_formats
     backend = backend_of(config, settings)
-    model = _model(config, settings, backend)
     _check_images(config, backend)
     sources, sample_size = _sources(config), _sample_size(config, settings)
     params = _params(config, settings, backend)
     _check_samples(config, params)
+    model, base_url = _model(config, settings, backend), new_address(backend, settings)
+    judge = _judge(config, settings, backend, model)
     check_weights(sources, sample_size)
-    return Run(
+    run = Run(
         run_id=str(uuid.uuid4()),
         created_at=utc_now(),
         mode=config.mode,
         backend=backend.name,
-        base_url=new_address(backend, settings),
+        base_url=base_url,
         model=model,
         sources=sources,
         config=config.config_name,
@@ -82,7 +83,7 @@ def new_run(config: RunConfig, settings: Settings) -> Run:
         num_aug=config.num_aug if config.mode is Mode.AUGMENT else 0,
         skip_generation=config.skip_generation,
         checks=CheckOptions(),
-        judge=None,
+        judge=judge,
         export=export_options(
             config,
             ExportOptions(
@@ -94,6 +95,8 @@ def new_run(config: RunConfig, settings: Settings) -> Run:
             ),
         ),
     )
+    check_scores(run.export, run.judge)
+    return run
 
 
 def backend_of(config: RunConfig, settings: Settings) -> BackendInfo:
@@ -126,8 +129,41 @@ def _sample_size(config: RunConfig, settings: Settings) -> int:
 
 
 def _templates(config: RunConfig) -> dict[str, str]:
-    answer = answer_templates(config.prompt_template)
-    return answer | (default_templates("vary") if config.mode is Mode.AUGMENT else {})
+    templates = answer_templates(config.prompt_template)
+    if config.mode is Mode.AUGMENT:
+        templates |= default_templates("vary")
+    if has_judge(config):
+        templates |= judge_templates(config.judge_template)
+    return templates
+
+
+def has_judge(config: RunConfig) -> bool:
+    """Whether answers are to be judged."""
+    named = (config.judge_model, config.judge_backend, config.judge_template)
+    return config.judge or any(value is not None for value in named)
+
+
+def _judge(
+    config: RunConfig,
+    settings: Settings,
+    teacher: BackendInfo,
+    model: str,
+) -> Judge | None:
+    """The judge; raises UserError. model: the teacher's."""
+    if not has_judge(config):
+        return None
+    if config.skip_generation:
+        raise UserError("--judge is for the teacher's answers, and --skip-generation takes none")
+    if config.images:
+        raise UserError("--judge reads texts only: leave out --images, or --judge")
+    backend = teacher if config.judge_backend is None else find_backend(config.judge_backend)
+    if config.judge_model is not None:
+        model = _absolute(config.judge_model, backend)
+    elif backend.uses_server != teacher.uses_server:
+        raise UserError(f"name the judge's model for {backend.name}: --judge-model")
+    # At a server the model's own temperature, since several models refuse any other.
+    own: dict[str, Any] = {} if backend.uses_server else {"temperature": 0.0}
+    return Judge(backend.name, new_address(backend, settings), model, own)
 
 
 def _sources(config: RunConfig) -> tuple[WeightedSource, ...]:
@@ -171,9 +207,14 @@ def _model(config: RunConfig, settings: Settings, backend: BackendInfo) -> str:
     named = config.model or settings.llm_model
     if named is None and backend.uses_server:
         raise UserError(f"name the teacher for {backend.name}: --model, or LLM_MODEL")
-    if named is not None and not backend.uses_server and (folder := expanded(named)).is_dir():
-        return str(folder.resolve())  # the same from any folder
-    return named or DEMO_MODEL
+    return DEMO_MODEL if named is None else _absolute(named, backend)
+
+
+def _absolute(model: str, backend: BackendInfo) -> str:
+    """A model's name; of a local folder its path, the same from any folder."""
+    if not backend.uses_server and (folder := expanded(model)).is_dir():
+        return str(folder.resolve())
+    return model
 
 
 def _params(config: RunConfig, settings: Settings, backend: BackendInfo) -> dict[str, Any]:

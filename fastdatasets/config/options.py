@@ -158,6 +158,24 @@ Samples = Annotated[
         max=1000,
     ),
 ]
+JudgeAnswers = Annotated[
+    bool,
+    Option(
+        "Have a judge score each answer from 1 to 10: the teacher's model, unless --judge-model "
+        "names another.",
+        panel=MODEL,
+        flag="--judge",
+    ),
+]
+JudgeModel = Annotated[str | None, Option("The judge's model; turns --judge on.", panel=MODEL)]
+JudgeBackend = Annotated[
+    str | None,
+    Option("The judge's backend; turns --judge on. Default: the teacher's.", panel=MODEL),
+]
+JudgeTemplate = Annotated[
+    Path | None,
+    Option("The judge's prompt, a Jinja2 file; turns --judge on.", panel=MODEL),
+]
 SystemPrompt = Annotated[
     str | None,
     Option(

@@ -45,6 +45,10 @@ class ModelOptions:
     prompt_template: opt.PromptTemplate = None
     language: opt.LanguageName = None
     samples: opt.Samples = 1
+    judge: opt.JudgeAnswers = False
+    judge_model: opt.JudgeModel = None
+    judge_backend: opt.JudgeBackend = None
+    judge_template: opt.JudgeTemplate = None
 
 
 @dataclass(frozen=True, kw_only=True)

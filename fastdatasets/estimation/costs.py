@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from decimal import Decimal
 
+from backends.registry import find_backend
 from fastdatasets.config.backend import budget_of
 from fastdatasets.config.execution import ExecutionConfig
 from fastdatasets.config.settings import Settings
@@ -65,10 +66,16 @@ def open_costs(
         prompts=MAX_COUNTED_QUICKLY,
         price=parse_price(execution.price_in, execution.price_out),
     )
-    progress.say(one_line(estimate, run.backend))
+    judge: str | None = None
+    if run.judge is not None and find_backend(run.judge.backend).uses_server:
+        judge = run.judge.backend
+    progress.say(one_line(estimate, run.backend, judge))
     if estimate.is_learnt:
         store.costs.record_estimate()
-    cost, limit = _cost(estimate, run.backend, execution), settings.fastdatasets_confirm_above
+    cost, limit = (
+        _cost(estimate, run.backend, judge, execution),
+        settings.fastdatasets_confirm_above,
+    )
     if execution.yes or cost is None or not 0 < limit < cost:
         return
     if not progress.confirm(
@@ -81,10 +88,19 @@ def open_costs(
         )
 
 
-def _cost(estimate: Estimate, backend: str, execution: ExecutionConfig) -> Decimal | None:
-    """Expected USD of a run; the maximum where no length is known; None: no price."""
-    quote = estimate.quote(backend)
-    cost = quote.max_cost if quote.expected_cost is None else quote.expected_cost
+def _cost(
+    estimate: Estimate, backend: str, judge: str | None, execution: ExecutionConfig
+) -> Decimal | None:
+    """Expected USD of a run; the maximum where no length is known; None: no price.
+
+    judge: the backend of a paid one.
+    """
+    quotes = [estimate.quote(backend)]
+    if judge is not None and estimate.judge is not None:
+        quotes.append(estimate.judge.quote(judge))
+    costs = [one.max_cost if one.expected_cost is None else one.expected_cost for one in quotes]
+    known = [cost for cost in costs if cost is not None]
+    cost = sum(known, Decimal(0)) if known else None
     budget = budget_of(execution)
     return cost if cost is None or budget is None else min(cost, dollars(budget))
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
-from itertools import chain, islice
 from math import ceil
 from pathlib import Path
 
@@ -14,15 +13,16 @@ from backends.registry import find_backend
 from fastdatasets.config.new_run import new_run
 from fastdatasets.config.run import RunConfig
 from fastdatasets.config.settings import load_settings
+from fastdatasets.estimation.later import later_answers, projected
 from fastdatasets.estimation.planned import planned
 from fastdatasets.pricing.prices import ModelPrice, find_price
 from fastdatasets.pricing.quotes import LocalQuote, Quote, Volume, local_quote, quote
 from fastdatasets.pricing.tokens import TokenCounter, counter_for
 from fastdatasets.runs.folders import newest_first
-from fastdatasets.stages.answer import Answer
+from fastdatasets.stages.judge import Judge, run_of_judge
 from store import WorkStore
-from store.requests import Backlog
-from store.runs import Mode, Run, Turns
+from store.runs import Run
+from store.scores import AnswerToJudge
 
 MAX_COUNTED = 20_000  # prompts at most whose tokens are counted; beyond that a sample of so many
 MAX_COUNTED_QUICKLY = 2_000
@@ -41,7 +41,7 @@ class Estimate:
     images: of the requests that are planned; image_tokens: the most of these, which are among the
     prompt tokens, None where that is not known of the model. min_completion_tokens: one for each
     answer. completion_tokens, expected costs and hours are None where no length of an answer is
-    known.
+    known. judge: of its requests, in none of the other numbers.
     """
 
     model: str
@@ -64,6 +64,7 @@ class Estimate:
     live: Quote
     local: LocalQuote
     currency: str = "USD"
+    judge: Estimate | None = None
     lines: tuple[str, ...] = field(default=(), compare=False)
 
     @property
@@ -138,8 +139,8 @@ def expected(
         for messages, tools in store.requests.sample_prompts(max_attempts, prompts)
     ]
     image_tokens = None if run.images and run.image_tokens is None else backlog.image_tokens
-    prompt_tokens = _projected(sum(counts), len(counts), backlog.requests) + (image_tokens or 0)
-    later = _later_answers(store, run, counter, backlog, prompts, prompt_tokens)
+    prompt_tokens = projected(sum(counts), len(counts), backlog.requests) + (image_tokens or 0)
+    later = later_answers(store, run, counter, backlog, prompts, prompt_tokens)
     answers = backlog.requests + later.answers
     most = backlog.max_completion_tokens + later.max_completion_tokens
     basis = _basis(backlog.learnt, backlog.with_old + later.with_old, answers, most)
@@ -172,79 +173,59 @@ def expected(
         for batch in (True, False)
     )
     return replace(
+        estimated,
+        batch=quote(estimated.volume, batch),
+        live=quote(estimated.volume, live),
+        judge=None if run.judge is None else _judge(store, run, estimated, price),
+    )
+
+
+SCORE_TOKENS = 80  # of a reason in two sentences and a score; assumed
+
+
+def _judge(store: WorkStore, run: Run, teacher: Estimate, price: ModelPrice | None) -> Estimate:
+    """The judge's requests, one for each answer; price: replaces those of the teacher's model."""
+    judge, limit = run_of_judge(run), int(run.params["max_tokens"])
+    counter = counter_for(judge.model, quick=True)
+    empty = AnswerToJudge(0, 0, 0, "", 0, "-", "", "", "-", None, None, None, None)
+    request = Judge(run).request(empty)
+    rubric = counter.count(msgspec.json.decode(request.messages), None)
+    requests = run.samples * store.records.count() * (1 + run.num_aug)
+    asked = max(1, teacher.unique_requests + teacher.later_answers)
+    question = teacher.prompt_tokens / asked
+    known = teacher.completion_tokens
+    answer = limit / 2 if known is None else known / asked
+    longest = rubric + question * (1 + teacher.tokenizer_error) + limit
+    expected_prompt = rubric + question + answer
+    estimated = Estimate(
+        model=judge.model,
+        base_url=judge.base_url,
+        records=teacher.records,
+        requests=requests,
+        unique_requests=requests,
+        later_answers=0,
+        prompt_tokens=ceil(requests * expected_prompt),
+        counted_prompts=0,
+        tokenizer=counter.name,
+        tokenizer_error=longest / expected_prompt - 1,
+        images=0,
+        image_tokens=0,
+        min_completion_tokens=requests,
+        completion_tokens=min(SCORE_TOKENS, limit) * requests,
+        completion_basis=f"{SCORE_TOKENS} a score are assumed",
+        max_completion_tokens=limit * requests,
+        batch=Quote(),
+        live=Quote(),
+        local=LocalQuote(),
+    )
+    batch, live = (
+        (price if judge.model == run.model else None)
+        or find_price(judge.model, judge.base_url, batch=batch)
+        for batch in (True, False)
+    )
+    return replace(
         estimated, batch=quote(estimated.volume, batch), live=quote(estimated.volume, live)
     )
-
-
-@dataclass(frozen=True, slots=True)
-class _Later:
-    """Answers that are requested when there are variants; their tokens are assumed."""
-
-    answers: int = 0
-    with_old: int = 0
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    max_completion_tokens: int = 0
-
-
-def _later_answers(
-    store: WorkStore,
-    run: Run,
-    counter: TokenCounter,
-    backlog: Backlog,
-    prompts: int,
-    prompt_tokens: int,
-) -> _Later:
-    """Requests of later stages.
-
-    The stage answer of an augment: variants are assumed to be as long as their records. Of
-    conversations that are answered turn by turn the later turns, assumed to be as long as the
-    first, with the turns before them.
-    """
-    if run.turns is Turns.ALL:
-        return _later_turns(store, run, backlog, prompt_tokens)
-    if run.mode is not Mode.AUGMENT or run.skip_generation or backlog.final_row_requests:
-        return _Later()
-    stage, limit = Answer(run), int(run.params["max_tokens"])
-    rows = list(
-        islice(chain.from_iterable(store.planning.rows_without_request(stage.name)), prompts)
-    )
-    counted = sum(
-        counter.count(
-            msgspec.json.decode(request.messages), msgspec.json.decode(request.tools or "null")
-        )
-        for request in map(stage.request, rows)
-    )
-    with_old, completion_tokens = store.records.expected_answers(limit)
-    per_record = run.samples * (1 + run.num_aug)
-    answers = store.records.count() * per_record
-    return _Later(
-        answers,
-        with_old * per_record,
-        _projected(counted, len(rows), answers),
-        completion_tokens * per_record,
-        answers * limit,
-    )
-
-
-def _later_turns(store: WorkStore, run: Run, backlog: Backlog, prompt_tokens: int) -> _Later:
-    limit, requests = int(run.params["max_tokens"]), backlog.requests
-    later, repeated = (run.samples * count for count in store.records.followups())
-    if backlog.final_row_requests or not requests:
-        return _Later()
-    completion_tokens = backlog.completion_tokens / requests
-    turn_tokens = prompt_tokens / requests + completion_tokens
-    return _Later(
-        later,
-        round(later * backlog.with_old / requests),
-        round(later * prompt_tokens / requests + repeated * turn_tokens),
-        round(later * completion_tokens),
-        later * limit,
-    )
-
-
-def _projected(total: int, of: int, onto: int) -> int:
-    return round(total * onto / of) if of else 0
 
 
 def _basis(learnt: int, with_old: int, answers: int, max_completion_tokens: int) -> str:

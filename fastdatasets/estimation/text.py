@@ -7,10 +7,13 @@ import msgspec
 from fastdatasets.estimation.estimate import Estimate
 
 
-def one_line(estimate: Estimate, backend: str) -> str:
-    """An estimate for the start of a run with a server."""
+def one_line(estimate: Estimate, backend: str, judge: str | None = None) -> str:
+    """An estimate for the start of a run with a server; judge: the backend of a paid one."""
     later = f", later {estimate.later_answers} answers" if estimate.later_answers else ""
     costs = estimate.quote(backend).costs(estimate.model, estimate.base_url)
+    if judge is not None and estimate.judge is not None:
+        of_judge = estimate.judge.quote(judge).costs(estimate.judge.model, estimate.judge.base_url)
+        costs += f"; then {estimate.judge.requests} scores by the judge: {of_judge}"
     return (
         f"{estimate.unique_requests} requests left{later}: {_prompt_tokens(estimate)} prompt "
         f"tokens{_images(estimate)}, {_completion_tokens(estimate)}; {costs}"
@@ -44,6 +47,13 @@ def to_text(estimate: Estimate) -> str:
         lines[len(estimate.lines) + 2 : len(estimate.lines) + 2] = [
             f"then: {estimate.later_answers} answers, assumed: no variant is missing, and its "
             "prompt and answer are as long as its record's own"
+        ]
+    if (judge := estimate.judge) is not None:
+        lines += [
+            f"judge: {judge.requests} requests, about {judge.prompt_tokens} prompt tokens, "
+            f"{judge.completion_tokens} completion tokens ({judge.completion_basis})",
+            f"judge, batch: {judge.batch.describe(judge.model, judge.base_url)}",
+            f"judge, live: {judge.live.describe(judge.model, judge.base_url)}",
         ]
     return "\n".join(lines)
 

@@ -161,6 +161,8 @@ def _origin(run: Run) -> list[str]:
         made = [f"{sample} with the dataset's own outputs."]
     else:
         made = [f"{sample}, answered by the teacher `{run.model}` with the parameters `{params}`."]
+        if run.judge is not None:
+            made.append(f"Each answer was scored from 1 to 10 by the judge `{run.judge.model}`.")
         if run.num_aug:
             made.append(f"{run.num_aug} variants were generated of each instruction, and answered.")
     return [

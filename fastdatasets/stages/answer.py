@@ -16,12 +16,12 @@ class Answer:
     name = "answer"
 
     def __init__(self, run: Run) -> None:
-        self._run = run
+        self.run = run
         self._writer = RequestWriter(run, self.name, {})
 
     def ingest(self, store: WorkStore) -> None:
         """Check new answers."""
-        check_answers(store, self._run)
+        check_answers(store, self.run)
 
     def plan(self, store: WorkStore, progress: Progress) -> None:
         """Plan the rows that have no request yet."""

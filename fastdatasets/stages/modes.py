@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fastdatasets.stages.answer import Answer
+from fastdatasets.stages.judge import Judge
 from fastdatasets.stages.stage import Stage
 from fastdatasets.stages.turn import Turn
 from fastdatasets.stages.vary import Vary
@@ -21,9 +22,10 @@ def stages_of(store: WorkStore, run: Run, max_generations: int) -> Sequence[Stag
     """
     if run.skip_generation:
         return ()
+    judge = () if run.judge is None else (Judge(run),)
     if run.mode is Mode.AUGMENT:
-        return (Vary(run, max_generations), Answer(run))
+        return (Vary(run, max_generations), Answer(run), *judge)
     if run.turns is Turns.ALL:
         earlier = store.records.max_followups()
-        return (*(Turn(run, number) for number in range(earlier)), Turn(run, None))
-    return (Answer(run),)
+        return (*(Turn(run, number) for number in range(earlier)), Turn(run, None), *judge)
+    return (Answer(run), *judge)

@@ -45,6 +45,13 @@ def answer_templates(named: str | None) -> dict[str, str]:
     return own_template("answer", Path(named))
 
 
+def judge_templates(named: Path | None) -> dict[str, str]:
+    """The package's templates of the judge, or a user's; raises UserError."""
+    if named is None:
+        return default_templates("judge")
+    return own_template("judge", named, answer="text", system="text", turns=[])
+
+
 def default_templates(stage: str) -> dict[str, str]:
     """The package's templates of a stage by language; of answers: the guide's."""
     return {
@@ -57,8 +64,11 @@ def _packaged(name: str) -> str:
     return (files("fastdatasets.stages") / "templates" / f"{name}.j2").read_text("utf-8")
 
 
-def own_template(stage: str, path: Path) -> dict[str, str]:
-    """A user's template, which serves records of every language; raises UserError."""
+def own_template(stage: str, path: Path, **more: object) -> dict[str, str]:
+    """A user's template, which serves records of every language; raises UserError.
+
+    more: the stage's variables beside those of every stage.
+    """
     try:
         text = path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -68,7 +78,7 @@ def own_template(stage: str, path: Path) -> dict[str, str]:
         if uses_row(templates):
             _compile(templates[stage])  # what a row has is not known yet
         else:
-            Prompt(stage, templates, Language.AUTO).render(Row(0, 0, "text", "text"))
+            Prompt(stage, templates, Language.AUTO).render(Row(0, 0, "text", "text"), **more)
     except TemplateSyntaxError as error:
         raise UserError(f"prompt template {path}, line {error.lineno}: {error.message}") from None
     except UserError as error:
@@ -132,7 +142,7 @@ class Prompt:
         except Exception as error:  # a template can do anything: 1 / 0, an unknown variable
             raise UserError(
                 f"the prompt template of stage {self._stage} fails on record {row.record}: "
-                f"{error}; its variables are {VARIABLES}"
+                f"{error}; its variables are {', '.join((VARIABLES, *more))}"
             ) from None
         if not prompt.strip():
             raise UserError(

@@ -20,6 +20,7 @@ class Stage(Protocol):
     """A step of a run. Its methods do what can be done now, and may be called at any time."""
 
     name: str
+    run: Run  # with the backend, the server and the model that answer its requests
 
     def ingest(self, store: WorkStore) -> None:
         """Turn answers into rows of later stages, each answer once."""

@@ -25,14 +25,14 @@ class Turn:
         The templates are those of the final stage.
         """
         self.name = run.final_stage if number is None else TURN_STAGE
-        self._run = run
+        self.run = run
         self._number = number
         self._writer = RequestWriter(run, run.final_stage, {})
 
     def ingest(self, store: WorkStore) -> None:
         """Check new answers to last questions. Those to others are read where they are."""
         if self._number is None:
-            check_answers(store, self._run)
+            check_answers(store, self.run)
 
     def plan(self, store: WorkStore, progress: Progress) -> None:
         """Plan where all earlier questions are answered, and this one has no request yet."""

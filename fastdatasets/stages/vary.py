@@ -33,6 +33,7 @@ class Vary:
     name = "vary"
 
     def __init__(self, run: Run, max_generations: int) -> None:
+        self.run = run
         self._num_aug = run.num_aug
         self._max_generations = max_generations
         # The run's response_format is for answers.

@@ -13,15 +13,6 @@ FROM current_row_requests
 ANTI JOIN checked_answers USING (record, ordinal, generation, request_id)
 WHERE stage = final_stage();
 
--- name: select_unjudged
--- Those without a judge's request about them.
-CREATE OR REPLACE TEMP VIEW selected_answers AS
-SELECT record, ordinal, generation, request_id
-FROM current_row_requests
-ANTI JOIN (SELECT record, ordinal, generation, about AS request_id FROM row_requests WHERE about IS NOT NULL)
-    USING (record, ordinal, generation, request_id)
-WHERE stage = final_stage();
-
 -- name: answer_keys
 -- Keys of the selected answers in sample order, in pages of $page_bytes bytes
 -- of text. The texts are read page by page: joined and sorted as a whole they would not fit into memory.
@@ -182,7 +173,8 @@ SEMI JOIN (SELECT pick FROM picks ORDER BY pick
 
 -- name: answer_contents
 -- What the rows have, beside a question and an answer: a system prompt, history, tools, tool calls in answers or
--- history; several original outputs; images, and some of these in files of the dataset; a source, where the run has several; a generation, where it has samples;
+-- history; several original outputs; images, and some of these in files of the dataset; a source, where the run has
+-- several; a generation, where it has samples;
 -- what was found of the answers.
 SELECT coalesce(bool_or(system IS NOT NULL), false)
            OR (SELECT system_prompt IS NOT NULL AND NOT skip_generation FROM run) AS system,
@@ -232,12 +224,6 @@ INSERT INTO checked_answers
 SELECT record, ordinal, generation, request_id, final_answer
 FROM (SELECT * REPLACE (request_id::UUID AS request_id) FROM incoming)
 ANTI JOIN checked_answers USING (record, ordinal, generation, request_id);
-
--- name: insert_scores
-INSERT INTO scores
-SELECT record, ordinal, generation, request_id, score, reason
-FROM (SELECT * REPLACE (request_id::UUID AS request_id) FROM incoming)
-ANTI JOIN scores USING (record, ordinal, generation, request_id);
 
 -- name: count_flagged
 -- Current answers by the check that rejected them.

@@ -50,6 +50,7 @@ UNION ALL SELECT 'done', count(*) FROM requests SEMI JOIN results USING (request
 UNION ALL SELECT 'failed', count(*) FROM failed ANTI JOIN uncounted USING (request_id)
 UNION ALL SELECT 'in_flight', count(*) FROM requests_in_jobs ANTI JOIN results USING (request_id)
 UNION ALL SELECT 'truncated', count(*)
-FROM (FROM results WHERE finish_reason = 'length') SEMI JOIN current_row_requests USING (request_id)
+FROM (FROM results WHERE finish_reason = 'length')
+SEMI JOIN (SELECT request_id FROM current_row_requests WHERE about IS NULL) USING (request_id)
 UNION ALL SELECT 'prompt_tokens', coalesce(sum(prompt_tokens), 0)::BIGINT FROM results
 UNION ALL SELECT 'completion_tokens', coalesce(sum(completion_tokens), 0)::BIGINT FROM results;

@@ -34,7 +34,7 @@ CREATE TABLE run (
     num_aug         INTEGER NOT NULL,     -- variants of each record; 0 where the mode is distill
     skip_generation BOOLEAN NOT NULL,
     checks          JSON NOT NULL,        -- of answers, beside those of every run
-    judge           JSON NOT NULL,        -- backend, model, template; or null
+    judge           JSON NOT NULL,        -- backend, base_url, model, params; or null
     export          JSON NOT NULL         -- formats, include_reasoning, output_file, …
 );
 

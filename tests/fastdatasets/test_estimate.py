@@ -366,6 +366,7 @@ def test_json(command: Command) -> None:
             "expected_cost": None,
             "max_cost": 0.00012255,
         },
+        "judge": None,
         "local": {
             "gpu_price": 2,
             "tokens_per_second": None,
@@ -433,3 +434,20 @@ def test_prompt_tokens_are_those_of_the_engine(command: Command, tmp_path: Path)
     assert command("distill", *options, *run).returncode == 0
     counted = json.loads(command("status", "r", "--json").stdout)["tokens"]["prompt"]
     assert reported["prompt_tokens"] == counted
+
+
+def test_judge(command: Command) -> None:
+    """The judge's requests are estimated apart, at the price of its own model."""
+    config_for([{"prompt": "Hi", "output": "x" * 30}] * 2)
+    done = command(
+        "estimate", "--dataset-name", "d.jsonl", "--sample-size", 0, "--backend", "openai-batch",
+        "--model", "gpt-4o-mini", "--samples", 3, "--judge-model", "gpt-4.1-mini", "--json",
+    )  # fmt: skip
+    judge = json.loads(done.stdout)["judge"]
+    assert (judge["model"], judge["requests"], judge["completion_tokens"]) == (
+        "gpt-4.1-mini", 6, 6 * 80,
+    )  # fmt: skip
+    cost = judge["prompt_tokens"] * judge["batch"]["price_in"]
+    cost += judge["completion_tokens"] * judge["batch"]["price_out"]
+    assert judge["batch"]["expected_cost"] == pytest.approx(cost / 1e6)
+    assert 6 * 150 < judge["prompt_tokens"] < 6 * 400
