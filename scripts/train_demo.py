@@ -1,6 +1,6 @@
 """`make demo-train`: 20 steps of the demo's small model on a run's answers, with TRL on the CPU.
 
-    python scripts/train_demo.py [RUN]
+    python scripts/train_demo.py [RUN [STEPS]]
 
 RUN: a run's folder or name; without it the demo makes one. Prints the loss of the first and of the
 last step, and exits with 1 where it has not fallen. The trained model is not kept.
@@ -22,7 +22,7 @@ from fastdatasets.demo import demo
 STEPS = 20
 
 
-def train(folder: str) -> list[float]:
+def train(folder: str, steps: int) -> list[float]:
     """The loss of each step."""
     dataset = load_dataset(folder, "messages", split="train")
     with TemporaryDirectory() as output:
@@ -31,7 +31,7 @@ def train(folder: str) -> list[float]:
             train_dataset=dataset,
             args=SFTConfig(
                 output_dir=output,
-                max_steps=STEPS,
+                max_steps=steps,
                 per_device_train_batch_size=4,
                 max_length=256,
                 learning_rate=1e-4,
@@ -52,6 +52,6 @@ def train(folder: str) -> list[float]:
 if __name__ == "__main__":
     run = sys.argv[1] if sys.argv[1:] else str(demo())
     files = export_again(run, output=OutputOptions(formats="messages"))
-    losses = train(str(files.folder.path))
+    losses = train(str(files.folder.path), int(sys.argv[2]) if sys.argv[2:] else STEPS)
     print(f"loss at step 1: {losses[0]:.3f}, at step {len(losses)}: {losses[-1]:.3f}")
     sys.exit(losses[-1] >= losses[0])
