@@ -7,7 +7,9 @@ import os
 import signal
 import subprocess
 import sys
+import uuid
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from unittest import mock
@@ -87,6 +89,28 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("FASTDATASETS_CONFIRM_ABOVE", "0")  # else it would ask under pytest -s
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def _no_process_is_left(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[None]:
+    """Kill what a failed test leaves: a command, or an engine whose command is gone.
+
+    All that the test starts inherits a variable of its own. Only slow tests start an engine.
+    """
+    if request.node.get_closest_marker("slow") is None:
+        yield
+        return
+    mark = f"STARTED_BY_TEST={uuid.uuid4()}"
+    monkeypatch.setenv(*mark.split("="))
+    yield
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it is gone, or another user's
+            environment = (process / "environ").read_bytes().split(b"\0")
+            is_ours = b"resource_tracker" not in (process / "cmdline").read_bytes()
+            if mark.encode() in environment and is_ours:
+                os.kill(int(process.name), signal.SIGKILL)
 
 
 def start(*arguments: object, env: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
