@@ -87,7 +87,7 @@ def start_distill(*options: object) -> subprocess.Popen[str]:
     return start_command("distill", *words, *options)
 
 
-@pytest.mark.quick(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_signal_loses_nothing(
     server: LLMServer, monkeypatch: pytest.MonkeyPatch, number: signal.Signals

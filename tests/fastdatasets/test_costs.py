@@ -86,7 +86,7 @@ def distill_words(backend: str, **fields: object) -> tuple[object, ...]:
     )  # fmt: skip
 
 
-@pytest.mark.quick(1)
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("backend", "no", "then", "question"),
     [

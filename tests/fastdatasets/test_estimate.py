@@ -297,6 +297,7 @@ def opening_line(
     return line, server.base_url
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("backend", ["openai", "openai-batch"])
 def test_line_at_the_start_of_a_run(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], backend: str

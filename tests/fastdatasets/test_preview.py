@@ -25,6 +25,7 @@ ROWS: list[dict[str, object]] = [
 ]
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("backend", ["openai", "openai-batch"])
 def test_requests_are_those_that_are_sent(
     command: Command, server: LLMServer, tmp_path: Path, backend: str

@@ -12,13 +12,14 @@ from tests.hub import Hub
 RUN = Path("output/r")
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("private", [False, True])
-def test_push(command_process: Command, tmp_path: Path, private: bool) -> None:
+def test_push(command: Command, command_process: Command, tmp_path: Path, private: bool) -> None:
     """A push that fails at its end sends no content twice when it is repeated."""
     rows: list[dict[str, object]] = [{"instruction": f"{n}", "output": "x" * 99} for n in range(99)]
     write_jsonl(Path("d.jsonl"), rows)
     copied = ("--backend", "openai", "--model", "m", "--skip-generation", "--sample-size", "0")
-    made = command_process("distill", "--dataset-name", "d.jsonl", "--run", "r", *copied)
+    made = command("distill", "--dataset-name", "d.jsonl", "--run", "r", *copied)
     assert made.returncode == 0
     push = ("push", "r", "me/answers", *(["--private"] if private else []))
     with Hub(failing_commits=1) as hub:

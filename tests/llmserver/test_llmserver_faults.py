@@ -32,6 +32,8 @@ from . import (
 )
 from .driver import ask, client_of, create, jsonl, line_of, parsed, raw, run, submit, upload
 
+pytestmark = pytest.mark.slow
+
 POST = "POST /batches"
 CONTENT = "GET /files/*/content"
 CHAT = "POST /chat/completions"

@@ -30,6 +30,8 @@ from .driver import ask, body_of, client_of, jsonl, line_of, raw, run, submit
 from .errors import Json
 from .settings import CHAT_PARAMETERS
 
+pytestmark = pytest.mark.slow
+
 CHAT = "POST /chat/completions"
 
 

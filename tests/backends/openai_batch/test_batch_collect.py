@@ -302,7 +302,7 @@ SIZES: dict[str, tuple[list[Fault], str]] = {
 }
 
 
-@pytest.mark.quick(2)
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("name", SIZES)
 @pytest.mark.parametrize("last_newline", [True, False])
 @pytest.mark.parametrize("wait", [True, False])

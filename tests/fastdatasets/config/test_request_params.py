@@ -33,6 +33,7 @@ def bodies(server: LLMServer) -> list[dict[str, Any]]:
     return [json.loads(body) for body in server.bill.executions]
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_parameters_reach_the_server(server: LLMServer, command: Command, backend: str) -> None:
     """Standard keys, and those that only this server knows, are sent as they were given."""
@@ -121,6 +122,7 @@ def test_users_errors(
     assert server.requests_log == []
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_headers_are_sent_and_not_stored(server: LLMServer, command: Command, backend: str) -> None:
     """Every call has them; a server that repeats one shows ***, a resume reads them from a file."""
@@ -147,6 +149,7 @@ def test_headers_are_for_servers(command: Command) -> None:
     )
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_thinking_at_a_server_of_vllm(server: LLMServer, command: Command, backend: str) -> None:
     """A server whose list of models says vllm gets the variables of chat templates."""
@@ -159,6 +162,7 @@ def test_thinking_at_a_server_of_vllm(server: LLMServer, command: Command, backe
     ]
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_thinking_at_an_unknown_server(server: LLMServer, command: Command, backend: str) -> None:
     """Elsewhere --think is an error with advice, and leaves no run."""
@@ -218,6 +222,7 @@ def test_form_of_answers_is_not_that_of_variants(server: LLMServer) -> None:
     assert ["response_format" in body for body in bodies(server)] == [False, True, True]
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_large_schema_is_part_of_the_prompt(server: LLMServer, backend: str) -> None:
     """Prompt tokens that a server counts for a schema are possible, and are billed as reported."""

@@ -117,6 +117,7 @@ def test_file_types(command: Command, file_type: str) -> None:
         assert rows(f"distilled-{name}.{file_type}") == rows(f"distilled-{name}.json")
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("file_type", ["json", "jsonl", "parquet"])
 def test_conversations(command: Command, file_type: str) -> None:
     """System prompt, history, tools and tool calls stand where each format has a place for them."""

@@ -35,6 +35,7 @@ def load(*arguments: str, **options: Any) -> Any:
     return datasets.load_dataset(*arguments, **options)
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("file_type", ["json", "jsonl", "parquet"])
 def test_folder_and_files(command: Command, file_type: str) -> None:
     """A configuration a format, alpaca by default, and every file by itself have every row."""

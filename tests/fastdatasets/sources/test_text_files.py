@@ -95,6 +95,7 @@ def test_json_files_of_merged_sources(tmp_path: Path) -> None:
 # -- Compression, spreadsheets
 
 
+@pytest.mark.quick(5)
 @pytest.mark.parametrize("name", ["d.json", "d.jsonl", "d.csv", "d.jsonl.gz", "d.csv.zst"])
 @pytest.mark.parametrize("form", ["plain", "gzip", "zstd"])
 def test_compression_is_found_by_the_content(tmp_path: Path, name: str, form: str) -> None:
@@ -124,6 +125,7 @@ def test_spreadsheet(tmp_path: Path, there: bool) -> None:
 # -- Delimiters
 
 
+@pytest.mark.quick(3)
 @pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
 @pytest.mark.parametrize("name", ["d.csv", "d.tsv"])
 def test_delimiter_is_recognized(tmp_path: Path, name: str, delimiter: str) -> None:
@@ -170,6 +172,7 @@ TEXTS = [
 ]
 
 
+@pytest.mark.quick(4)
 @pytest.mark.parametrize("name", ["d.csv", "d.jsonl", "d.json"])
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "gb18030", "big5"])
 def test_encodings(tmp_path: Path, name: str, encoding: str) -> None:
@@ -365,9 +368,9 @@ def test_compressed_file_that_was_cut_off(tmp_path: Path, name: str) -> None:
     """It is the same error with --skip-bad-rows: nobody knows what is missing."""
     path = tmp_path / name
     line = '{"question": "%s"}\n' if name == "d.jsonl" else "%s\n"
-    digits = [random.Random(row).randbytes(20).hex() for row in range(50_000)]
+    digits = [random.Random(row).randbytes(200).hex() for row in range(5_000)]
     text = "question\n" * (name == "d.csv") + "".join(line % one for one in digits)
-    path.write_bytes(gzip.compress(text.encode())[:1_100_000])
+    path.write_bytes(gzip.compress(text.encode())[:-50_000])
     message = f"cannot read {path}: IO Error: Unexpected end of GZIP stream: {path}"
     assert (refusal(path), refusal(path, skip_bad_rows=True)) == (message, message)
 

@@ -24,6 +24,8 @@ from tests.conftest import write_jsonl
 from tests.llmserver import LLMServer, Reply, insufficient_quota
 from tests.llmserver.settings import CHAT_PARAMETERS
 
+pytestmark = pytest.mark.quick(1)  # of both backends
+
 SAMPLES = [{"instruction": f"Describe item {n}", "input": "x" * (n % 2)} for n in range(4)]
 
 

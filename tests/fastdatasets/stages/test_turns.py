@@ -21,6 +21,8 @@ from tests.conftest import start as start_command
 from tests.conftest import write_jsonl
 from tests.llmserver import LLMServer, Reply
 
+pytestmark = pytest.mark.quick(1)  # of both backends
+
 TALKS = [["Who?", "Why?", "How?"], ["Where?"], ["When?", "What?"]]
 WEATHER = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}
 CALL = {
@@ -157,7 +159,7 @@ def ended(process: subprocess.Popen[str]) -> int:
     return process.returncode
 
 
-@pytest.mark.quick(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("point", [FailPoint.CREATED, FailPoint.COLLECTED])
 def test_kill_between_turns(server: LLMServer, point: FailPoint) -> None:
     """A run that is killed in each of its turns goes on where it was; nothing is billed twice."""
