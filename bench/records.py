@@ -219,7 +219,7 @@ def _our_export(*formats: str) -> Step:
     def export(folder: Path, n: int) -> None:
         from fastdatasets.exports.writers import export
         from store import RunFolder
-        from store.runs import ExportOptions
+        from store.export_options import ExportOptions
 
         with _our_store(folder, n) as store:
             options = ExportOptions(formats=formats)

@@ -35,7 +35,8 @@ from fastdatasets.runs.reuse import check_same_server, find_earlier
 from fastdatasets.sources.dataset import check_files
 from fastdatasets.work import resolve_server, work
 from store import RunFolder, UserError, WorkStore
-from store.runs import ExportOptions, Run
+from store.export_options import ExportOptions
+from store.runs import Run
 from store.status import State
 from store.work_store import utc_now
 

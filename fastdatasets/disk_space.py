@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from store import RunFolder, UserError, WorkStore
-from store.runs import ExportOptions
+from store.export_options import ExportOptions
 
 TOKEN_BYTES = 4  # of UTF-8 text
 MIN_SHARE = 0.5  # of the expected size, which is an estimate

@@ -13,7 +13,8 @@ from fastdatasets.sources.sampling import sample_records
 from fastdatasets.stages.modes import stages_of
 from fastdatasets.stages.prompts import uses_row
 from store import RunFolder, WorkStore
-from store.runs import ExportOptions, Run
+from store.export_options import ExportOptions
+from store.runs import Run
 from store.status import Status
 
 MakeBackend = Callable[[Run], Backend]

@@ -25,7 +25,8 @@ from fastdatasets.runs.result import RunResult
 from fastdatasets.runs.reuse import EarlierRun, check_same_server
 from fastdatasets.runs.status import describe_refused
 from store import RunFolder, UserError, WorkStore
-from store.runs import ExportOptions, Run
+from store.export_options import ExportOptions
+from store.runs import Run
 
 
 def resolve_server(

@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from store.database.connection import Database
 
 from store.database.arrow import CHECKED_SCHEMA, VERDICT_SCHEMA, table_of
+from store.export_options import ExportOptions, Keep
 from store.planning import Verdict
-from store.runs import ExportOptions, Keep, Run, Turns, current_run
+from store.runs import Run, Turns, current_run
 
 PAGE_BYTES = 32 << 20  # of text in a page
 

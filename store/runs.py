@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from store.export_options import ExportOptions
+
 if TYPE_CHECKING:
     from store.database.connection import Database
 
@@ -51,59 +53,6 @@ class Event(StrEnum):
     ESTIMATED = "estimated"  # an estimate from its first answers was shown
     EXPORTED = "exported"  # its files were written
     COST_OPTIONS = "cost_options"  # a cap and prices, from here on
-
-
-class FileType(StrEnum):
-    """The type of the exported files, and their suffix."""
-
-    JSON = "json"  # one array
-    JSONL = "jsonl"  # one object a line
-    PARQUET = "parquet"
-
-
-class Labels(StrEnum):
-    """The labels of the human turn in sharegpt."""
-
-    GUIDE = "guide"  # 指令 and 输入
-    NONE = "none"
-
-
-class Reasoning(StrEnum):
-    """Where training files have the reasoning of an answer."""
-
-    NONE = "none"
-    THINK = "think"  # in <think> tags before the answer
-    FIELD = "field"  # in a column, or a key of the assistant's message
-
-
-class Keep(StrEnum):
-    """Which of several answers to a question the training files have."""
-
-    ALL = "all"
-    FIRST = "first"
-    BEST = "best"  # by the judge's score
-    MAJORITY = "majority"  # those with the most frequent final answer
-
-
-@dataclass(frozen=True, slots=True)
-class ExportOptions:
-    """How a run's files are written; not part of a request, so `export` may override it.
-
-    include_reasoning: the reasoning and a blank line before the answer; test_share: of the
-    questions, for test files beside the training files. exclude: the checks whose rejected answers
-    are in no training file. min_score: of the judge, for training files.
-    """
-
-    formats: tuple[str, ...] = ("alpaca", "sharegpt")
-    include_reasoning: bool = False
-    output_file: str | None = None
-    file_type: FileType = FileType.JSON
-    labels: Labels = Labels.GUIDE
-    reasoning: Reasoning = Reasoning.NONE
-    test_share: float = 0.0
-    exclude: tuple[str, ...] = ()
-    keep: Keep = Keep.ALL
-    min_score: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

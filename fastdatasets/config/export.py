@@ -10,7 +10,8 @@ from fastdatasets.checks.kinds import Check, parse_kinds
 from fastdatasets.config.run import OutputOptions
 from fastdatasets.exports.formats import parse_formats
 from store import UserError
-from store.runs import ExportOptions, FileType, Judge, Keep, Labels, Reasoning
+from store.export_options import ExportOptions, FileType, Keep, Labels, Reasoning
+from store.runs import Judge
 
 E = TypeVar("E", bound=StrEnum)
 

@@ -25,8 +25,9 @@ from fastdatasets.sources.sampling import check_weights
 from fastdatasets.stages.modes import FINAL_STAGE
 from fastdatasets.stages.prompts import answer_templates, default_templates, judge_templates
 from store import RunFolder, UserError
+from store.export_options import ExportOptions
 from store.folder.run_folder import atomic_write
-from store.runs import CheckOptions, ExportOptions, Judge, Mode, Reading, Run, Turns, WeightedSource
+from store.runs import CheckOptions, Judge, Mode, Reading, Run, Turns, WeightedSource
 from store.work_store import utc_now
 
 DEFAULT_MAX_TOKENS = 4096

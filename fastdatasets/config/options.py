@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from store.runs import FileType, Keep, Labels, Language, Reasoning, Turns
+from store.export_options import FileType, Keep, Labels, Reasoning
+from store.runs import Language, Turns
 
 DATA, MODEL, BATCH, OUTPUT, COST = "Data", "Model and engine", "Batch API", "Output", "Cost"
 

@@ -10,8 +10,9 @@ from fastdatasets.exports.files import ExportFile
 from fastdatasets.exports.formats import FORMATS, columns_of
 from fastdatasets.exports.trainers import trainer_lines
 from store import WorkStore
+from store.export_options import ExportOptions, FileType
 from store.results import FailureKind
-from store.runs import ExportOptions, FileType, Run
+from store.runs import Run
 from store.status import Status
 
 COLUMNS = {

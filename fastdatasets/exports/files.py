@@ -19,8 +19,9 @@ from fastdatasets.exports.formats import (
     select_typed,
 )
 from store.answers import Answers
+from store.export_options import ExportOptions, FileType
 from store.folder.run_folder import atomic_write, disk_full_raised
-from store.runs import ExportOptions, FileType, Mode
+from store.runs import Mode
 
 if TYPE_CHECKING:
     import pyarrow.parquet as pq

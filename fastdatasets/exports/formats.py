@@ -9,7 +9,8 @@ from typing import Any
 
 from store import UserError
 from store.database.statements import load_file
-from store.runs import ExportOptions, FileType, Mode, Reasoning
+from store.export_options import ExportOptions, FileType, Reasoning
+from store.runs import Mode
 
 STATEMENTS = load_file("fastdatasets.exports", "formats.sql")
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence, Set
 
 from fastdatasets.exports.files import ExportFile
 from fastdatasets.exports.formats import FORMATS
-from store.runs import FileType
+from store.export_options import FileType
 
 AXOLOTL = {
     "alpaca": ["    type: alpaca"],

@@ -15,8 +15,9 @@ from fastdatasets.exports.dataset_info import dataset_info
 from fastdatasets.exports.files import BY_NAME, DESCRIPTIONS, ExportFile
 from fastdatasets.exports.formats import FORMATS
 from store import RunFolder, WorkStore
+from store.export_options import ExportOptions
 from store.folder.run_folder import atomic_write, disk_full_raised
-from store.runs import ExportOptions, Run
+from store.runs import Run
 from store.status import Status
 
 

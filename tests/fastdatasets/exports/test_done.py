@@ -21,9 +21,9 @@ from fastdatasets.runs.status import read_status, to_text
 from fastdatasets.sources.sampling import sample_records
 from fastdatasets.stages.answer import Answer
 from store import DiskFull, RunFolder, Unfinished, UserError, WorkStore
+from store.export_options import ExportOptions
 from store.requests import RequestOrder
 from store.results import Result
-from store.runs import ExportOptions
 from tests.backends.test_full_disk import files_of_at_most
 from tests.conftest import Command, write_jsonl
 from tests.doubles import NullProgress

@@ -12,7 +12,7 @@ import pytest
 from fastdatasets.commands import export_again
 from fastdatasets.config.run import OutputOptions
 from store import UserError, WorkStore
-from store.runs import Labels, Reasoning
+from store.export_options import Labels, Reasoning
 from tests.conftest import Command, write_jsonl
 
 RUN = Path("output/r")
