@@ -36,7 +36,7 @@ from store.runs import (
 from store.scores import Scores
 from store.status import Counts, State, Status, Tokens
 
-VERSION = 7
+VERSION = 6
 
 
 class WorkStore:
