@@ -99,6 +99,7 @@ def test_error_that_is_too_long(server: LLMServer, kind: Kind) -> None:
         distill()
 
 
+@pytest.mark.slow
 def test_answer_that_trickles(server: LLMServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """It has the time of a request, not of a byte, and is an attempt; the next one may do."""
     monkeypatch.setenv(TIMEOUT, "0.3")

@@ -164,6 +164,7 @@ def test_fewer_rows_than_its_part(command: Command, alpaca: Path, chats: Path) -
     ]
 
 
+@pytest.mark.slow
 def test_killed_between_sources(command: Command, alpaca: Path, chats: Path) -> None:
     """After a kill -9 between two sources a resume samples the second only."""
     words = [sys.executable, "-c", KILLED, str(alpaca), str(chats)]
