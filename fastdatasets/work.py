@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 from backends.base import Backend
 from backends.registry import find_backend
+from fastdatasets.checks.answers import checks_of
+from fastdatasets.checks.ingest import describe_flagged
 from fastdatasets.config.address import resolve_address, warn_of_plain_http
 from fastdatasets.config.backend import (
     check_prices,
@@ -70,6 +72,7 @@ def work(
     execution = keep_cost_options(store, execution, progress.say)
     run = store.run()
     check_prices(execution, run)
+    checks_of(run)  # whatever cannot be loaded is said before anything is sent
     price = price_of(execution, run)
     if price is not None:
         store.costs.set_price(price)
@@ -109,6 +112,8 @@ def work(
         raise
     if status.truncated:
         progress.say(f"{status.truncated} answers were cut off at the token limit")
+    for line in describe_flagged(store):
+        progress.say(line)
     for refused in store.results.refused_retries(execution.max_attempts):
         progress.say(describe_refused(*refused))
     return RunResult(folder, status, tuple(files), tuple(store.results.failure_reasons()))

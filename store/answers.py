@@ -49,9 +49,12 @@ KEEPING = {  # the statement that leaves the other answers out
 
 
 class AnswerToCheck(msgspec.Struct, frozen=True, gc=False):
-    """An answer and its question; '' where there is none. fields: JSON, see the table records.
+    """An answer and its question; '' where there is none.
 
-    output: as the model wrote it, without the reasoning.
+    output: as the model wrote it, without the reasoning. row: of its source, from 0. tool_calls:
+    JSON. has_context: whether there are earlier turns, or a system prompt of the record's own.
+    expected: the dataset's own answer, where a column of it is named; original_output and expected
+    are of records only, not of their variants.
     """
 
     record: int
@@ -62,9 +65,12 @@ class AnswerToCheck(msgspec.Struct, frozen=True, gc=False):
     input: str
     original_output: str
     output: str
+    reasoning: str
     finish_reason: str
-    has_tool_calls: bool
-    fields: str | None
+    tool_calls: str | None
+    row: int
+    has_context: bool
+    expected: str | None
 
 
 class CheckedAnswer(msgspec.Struct, frozen=True, gc=False):
@@ -157,10 +163,14 @@ class Answers:
             self._db.run(KEEPING[options.keep])
         return dict(self._db.rows("count_left_out"))
 
-    def to_check(self) -> Iterator[list[AnswerToCheck]]:
-        """Answers that were not checked yet, in pages."""
+    def to_check(self, expected: str | None = None) -> Iterator[list[AnswerToCheck]]:
+        """Answers that were not checked yet, in pages.
+
+        expected: the column of the dataset's own answers.
+        """
         for _ in self.pages(Selection.UNCHECKED):
-            yield [AnswerToCheck(*row) for row in self._db.rows("answers_to_check")]
+            rows = self._db.rows("answers_to_check", expected=expected)
+            yield [AnswerToCheck(*row) for row in rows]
 
     def add_checked(self, checked: Sequence[CheckedAnswer], verdicts: Sequence[Verdict]) -> None:
         """Store that answers were checked, and verdicts on them, in one transaction."""
@@ -171,9 +181,22 @@ class Answers:
             with self._db.incoming(table_of(checked, CHECKED_SCHEMA)):
                 self._db.run("insert_checked")
 
+    def reject_duplicates(self, check_name: str, least: int) -> None:
+        """Reject answers equal to an earlier one to another question, by letters and digits.
+
+        least: letters and digits of an answer.
+        """
+        with self._db.transaction():
+            self._db.run("reject_duplicates", check_name=check_name, least=least)
+
     def flagged(self) -> dict[str, int]:
         """How many current answers each check rejected."""
         return dict(self._db.rows("count_flagged"))
+
+    def first_reason(self, check_name: str) -> str | None:
+        """Why a check rejected the first of its answers."""
+        row = self._db.first("first_reason", check_name=check_name)
+        return None if row is None else str(row[0])
 
     @contextmanager
     def _results(self) -> Iterator[str]:

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from backends.registry import BackendInfo, default_backend, find_backend
-from fastdatasets.checks.kinds import EXCLUDED
+from fastdatasets.checks.kinds import excluded_by
 from fastdatasets.checks.retry import check_answers_differ
 from fastdatasets.config.address import new_address
+from fastdatasets.config.checks import check_options
 from fastdatasets.config.export import check_scores, export_options
 from fastdatasets.config.request_params import parse_params, read_system_prompt
 from fastdatasets.config.run import RunConfig
@@ -52,6 +53,9 @@ def new_run(config: RunConfig, settings: Settings) -> Run:
     model, base_url = _model(config, settings, backend), new_address(backend, settings)
     judge = _judge(config, settings, backend, model)
     check_weights(sources, sample_size)
+    checks = check_options(config)
+    if config.skip_generation and checks != CheckOptions():
+        raise UserError("checks are of the teacher's answers, and --skip-generation takes none")
     run = Run(
         run_id=str(uuid.uuid4()),
         created_at=utc_now(),
@@ -83,7 +87,7 @@ def new_run(config: RunConfig, settings: Settings) -> Run:
         final_stage=FINAL_STAGE,
         num_aug=config.num_aug if config.mode is Mode.AUGMENT else 0,
         skip_generation=config.skip_generation,
-        checks=CheckOptions(),
+        checks=checks,
         judge=judge,
         export=export_options(
             config,
@@ -92,7 +96,7 @@ def new_run(config: RunConfig, settings: Settings) -> Run:
                 output_file=check_output_file(
                     config.output_file, [source.name for source in sources]
                 ),
-                exclude=EXCLUDED,
+                exclude=excluded_by(checks),
             ),
         ),
     )

@@ -16,6 +16,7 @@ from store.export_options import FileType, Keep, Labels, Reasoning
 from store.runs import Language, Turns
 
 DATA, MODEL, BATCH, OUTPUT, COST = "Data", "Model and engine", "Batch API", "Output", "Cost"
+CHECKS = "Checks of answers"
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,6 +266,54 @@ AcceptOtherServer = Annotated[
         "Continue at LLM_API_BASE, or accept --reuse answers, of another server than the run's.",
         panel=MODEL,
         flag="--accept-other-server",
+    ),
+]
+OwnChecks = Annotated[
+    Sequence[str],
+    Option(
+        "A check of your own: a function from an answer (a dict) to None or a reason, in a module "
+        "of the current folder or an installed one. Repeatable.",
+        panel=CHECKS,
+        flag="--check",
+        metavar="MODULE:FUNCTION",
+    ),
+]
+ExpectedSchema = Annotated[
+    Path | None,
+    Option(
+        "A JSON schema: answers that are no JSON, or not valid by it, stay out of the training "
+        "files.",
+        panel=CHECKS,
+        flag="--expect",
+        metavar="FILE",
+    ),
+]
+AnswerChars = Annotated[
+    str | None,
+    Option(
+        "Characters of an answer, at least and at most, such as 20:4000, 20: or :4000; others stay "
+        "out of the training files.",
+        panel=CHECKS,
+        metavar="MIN:MAX",
+    ),
+]
+AnswerPattern = Annotated[
+    str | None,
+    Option(
+        r"Regular expression of an answer's final answer: its last match, group 1. Default: "
+        r"\boxed{…}, else after '####', else after 'answer:', else a short last line.",
+        panel=CHECKS,
+        metavar="REGEX",
+    ),
+]
+VerifyColumn = Annotated[
+    str | None,
+    Option(
+        "Column of the dataset's own answer: answers with another final answer stay out of the "
+        "training files. Numbers are compared as numbers.",
+        panel=CHECKS,
+        flag="--verify",
+        metavar="COLUMN",
     ),
 ]
 SkipGeneration = Annotated[

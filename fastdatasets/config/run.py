@@ -52,6 +52,17 @@ class ModelOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class AnswerOptions:
+    """Checks of answers, beside those of every run."""
+
+    check: opt.OwnChecks = ()
+    expect: opt.ExpectedSchema = None
+    answer_chars: opt.AnswerChars = None
+    answer_pattern: opt.AnswerPattern = None
+    verify: opt.VerifyColumn = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class OutputOptions:
     """The files that are written, and their content; None: the run's own, or the default."""
 
@@ -70,7 +81,7 @@ class OutputOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunConfig(OutputOptions, ModelOptions, DataOptions):
+class RunConfig(OutputOptions, AnswerOptions, ModelOptions, DataOptions):
     """Options of a new run; None: the default of the settings or of config/new_run.py.
 
     num_aug: variants of each record, where the mode is augment.

@@ -132,7 +132,8 @@ def map_columns(
     """
     taken = {role: name for role, name in asked.items() if name is not None}
     for role, name in taken.items():
-        _check_exists(role, name, names)
+        for part in split_columns(name, names):
+            check_exists(f"--{role}-col {name}", part, names)
     special = SPECIAL.get(dataset, {})
     if special and all(name is None or name in names for name in special.values()):
         return ColumnMapping(**{**special, **taken})
@@ -174,15 +175,14 @@ def map_columns(
     return ColumnMapping(**taken)
 
 
-def _check_exists(role: str, asked: str, names: Sequence[str]) -> None:
-    for name in split_columns(asked, names):
-        if name not in names:
-            near = get_close_matches(name, names, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else "."
-            raise UserError(
-                f"--{role}-col {asked}: there is no column {name!r}{hint} "
-                f"The dataset has {some(names)}"
-            )
+def check_exists(option: str, name: str, names: Sequence[str]) -> None:
+    """Raise UserError where a column that an option names does not exist; option: as given."""
+    if name not in names:
+        near = get_close_matches(name, names, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else "."
+        raise UserError(
+            f"{option}: there is no column {name!r}{hint} The dataset has {some(names)}"
+        )
 
 
 def common_columns(columns: Mapping[Path, Sequence[str]]) -> list[str]:

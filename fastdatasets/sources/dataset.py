@@ -15,6 +15,7 @@ from fastdatasets.sources.arrow import ArrowRows, class_labels, rows_of_files
 from fastdatasets.sources.broken_records import read_error
 from fastdatasets.sources.columns import (
     ColumnMapping,
+    check_exists,
     common_columns,
     map_columns,
     split_columns,
@@ -100,11 +101,13 @@ def open_source(
     turns: Turns,
     with_fields: bool,
     images: bool,
+    verify: str | None = None,
     say: Callable[[str], None],
 ) -> Iterator[Source]:
     """Make the dataset the relation source_rows of the connection for the block, in the source's
     order; its columns are those that Records.sample takes. with_fields: whether `fields` is a JSON
-    object of all columns, which templates use as `row`, or null. images: whether images are sent.
+    object of all columns, which templates use as `row`; else of the column verify, or null. images:
+    whether images are sent.
 
     Raises UserError where there is no such dataset or file, where it cannot be read, in the block
     too, or where no column can be the instruction.
@@ -119,18 +122,21 @@ def open_source(
                 say(f"--encoding and --delimiter are for JSON and CSV files: not used for {source}")
             names = rows.columns if isinstance(rows, Relation) else rows.names
             mapping = map_columns(names, columns, source, images=images)
-            used = names if with_fields else mapping.columns(names)
+            kept = names if with_fields else []
+            if verify is not None:
+                check_exists(f"--verify {verify}", verify, names)
+                kept = kept or [verify]
+            used = list(dict.fromkeys((*mapping.columns(names), *kept)))
             if isinstance(rows, ArrowRows):
                 rows = connection.from_arrow(rows.select(used))
             elif isinstance(rows, FileRows):
                 stack.callback(connection.execute, "DROP TABLE IF EXISTS temp.gathered")
                 rows = rows.select(used)
             roles = {role: split_columns(name, names) for role, name in mapping.roles().items()}
-            fields = names if with_fields else ()
             folders = _folders(source, split) if images else None
             records = stack.enter_context(
                 records_of(
-                    connection, rows, roles, labels, fields=fields, turns=turns, folders=folders
+                    connection, rows, roles, labels, fields=kept, turns=turns, folders=folders
                 )
             )
             # Registered, not created: a database file refuses a view on what lives in this process.

@@ -70,6 +70,7 @@ def _sample(
         turns=run.turns,
         with_fields=with_fields,
         images=run.images,
+        verify=run.checks.verify,
         say=say,
     ) as opened:
         say(f"columns: {opened.mapping.describe(opened.names)}")

@@ -10,6 +10,8 @@ from json import JSONDecoder
 import json_repair
 from rapidfuzz import fuzz, utils
 
+from fastdatasets.checks.phrases import APOLOGY, REFUSAL
+
 NEAR = 90.0  # percent of equal characters, in order, from which two instructions are the same
 SCHEMA_KEY = "variations"  # of the object that is asked for where a server can force a schema
 TEXT_KEYS = (
@@ -46,22 +48,6 @@ _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
 _MARK = re.compile(r"[\[{\"'“”]")
 _MAX_MARKS = 1_000  # in JSON to repair, which takes time by their square
 _DECODER = JSONDecoder(strict=False)  # a line end within a string is a common slip
-
-# Beginnings of texts without instructions, whatever they list: reasons, alternatives.
-_APOLOGY = re.compile(
-    r"\W*(?:(?:i['’]?m|i am)\s+(?:\w+\s+)?)?(?:sorry|afraid|unable|not able)\b"
-    r"|\W*i\s+(?:cannot|can['’]?t|can not|won['’]?t|will not|must decline|apologi[sz]e)\b"
-    r"|\W*(?:unfortunately|my apologies|as an ai)\b"
-    r"|\W*(?:[很非常十分]*抱歉|对不起|不好意思|很?遗憾|我?(?:无法|不能|拒绝)|作为一?[个名]?(?:AI|人工智能|语言模型))",
-    re.IGNORECASE,
-)
-_REFUSAL = re.compile(
-    r"\bi(?:['’]?m|\s+am)?\s+(?:cannot|can['’]?t|can not|won['’]?t|will not|unable to|not able to)"
-    r"\s+(?:\w+\s+){0,2}?(?:help|assist|comply|provide|fulfil|create|generate|write|produce|support)"
-    r"|(?:^|[我，,。])\s*(?:无法|不能|不会|拒绝)(?:[为帮给][您你])?(?:继续)?"
-    r"(?:提供|协助|帮助|生成|编写|满足|回答|完成)",
-    re.IGNORECASE,
-)
 
 
 def parse_variants(text: str) -> list[str] | None:
@@ -203,9 +189,9 @@ def _unquoted(text: str) -> str:
 def _refuses(text: str, items: Sequence[re.Match[str]]) -> bool:
     """Whether the text before a list is a refusal."""
     before = text[: items[0].start()] if items else text
-    return bool(_APOLOGY.match(text) or _REFUSAL.search(before))
+    return bool(APOLOGY.match(text) or REFUSAL.search(before))
 
 
 def _is_refusal(item: str) -> bool:
     """Whether an item is a refusal, as with a forced schema."""
-    return bool(_APOLOGY.match(item) and _REFUSAL.search(item))
+    return bool(APOLOGY.match(item) and REFUSAL.search(item))

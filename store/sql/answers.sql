@@ -214,10 +214,43 @@ WHERE EXISTS (FROM checked_answers WHERE final_answer IS NOT NULL)
 QUALIFY final_answer IS NOT NULL;
 
 -- name: answers_to_check
-SELECT record, ordinal, generation, request_id::VARCHAR, instruction, input, original_output, output,
-       coalesce(finish_reason, ''), tool_calls IS NOT NULL, fields
+SELECT record, ordinal, generation, request_id::VARCHAR, instruction, input,
+       CASE WHEN ordinal = 0 THEN original_output ELSE '' END, output, reasoning, coalesce(finish_reason, ''), tool_calls,
+       source_row, history IS NOT NULL OR system IS DISTINCT FROM (SELECT system_prompt FROM run),
+       CASE WHEN ordinal = 0 AND $expected IS NOT NULL
+            THEN from_json(fields, '"MAP(VARCHAR, JSON)"')[$expected] ->> '$' END
 FROM answer_rows
 ORDER BY record, ordinal, generation;
+
+-- name: reject_duplicates
+-- Answers whose letters and digits are those of an earlier answer to another question, $least of them or more. Only
+-- answers that begin alike are compared as a whole.
+INSERT INTO verdicts
+WITH answers AS MATERIALIZED (
+    SELECT record, ordinal, generation, request_id, beginning
+    FROM (SELECT * FROM current_row_requests WHERE stage = final_stage())
+    JOIN (SELECT request_id, hash(letters_of(left(text, 160))[:30]) AS beginning
+          FROM results
+          WHERE strlen(text) >= $least) USING (request_id)
+), suspects AS MATERIALIZED (
+    SELECT record, ordinal, generation, request_id, source_row, md5_number_upper(letters_of(text)) AS letters,
+           md5_number_upper(concat_ws(chr(10), coalesce(variants.instruction, records.instruction), input, history,
+                                      followups)) AS question
+    FROM answers
+    SEMI JOIN (SELECT beginning FROM answers GROUP BY beginning HAVING count(DISTINCT (record, ordinal)) > 1)
+        USING (beginning)
+    JOIN (SELECT request_id, text FROM results) USING (request_id)
+    JOIN records USING (record)
+    LEFT JOIN variants USING (record, ordinal)
+    WHERE length(letters_of(text)) >= $least
+)
+SELECT record, final_stage(), ordinal, generation, request_id, $check_name,
+       'equal to the answer to row ' || (first_row + 1), now() AT TIME ZONE 'UTC'
+FROM (SELECT *, first_value(source_row) OVER same AS first_row, first_value(question) OVER same AS first_question
+      FROM suspects WINDOW same AS (PARTITION BY letters ORDER BY record, ordinal, generation)) AS found
+ANTI JOIN (FROM verdicts WHERE stage = final_stage() AND check_name = $check_name) AS known
+    USING (record, ordinal, generation, request_id)
+WHERE question <> first_question;
 
 -- name: insert_checked
 INSERT INTO checked_answers
@@ -233,6 +266,14 @@ SEMI JOIN current_row_requests USING (record, stage, ordinal, generation, reques
 WHERE stage = final_stage()
 GROUP BY check_name
 ORDER BY check_name;
+
+-- name: first_reason
+SELECT reason
+FROM verdicts
+SEMI JOIN current_row_requests USING (record, stage, ordinal, generation, request_id)
+WHERE stage = final_stage() AND check_name = $check_name
+ORDER BY record, ordinal, generation
+LIMIT 1;
 
 -- name: left_out
 -- Current answers that are not for training, since one of the checks $exclude rejected them.

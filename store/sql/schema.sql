@@ -92,7 +92,7 @@ CREATE TABLE verdicts (
     ordinal     INTEGER NOT NULL,
     generation  INTEGER NOT NULL,
     request_id  UUID NOT NULL,
-    check_name  VARCHAR NOT NULL,         -- as in fastdatasets/checks.py
+    check_name  VARCHAR NOT NULL,         -- as in fastdatasets/checks/kinds.py, or MODULE:FUNCTION
     reason      VARCHAR NOT NULL,
     happened_at TIMESTAMP NOT NULL
 );
@@ -291,6 +291,9 @@ FROM images GROUP BY record;
 -- Estimated prompt tokens of messages, by their bytes: a third, which is more than English needs and about right
 -- for Chinese.
 CREATE MACRO estimated_prompt_tokens(bytes) AS 1 + bytes // 3;
+
+-- What equal texts have in common: letters and digits, without case.
+CREATE MACRO letters_of(text) AS regexp_replace(lower(text), '[^\pL\pN]+', '', 'g');
 
 -- The maximum tokens of an answer. A request without a limit gets the largest output of any known model.
 CREATE MACRO limit_of(params) AS coalesce(params ->> 'max_tokens', '131072')::BIGINT;
