@@ -74,7 +74,11 @@ def _json_check(schema: str | None) -> CheckAnswer:
             value = msgspec.json.decode(answer.output)
         except (msgspec.DecodeError, UnicodeEncodeError) as error:
             is_fenced = answer.output.lstrip().startswith("```")
-            return "no JSON: it is in a fenced block" if is_fenced else f"no JSON: {error}"
+            return (
+                "no JSON: it is in a fenced block"
+                if is_fenced
+                else f"no JSON: {str(error).removeprefix('JSON is malformed: ')}"
+            )
         except RecursionError:
             return "no JSON: it is nested too deeply"
         return None if fault_of is None else fault_of(value)

@@ -21,6 +21,7 @@ _SHARE = 0.5  # of the answer, where the loop is not at its end
 _SHOWN = 40  # characters of what is repeated
 _LETTER = re.compile(r"[^\W_]")
 _SENTENCE = re.compile(r"[\n.!?;。！？；]+")
+_STOP, _SPACE = re.compile(r"[,.!?;:，。！？；：\n]+"), re.compile(r"\s+")
 _NUMBERING = " \t-–*•#>|()（）[]:：、,，\"“”'‘’0123456789"
 _WANTED = re.compile(
     r"repeat|\btimes\b|lyrics|song|poem|chorus|chant|mantra|重复|遍|次|歌|诗|词", re.IGNORECASE
@@ -54,8 +55,14 @@ def _loop(text: str) -> tuple[str, int] | None:
             start, stop, unit = found
             is_at_end = len(text) - stop <= len(unit) + size
             if is_at_end or stop - start >= _SHARE * len(text):
-                return unit, (stop - start) // len(unit)
+                return _from_word(unit), (stop - start) // len(unit)
     return _sentences(text) if is_suspect else None
+
+
+def _from_word(unit: str) -> str:
+    """What is repeated, from the beginning of a phrase or word."""
+    begins = _STOP.search(unit) or _SPACE.search(unit)
+    return unit[begins.end() :] + unit[: begins.end()] if begins else unit
 
 
 def _period(text: str, piece: str) -> tuple[int, int, str] | None:
