@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -14,10 +14,12 @@ if TYPE_CHECKING:
 from store.database.statements import QUERIES
 from store.errors import UserError
 from store.images import IMAGE_PAGE, Images, SampledImage
-from store.runs import Event, append_event
+from store.runs import Dedup, Event, Selection, append_event
 
 UNREADABLE_IMAGE = "with an image file that cannot be read"
 NO_QUESTION = "without a question of the user"  # a row left out, an empty one for example
+REPEATED = "that repeat a question (--dedup)"
+NEARLY_REPEATED = "that nearly repeat a question (--dedup near)"
 MAX_NAMED = 20
 
 ReadImages = Callable[[str, Sequence[bytes | None] | None], Sequence[SampledImage]]
@@ -41,6 +43,11 @@ class BadRows:
     def total(self) -> int:
         """How many there are."""
         return sum(self.counts.values())
+
+
+Questions = Callable[[], Iterator[list[tuple[str, str]]]]  # (text, context), in batches
+NearDuplicates = Callable[[Questions], Iterable[bool]]
+ALL_EQUAL = Selection()
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +104,8 @@ class Records:
         need_instruction: bool,
         bad_rows: BadRows | None = None,
         read_images: ReadImages | None = None,
+        selection: Selection = ALL_EQUAL,
+        near_duplicates: NearDuplicates | None = None,
     ) -> Sampling:
         """Sample the next source's records from source_rows in one transaction.
 
@@ -104,15 +113,29 @@ class Records:
 
         source_rows is a relation of instruction, input, output, reasoning (not null); of system,
         history, tools, tool_calls, outputs, followups, fields (nullable; see the table records); of
-        left_out (why the row is no record), problem (why it cannot be read) and unused_turns; with
-        read_images, which gives the images of a row, of what that takes: images and image_blobs.
+        left_out (why the row is no record), problem (why it cannot be read), unused_turns and
+        stratum (a text, of its value in the column selection.stratify); with read_images, which
+        gives the images of a row, of what that takes: images and image_blobs.
         bad_rows: rows of source_rows that are empty since they cannot be read; those with a problem
         are skipped too, and added. None: a problem raises UserError.
-        The choice depends on seed and row only, not on the number of threads. Raises UserError,
-        naming the row, where an instruction is needed and a record has none.
+        near_duplicates: says for each question whether it nearly repeats an earlier one, where
+        selection.dedup is near. The choice depends on seed and row only, not on the number of
+        threads. Raises UserError, naming the row, where an instruction is needed and a record has
+        none.
         """
         with self._db.few_threads(), self._db.transaction():
             source, before = len(self.samplings()), self.count()
+            self._db.run(
+                "find_candidates",
+                exact=selection.dedup is not None,
+                near=selection.dedup is Dedup.NEAR,
+            )
+            if selection.dedup is not None:
+                self._db.run("find_questions")
+                self._db.run("leave_out_equal", reason=REPEATED)
+            if selection.dedup is Dedup.NEAR:
+                assert near_duplicates is not None, "the caller has a way to find them"
+                self._leave_out_near(near_duplicates)
             rows, usable, left_out, rows_unused, unused, bad_row, problem, unreadable = (
                 self._db.row("count_source", unreadable=UNREADABLE_IMAGE, most=MAX_NAMED)
             )
@@ -134,11 +157,7 @@ class Records:
                 raise UserError(f"it has no row with a question to ask: {reasons or 'no rows'}")
             if sample_size <= 0 and weight < 1:
                 sample_size = max(1, round(weight * usable))
-            place = {"records": before, "source": source}
-            if sample_size > 0:
-                self._db.run("sample_some", seed=seed, sample_size=sample_size, **place)
-            else:
-                self._db.run("sample_all", **place)
+            self._choose(sample_size, seed, selection, records=before, source=source)
             if read_images is not None:
                 self._add_images(source, read_images)
             if need_instruction and (row := self._first_without_instruction(source)) is not None:
@@ -148,6 +167,9 @@ class Records:
                 rows, left_out, rows_unused, unused, dict(mapping), bad, unreadable or []
             )
             append_event(self._db, Event.SAMPLED, sampling)
+            self._db.run("drop_candidates")
+            self._db.run("drop_questions")
+            self._db.run("drop_chosen")
         return sampling
 
     def _add_images(self, source: int, read_images: ReadImages) -> None:
@@ -161,6 +183,41 @@ class Records:
                 if record is not None and found.is_valid:
                     rows += self._images.rows(record, read_images(found.as_py(), blobs.as_py()))
         self._images.add(rows)
+
+    def _choose(
+        self, sample_size: int, seed: int, selection: Selection, *, records: int, source: int
+    ) -> None:
+        """Insert the records of the candidates that are chosen."""
+        if sample_size <= 0:
+            self._db.run("choose_all")
+            self._db.run("insert_chosen", records=records, source=source)
+            return
+        strata = "equal" if selection.equal_strata else "proportional"
+        self._db.run(
+            "choose_some",
+            seed=seed,
+            sample_size=sample_size,
+            strata=strata if selection.stratify else "none",
+        )
+        self._db.run("insert_chosen_sorted", records=records, source=source)
+
+    def _leave_out_near(self, near_duplicates: NearDuplicates) -> None:
+        """Leave out the candidates that nearly repeat a record of an earlier source, or another."""
+        import pyarrow as pa
+
+        def questions() -> Iterator[list[tuple[str, str]]]:
+            for batch in self._db.batches("questions"):
+                texts, contexts = (batch.column(name).to_pylist() for name in ("text", "context"))
+                yield list(zip(texts, contexts, strict=True))
+
+        repeated = list(near_duplicates(questions))
+        rows = [
+            row
+            for row, is_repeated in zip(self._db.column("question_rows"), repeated, strict=True)
+            if is_repeated and row >= 0
+        ]
+        with self._db.incoming(pa.table({"source_row": pa.array(rows, pa.int64())})):
+            self._db.run("leave_out_incoming", reason=NEARLY_REPEATED)
 
     def _add_problems(self, bad: BadRows) -> None:
         """Count the rows with a problem by its reason, without what it quotes of a row."""

@@ -64,6 +64,31 @@ class Reading:
     skip_bad_rows: bool = False
 
 
+class Dedup(StrEnum):
+    """Which questions are left out as duplicates of an earlier one."""
+
+    EXACT = "exact"  # equal but for case and white space
+    NEAR = "near"  # and those of nearly the same text, see fastdatasets/dedup.py
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which rows may be sampled, and how; where nothing is set all may, each with equal chance.
+
+    where: a condition of SQL over the source's columns. min_chars, max_chars: of the question.
+    languages: ISO 639 codes. stratify: the column whose values are sampled in proportion to their
+    rows, or equally.
+    """
+
+    where: str | None = None
+    min_chars: int | None = None
+    max_chars: int | None = None
+    languages: tuple[str, ...] = ()
+    dedup: Dedup | None = None
+    stratify: str | None = None
+    equal_strata: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class CheckOptions:
     """Checks of answers that a run asks for, beside those of every run.
@@ -125,6 +150,7 @@ class Run:
     config: str | None
     split: str
     reading: Reading
+    selection: Selection
     sample_size: int
     seed: int
     columns: dict[str, str | None]
@@ -190,7 +216,7 @@ def _end(name: str, parts: int = 1) -> str:
 
 
 JSON_FIELDS = (
-    *("sources", "reading", "columns", "params", "templates"),
+    *("sources", "reading", "selection", "columns", "params", "templates"),
     *("checks", "judge", "export"),
 )
 

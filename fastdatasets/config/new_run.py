@@ -16,6 +16,7 @@ from fastdatasets.config.checks import check_options
 from fastdatasets.config.export import check_scores, export_options
 from fastdatasets.config.request_params import parse_params, read_system_prompt
 from fastdatasets.config.run import RunConfig
+from fastdatasets.config.selection import selection_of
 from fastdatasets.config.settings import Settings
 from fastdatasets.exports.files import DESCRIPTIONS
 from fastdatasets.exports.formats import parse_formats
@@ -67,6 +68,7 @@ def new_run(config: RunConfig, settings: Settings) -> Run:
         config=config.config_name,
         split=config.split,
         reading=_reading(config),
+        selection=selection_of(config, sources, sample_size),
         sample_size=sample_size,
         seed=config.seed,
         columns={

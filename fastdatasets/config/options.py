@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated
 
 from store.export_options import FileType, Keep, Labels, Reasoning
-from store.runs import Language, Turns
+from store.runs import Dedup, Language, Turns
 
 DATA, MODEL, BATCH, OUTPUT, COST = "Data", "Model and engine", "Batch API", "Output", "Cost"
 CHECKS = "Checks of answers"
@@ -93,6 +93,49 @@ SampleSize = Annotated[
     ),
 ]
 Seed = Annotated[int, Option("Seed of the sampling.", panel=DATA, min=0, max=2**62)]
+Where = Annotated[
+    str | None,
+    Option(
+        "Sample only rows for which this SQL condition over the dataset's columns is true, such as "
+        "\"score > 3 AND lang = 'zh'\".",
+        panel=DATA,
+        metavar="CONDITION",
+    ),
+]
+MinChars = Annotated[
+    int | None,
+    Option("Minimum characters of a question: its instruction and input.", panel=DATA, min=1),
+]
+MaxChars = Annotated[
+    int | None,
+    Option("Maximum characters of a question: its instruction and input.", panel=DATA, min=1),
+]
+QuestionLanguage = Annotated[
+    str | None,
+    Option(
+        "Sample only questions in these languages, by their ISO 639 codes, such as zh,en.",
+        panel=DATA,
+        metavar="CODES",
+    ),
+]
+DedupBy = Annotated[
+    Dedup | None,
+    Option(
+        "Leave out repeated questions: exact (equal but for case and white space) or near (also "
+        "those of nearly the same text).",
+        panel=DATA,
+        flag="--dedup",
+    ),
+]
+Stratify = Annotated[
+    str | None,
+    Option(
+        "Sample each value of this column in proportion to its rows, or as often as the others: "
+        "subject, subject:equal.",
+        panel=DATA,
+        metavar="COLUMN[:equal]",
+    ),
+]
 InstructionCol = Annotated[
     str | None, Option("Column of the instruction, or several: title,body.", panel=DATA)
 ]

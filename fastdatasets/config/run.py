@@ -21,6 +21,12 @@ class DataOptions:
     skip_bad_rows: opt.SkipBadRows = False
     sample_size: opt.SampleSize = None
     seed: opt.Seed = 42
+    where: opt.Where = None
+    min_chars: opt.MinChars = None
+    max_chars: opt.MaxChars = None
+    question_language: opt.QuestionLanguage = None
+    dedup: opt.DedupBy = None
+    stratify: opt.Stratify = None
     instruction_col: opt.InstructionCol = None
     input_col: opt.InputCol = None
     output_col: opt.OutputCol = None

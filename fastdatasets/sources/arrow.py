@@ -89,7 +89,7 @@ def class_labels(schema: pa.Schema) -> dict[str, list[str]]:
         return {
             name: feature["names"]
             for name, feature in features.items()
-            if feature["_type"] == "ClassLabel"
+            if isinstance(feature, dict) and feature.get("_type") == "ClassLabel"
         }
     except (msgspec.DecodeError, KeyError, TypeError, AttributeError):
         return {}  # none that `datasets` wrote

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import reduce
 from itertools import chain
+from operator import and_
 from pathlib import Path
 from typing import Any
 
@@ -56,16 +58,18 @@ def records_of(
     labels: Mapping[str, list[str]],
     *,
     fields: Sequence[str],
+    marks: Mapping[str, Expression],
     turns: Turns,
     folders: Sequence[Path] | None,
 ) -> Iterator[Relation]:
     """The records of rows, for the block: a relation of the columns that Records.sample takes.
 
     roles: role -> columns. labels: column -> the names of its class labels. fields: the columns
-    that templates may use; where there are none `fields` is null. folders: where paths of images
-    are looked for; None: images are not sent.
+    that templates may use; where there are none `fields` is null. marks: further columns, of rows;
+    where there is an is_wanted and it is false a row is not read, unless it is empty. folders:
+    where paths of images are looked for; None: images are not sent.
     """
-    kept = _fields(rows, fields, labels) if fields else NULL
+    kept = {"fields": _fields(rows, fields, labels) if fields else NULL, **marks}
     if _is_plain(rows, roles):
         yield _plain_records(rows, roles, labels, kept)
         return
@@ -123,7 +127,7 @@ def _is_plain(relation: Relation, roles: Mapping[str, Sequence[str]]) -> bool:
     return not any(one.id in NESTED or str(one) == "JSON" for one in used)
 
 
-def _text(relation: Relation, name: str, labels: Mapping[str, list[str]]) -> Expression:
+def text_of_column(relation: Relation, name: str, labels: Mapping[str, list[str]]) -> Expression:
     """A column as a text; null where it is null."""
     types = dict(zip(relation.columns, relation.types, strict=True))
     column: Expression = ColumnExpression(name)
@@ -143,7 +147,7 @@ def _json(relation: Relation, name: str, labels: Mapping[str, list[str]]) -> Exp
     column = ColumnExpression(name)
     if types[name].id in NESTED:
         return FunctionExpression("to_json", column)
-    text = FunctionExpression("to_json", _text(relation, name, labels))
+    text = FunctionExpression("to_json", text_of_column(relation, name, labels))
     if str(types[name]) != "JSON":
         return text
     is_nested = FunctionExpression("json_type", column).isin(
@@ -164,24 +168,24 @@ def _plain_records(
     relation: Relation,
     roles: Mapping[str, Sequence[str]],
     labels: Mapping[str, list[str]],
-    fields: Expression,
+    kept: Mapping[str, Expression],
 ) -> Relation:
     """Records of texts; several columns of a role have a blank line between them."""
     empty = ConstantExpression("")
 
     def text(role: str) -> Expression:
-        texts = [_text(relation, name, labels) for name in roles.get(role, ())]
+        texts = [text_of_column(relation, name, labels) for name in roles.get(role, ())]
         if not texts:
             return empty
         if len(texts) == 1:
             return CoalesceOperator(texts[0], empty)
         return FunctionExpression("concat_ws", ConstantExpression("\n\n"), *texts)
 
-    texts = relation.project(*(text(role).alias(role) for role in TEXTS), fields.alias("fields"))
+    texts = relation.project(*(text(role).alias(role) for role in TEXTS), *_named(kept))
     question = FunctionExpression("concat", *map(ColumnExpression, ("instruction", "input")))
     blank = FunctionExpression("regexp_matches", question, ConstantExpression(BLANK))
     return texts.project(
-        *map(ColumnExpression, (*TEXTS, "fields")),
+        *map(ColumnExpression, (*TEXTS, *kept)),
         *(NULL.alias(name) for name in ("system", *JSONS, "problem")),
         CaseExpression(blank, ConstantExpression(NO_QUESTION)).alias("left_out"),
         ConstantExpression(0).cast("BIGINT").alias("unused_turns"),
@@ -193,13 +197,13 @@ def _read_records(
     relation: Relation,
     roles: Mapping[str, Sequence[str]],
     labels: Mapping[str, list[str]],
-    fields: Expression,
+    kept: Mapping[str, Expression],
 ) -> Relation:
     """Records of rows of any shape, see conversation.py."""
     blobs: Expression = NULL
     images = next(iter(roles.get("images", ())), None)
-    if images is not None and (kept := _image_bytes(relation, images)) is not None:
-        described, blobs = kept
+    if images is not None and (found := _image_bytes(relation, images)) is not None:
+        described, blobs = found
 
     def cell(role: str, names: Sequence[str]) -> Expression:
         if role == "images" and blobs is not NULL:
@@ -209,26 +213,33 @@ def _read_records(
         if role == "options":
             pairs = ((ConstantExpression(name), ColumnExpression(name)) for name in names)
             return FunctionExpression("json_object", *chain.from_iterable(pairs))
-        texts = (_text(relation, name, labels) for name in names)
+        texts = (text_of_column(relation, name, labels) for name in names)
         joined = FunctionExpression("concat_ws", ConstantExpression("\n\n"), *texts)
         return FunctionExpression("to_json", joined)
 
     cells = ((ConstantExpression(role), cell(role, names)) for role, names in roles.items())
     row = FunctionExpression("json_object", *chain.from_iterable(cells)).cast("VARCHAR")
-    read = relation.project(
-        FunctionExpression(FUNCTION, row).alias("read"),
-        fields.alias("fields"),
-        blobs.alias("image_blobs"),
+    read: Expression = FunctionExpression(FUNCTION, row)
+    if "is_wanted" in kept:
+        first, *others = (ColumnExpression(name).isnull() for name in chain(*roles.values()))
+        is_empty = reduce(and_, others, first)
+        read = CaseExpression(kept["is_wanted"] | is_empty, read)
+    kept = {**kept, "image_blobs": blobs}
+    records = relation.project(read.alias("read"), *_named(kept))
+
+    def part(name: str) -> Expression:
+        value = FunctionExpression(
+            "struct_extract", ColumnExpression("read"), ConstantExpression(name)
+        )
+        return CoalesceOperator(value, ConstantExpression("")) if name in TEXTS else value
+
+    return records.project(
+        *(part(name).alias(name) for name in RECORD.names), *map(ColumnExpression, kept)
     )
-    return read.project(
-        *(
-            FunctionExpression(
-                "struct_extract", ColumnExpression("read"), ConstantExpression(name)
-            ).alias(name)
-            for name in RECORD.names
-        ),
-        *map(ColumnExpression, ("fields", "image_blobs")),
-    )
+
+
+def _named(expressions: Mapping[str, Expression]) -> Iterator[Expression]:
+    return (expression.alias(name) for name, expression in expressions.items())
 
 
 def _image_bytes(relation: Relation, name: str) -> tuple[Expression, Expression] | None:

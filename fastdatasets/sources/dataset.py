@@ -22,14 +22,16 @@ from fastdatasets.sources.columns import (
 )
 from fastdatasets.sources.convert import records_of
 from fastdatasets.sources.files import expanded, find_files, is_local, kind_of, local_path
+from fastdatasets.sources.selection import columns_of, eligible
 from fastdatasets.sources.text_files import COPIES, FileRows, TextFiles, csv_rows, json_rows
+from fastdatasets.sources.where import VALUE_ERRORS, where_error
 from store import UserError
 from store.database.connection import Database
 from store.database.errors import sql_errors
 from store.database.relations import Connection, Relation, pattern_of
 from store.errors import SqlError
 from store.records import BadRows
-from store.runs import Reading, Turns, WeightedSource
+from store.runs import Reading, Selection, Turns, WeightedSource
 
 
 def parse_source(text: str) -> WeightedSource:
@@ -97,6 +99,7 @@ def open_source(
     config: str | None,
     split: str,
     reading: Reading,
+    selection: Selection,
     columns: Mapping[str, str | None],
     turns: Turns,
     with_fields: bool,
@@ -122,28 +125,41 @@ def open_source(
                 say(f"--encoding and --delimiter are for JSON and CSV files: not used for {source}")
             names = rows.columns if isinstance(rows, Relation) else rows.names
             mapping = map_columns(names, columns, source, images=images)
+            by = columns_of(selection, names)
             kept = names if with_fields else []
             if verify is not None:
                 check_exists(f"--verify {verify}", verify, names)
                 kept = kept or [verify]
-            used = list(dict.fromkeys((*mapping.columns(names), *kept)))
+            used = list(dict.fromkeys((*mapping.columns(names), *kept, *by.columns)))
+            are_texts = isinstance(rows, FileRows)
             if isinstance(rows, ArrowRows):
                 rows = connection.from_arrow(rows.select(used))
             elif isinstance(rows, FileRows):
                 stack.callback(connection.execute, "DROP TABLE IF EXISTS temp.gathered")
                 rows = rows.select(used)
             roles = {role: split_columns(name, names) for role, name in mapping.roles().items()}
+            marks = by.marks(rows, labels, are_texts=are_texts)
             folders = _folders(source, split) if images else None
             records = stack.enter_context(
                 records_of(
-                    connection, rows, roles, labels, fields=kept, turns=turns, folders=folders
+                    connection,
+                    rows,
+                    roles,
+                    labels,
+                    fields=kept,
+                    marks=marks,
+                    turns=turns,
+                    folders=folders,
                 )
             )
+            records = stack.enter_context(eligible(connection, records, selection))
             # Registered, not created: a database file refuses a view on what lives in this process.
             connection.register("source_rows", records)
             stack.callback(connection.unregister, "source_rows")
             yield Source(mapping, names, texts.bad_rows)
     except SqlError as error:
+        if selection.where is not None and error.detail.startswith(VALUE_ERRORS):
+            raise where_error(error) from None
         raise read_error(source, error, texts.files) from None
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from fastdatasets.sources.chat.images import sampled_images
 from fastdatasets.sources.dataset import open_source
 from store import UserError, WorkStore
-from store.records import UNREADABLE_IMAGE, Sampling
+from store.records import UNREADABLE_IMAGE, Questions, Sampling
 from store.runs import Mode, Run, WeightedSource
 
 Say = Callable[[str], None]
@@ -66,6 +66,7 @@ def _sample(
         config=run.config,
         split=run.split,
         reading=run.reading,
+        selection=run.selection,
         columns=run.columns,
         turns=run.turns,
         with_fields=with_fields,
@@ -83,6 +84,8 @@ def _sample(
                 need_instruction=run.mode is Mode.AUGMENT,
                 bad_rows=opened.bad_rows,
                 read_images=sampled_images if run.images else None,
+                selection=run.selection,
+                near_duplicates=_near_duplicates,
             )
         except UserError as error:
             if len(run.sources) == 1:
@@ -92,6 +95,12 @@ def _sample(
     fewer = f", fewer than its part of {share}" if len(run.sources) > 1 and sampled < share else ""
     say(f"sampled {sampled} of {sampling.rows} rows{fewer}")
     _report(sampling, say)
+
+
+def _near_duplicates(questions: Questions) -> Iterable[bool]:
+    from fastdatasets.dedup import near_duplicates  # and numpy, where it is asked for
+
+    return near_duplicates(questions)
 
 
 def _report(sampling: Sampling, say: Say) -> None:

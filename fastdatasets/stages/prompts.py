@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
@@ -13,6 +12,7 @@ import msgspec
 from jinja2 import Environment, Template, TemplateSyntaxError
 from jinja2.meta import find_undeclared_variables
 
+from fastdatasets.languages import language_by_script
 from fastdatasets.stages.sandbox import BoundedSandbox
 from store import UserError
 from store.planning import Row
@@ -23,11 +23,6 @@ VARIABLES = "instruction, input, output, reasoning, row"
 NO_INPUT = "no_input"  # what a template for records without an input is named after its stage
 
 _NO_FIELDS: dict[str, Any] = {}
-
-_HAN = re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]")
-_KANA_OR_HANGUL = re.compile(r"[\u3040-\u30ff\u1100-\u11ff\uac00-\ud7af]")
-_OTHER_WORD = re.compile(r"[^\W\d_\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]+")
-_SCANNED_CHARACTERS = 2000  # characters; the script of a longer text shows in its beginning
 
 
 def answer_templates(named: str | None) -> dict[str, str]:
@@ -97,20 +92,8 @@ def uses_row(templates: Mapping[str, str]) -> bool:
 
 
 def language_of(text: str) -> Language:
-    """ZH where the text is mostly Chinese, else EN.
-
-    A Han character weighs like a word of another script, so that Chinese with program names or
-    formulas in it is Chinese and English that quotes a Chinese word is not. Any kana or hangul
-    makes it Japanese or Korean, which get the English prompt.
-    """
-    beginning = text[:_SCANNED_CHARACTERS]
-    if beginning.isascii() or not _HAN.search(beginning):
-        return Language.EN
-    if _KANA_OR_HANGUL.search(beginning):
-        return Language.EN
-    han = len(_HAN.findall(beginning))
-    others = len(_OTHER_WORD.findall(beginning))
-    return Language.ZH if han >= others else Language.EN
+    """ZH where a text is mostly Chinese, else EN, which Japanese and Korean get too."""
+    return Language.ZH if language_by_script(text) == "zh" else Language.EN
 
 
 class Prompt:

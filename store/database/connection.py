@@ -202,6 +202,11 @@ class Database:
                 first, last = ends[texts.offset], ends[texts.offset + len(texts)]
                 yield len(texts), memoryview(data)[first:last]
 
+    def batches(self, name: str, **parameters: Any) -> Iterator[pa.RecordBatch]:
+        """All rows that a statement returns, TEXTS at a time; none other may run in between."""
+        with self.errors():
+            yield from self.connection.sql(QUERIES[name], params=parameters).to_arrow_reader(TEXTS)
+
     def table(self, statement: str, **parameters: Any) -> pa.Table:
         """All rows that a statement returns, as an Arrow table; raises DiskFull."""
         with self.errors():

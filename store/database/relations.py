@@ -1,8 +1,11 @@
 """DuckDB's relations and expressions, for the readers of datasets."""
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import duckdb
 from duckdb import (
     CaseExpression,
     CoalesceOperator,
@@ -25,6 +28,16 @@ def pattern_of(file: Path) -> str:
     return re.sub(r"([*?\[])", r"[\1]", str(file))
 
 
+@contextmanager
+def memory_connection() -> Iterator[Connection]:
+    """A connection to an empty database in memory, which reads no file, for the block."""
+    connection = duckdb.connect(config={"enable_external_access": False, "threads": 1})
+    try:
+        yield connection
+    finally:
+        connection.close()
+
+
 __all__ = [
     "CaseExpression",
     "CoalesceOperator",
@@ -35,5 +48,6 @@ __all__ = [
     "FunctionExpression",
     "Relation",
     "SQLExpression",
+    "memory_connection",
     "pattern_of",
 ]

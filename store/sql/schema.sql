@@ -19,6 +19,7 @@ CREATE TABLE run (
     config          VARCHAR,
     split           VARCHAR NOT NULL,
     reading         JSON NOT NULL,        -- encoding, delimiter, skip_bad_rows
+    selection       JSON NOT NULL,        -- where, lengths, languages, dedup, stratify: which rows may be sampled
     sample_size     BIGINT NOT NULL,      -- 0: all rows
     seed            BIGINT NOT NULL,
     columns         JSON NOT NULL,        -- role -> the column named by the user, or null
@@ -66,6 +67,19 @@ CREATE TABLE images (
     path        VARCHAR,                  -- the file of its bytes, absolute or from the run's folder; null: an address
     bytes       BIGINT                    -- of the file
 );
+
+-- A question as duplicates are compared: in lower case, with single spaces.
+CREATE MACRO normal_question(instruction, input) AS
+    lower(trim(regexp_replace(concat_ws(' ', instruction, input), '[\s\p{Z}]+', ' ', 'g')));
+
+-- A hash of what is asked with a question; empty where there is nothing. images: their URLs.
+CREATE MACRO context_of(system, history, tools, followups, images) AS
+    CASE WHEN coalesce(system, history, tools, followups) IS NULL AND images IS NULL THEN ''
+         ELSE md5(json_array(system, history, tools, followups, images)::VARCHAR) END;
+
+-- A hash that is equal for equal questions.
+CREATE MACRO question_key(instruction, input, context) AS
+    md5_number(normal_question(instruction, input) || chr(10) || context);
 
 -- New instructions from answers of a stage before the final one, used with the record's input. ordinal: 1, 2, …
 CREATE TABLE variants (

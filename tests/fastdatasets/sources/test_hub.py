@@ -137,6 +137,18 @@ def test_cache_is_shared(command_process: Command, hub: Hub, tmp_path: Path) -> 
     assert {path.stat().st_mode & 0o777 for path in Path("output/r").iterdir()} == {0o600}
 
 
+def test_rows_are_chosen(command_process: Command, hub: Hub, tmp_path: Path) -> None:
+    """Rows of a dataset of the Hub are chosen by its columns, those that are not used too."""
+    done = command_process(
+        *("distill", "--skip-generation", "--model", "m", "--run", "r", "--sample-size", 2),
+        *("--dataset-name", "owner/configured", "--config-name", "main"),
+        *("--where", "octet_length(image) = 1 AND answer::INTEGER > 2", "--stratify", "answer"),
+        env=hub.env(tmp_path),
+    )
+    assert (done.returncode, sorted(distilled("output"))) == (0, [("3",), ("4",)])
+    assert "left out: 3 rows for which --where is not true" in done.stderr.splitlines()
+
+
 def test_configuration_and_split(command_process: Command, hub: Hub, tmp_path: Path) -> None:
     """A configuration's split is read, all its parquet files in order, and nothing is said beside
     what the command says.
