@@ -93,7 +93,7 @@ def write_outputs(folder: Path, n: int) -> None:  # noqa: ARG001
                             "index": 0,
                             "message": {
                                 "role": "assistant",
-                                "content": f"{number} {answer[start : start + 450]}",
+                                "content": f"{job.stem} {number} {answer[start : start + 450]}",
                                 "refusal": None,
                             },
                             "logprobs": None,
@@ -200,6 +200,15 @@ def our_collect(folder: Path, n: int) -> None:
             store.journal.answers.line_counts(job, {})
             store.journal.end_batch(job, Collected("batch", counts), [], [])
             store.journal.append(job, Closed(CloseReason.DONE))
+
+
+def our_check(folder: Path, n: int) -> None:  # noqa: ARG001
+    """All checks that every answer gets."""
+    from fastdatasets.checks.ingest import check_answers, check_duplicates
+
+    with _our_store(folder, n) as store:
+        check_answers(store, store.run())
+        check_duplicates(store)
 
 
 def our_resume(folder: Path, n: int) -> None:
@@ -379,6 +388,7 @@ STEPS: dict[str, tuple[Step, Step | None]] = {
     "plan": (our_plan, bare_plan),
     "what is left, none answered": (our_resume, None),
     "collect": (our_collect, bare_collect),
+    "check": (our_check, None),
     "what is left, all answered": (our_resume, None),
     "export distilled": (_our_export(), _bare_export("distilled")),
     "export + alpaca": (_our_export("alpaca"), _bare_export("distilled", "alpaca")),
