@@ -202,7 +202,7 @@ def our_collect(folder: Path, n: int) -> None:
             store.journal.append(job, Closed(CloseReason.DONE))
 
 
-def our_check(folder: Path, n: int) -> None:  # noqa: ARG001
+def our_check(folder: Path, n: int) -> None:
     """All checks that every answer gets."""
     from fastdatasets.checks.ingest import check_answers, check_duplicates
 

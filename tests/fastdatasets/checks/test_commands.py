@@ -184,6 +184,7 @@ def test_own_check_that_returns_something_else(distill: Callable[..., str]) -> N
     assert len(verdicts()) == 3
 
 
+@pytest.mark.slow
 def test_kill_between_answers_and_checks(server: LLMServer, command_process: Command) -> None:
     """After a kill -9 in a check a resume checks what was answered, and sends nothing again."""
     Path("own_d.py").write_text(OWN)
