@@ -24,6 +24,8 @@ _MARKER = re.compile(
     r"[ \t]*(?P<answer>[^\n]+)",
     re.IGNORECASE,
 )
+_FRACTION_SIGNS = re.compile(r"[\u00bc-\u00be\u2150-\u215e]")  # '1½' would become '11/2'
+_EXPONENTS = re.compile(r"[⁰¹²³⁴-⁹]+")  # and '5²' '52'
 _BOXES = 10  # of the end of an answer, where braces are not balanced
 _BOXED = re.compile(r"\\(?:boxed|fbox)\s*\{")
 _LATEX = (
@@ -103,7 +105,8 @@ def normal(text: str) -> str | None:
     A text that has one number, such as '$1,000.00', '50%' or '3 apples', is that number: '1000',
     '50', '3'. An option such as '(B) Paris' is its letter. Else without case, spaces and marks.
     """
-    text = unicodedata.normalize("NFKC", text)
+    text = _EXPONENTS.sub(r"^\g<0>", _FRACTION_SIGNS.sub(r" \g<0>", text))
+    text = unicodedata.normalize("NFKC", text).replace("\u2044", "/")
     for pattern, replacement in _LATEX:
         text = pattern.sub(replacement, text)
     text = text.replace("\\%", "%").replace("\\$", "$").strip(_EDGES).strip()

@@ -27,6 +27,8 @@ FINAL = [
     ("Answer: 1/3", "1/3"),
     ("Answer: 1 1/2", "1.5"),
     ("Answer: -1/2", "-0.5"),
+    ("Answer: 2½", "2.5"),
+    ("Answer: 5²", "5^2"),
     ("Answer: x = 5", "5"),
     ("Therefore, Tom has 3 + 4 = 7 apples.", "7"),
     ("It is so.\n3/4", "0.75"),
