@@ -88,6 +88,7 @@ class Answers:
 
     def __init__(self, database: Database) -> None:
         self._db = database
+        self._checked_at: tuple[int, ...] = ()  # rows in the store when all answers were checked
 
     def pages(
         self, selection: Selection = Selection.ALL, page_bytes: int = PAGE_BYTES
@@ -168,9 +169,13 @@ class Answers:
 
         expected: the column of the dataset's own answers.
         """
+        counts = self._db.row("answer_counts")
+        if counts == self._checked_at or not all(counts):
+            return
         for _ in self.pages(Selection.UNCHECKED):
             rows = self._db.rows("answers_to_check", expected=expected)
             yield [AnswerToCheck(*row) for row in rows]
+        self._checked_at = counts
 
     def add_checked(self, checked: Sequence[CheckedAnswer], verdicts: Sequence[Verdict]) -> None:
         """Store that answers were checked, and verdicts on them, in one transaction."""

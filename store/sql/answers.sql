@@ -213,6 +213,10 @@ SEMI JOIN (FROM current_row_requests WHERE stage = final_stage()) USING (record,
 WHERE EXISTS (FROM checked_answers WHERE final_answer IS NOT NULL)
 QUALIFY final_answer IS NOT NULL;
 
+-- name: answer_counts
+-- With the same counts there are no new answers to rows.
+SELECT (SELECT count(*) FROM row_requests), (SELECT count(*) FROM results);
+
 -- name: answers_to_check
 SELECT record, ordinal, generation, request_id::VARCHAR, instruction, input,
        CASE WHEN ordinal = 0 THEN original_output ELSE '' END, output, reasoning, coalesce(finish_reason, ''), tool_calls,

@@ -275,18 +275,22 @@ def test_engine_that_does_not_start(
 
 
 def test_augment(command_process: Command, tmp_path: Path) -> None:
-    """The real engine writes variants under a forced schema and answers them."""
+    """The real engine writes variants under a forced schema, answers them twice, and judges."""
     samples = [
         {"instruction": "Name three colours of the rainbow."},
         {"instruction": "Write a sentence about the sea."},
     ]
     source = write_jsonl(tmp_path / "d.jsonl", samples)  # type: ignore[arg-type]
-    options = ("--num-aug", 2, "--max-output-tokens", 120, "--run", "more")
-    done = command_process("augment", "--high-quality-file", source, *options)
+    options = ("--num-aug", 2, "--max-output-tokens", 120, "--run", "more", "--keep-flagged")
+    done = command_process(
+        "augment", "--high-quality-file", source, *options, "--samples", 2, "--judge"
+    )
     assert done.returncode == 0, done.stderr
     rows = distilled("more")
-    assert [row["instruction"] for row in rows if row["variant"] == 0] == [
-        sample["instruction"] for sample in samples
+    assert [(row["instruction"], row["generation"]) for row in rows if row["variant"] == 0] == [
+        (sample["instruction"], generation) for sample in samples for generation in range(2)
     ]
-    assert len(rows) > 2
+    assert len(rows) > 4
     assert all(row["output"] for row in rows)
+    # A small model does not always come to the score before the limit.
+    assert {row["score"] for row in rows} & set(range(1, 11))
