@@ -13,13 +13,14 @@ from itertools import groupby, pairwise
 from store.answers import AnswerToCheck
 
 LEAST = 5  # times that a piece follows itself, or that a sentence stands in an answer
-LEAST_BYTES = 150  # of UTF-8, of all these together; of a piece without letters:
-LEAST_BYTES_OF_SIGNS = 1000
+LEAST_BYTES = 150  # of UTF-8, of all these together; where they are numbers, code or a table:
+LEAST_BYTES_OF_DATA = 1000
 _PIECE = 12  # characters, of a text in ASCII; else half as many
 _PIECES = 8  # from all over the answer
 _SHARE = 0.5  # of the answer, where the loop is not at its end
 _SHOWN = 40  # characters of what is repeated
-_LETTER = re.compile(r"[^\W_]")
+_DATA = re.compile(r"[<>{}();=|\\&]|\A[\W\d_]*\Z")
+_LEAST_OF_SENTENCE = 12  # bytes
 _SENTENCE = re.compile(r"[\n.!?;。！？；]+")
 _STOP, _SPACE = re.compile(r"[,.!?;:，。！？；：\n]+"), re.compile(r"\s+")
 _NUMBERING = " \t-–*•#>|()（）[]:：、,，\"“”'‘’0123456789"
@@ -88,8 +89,11 @@ def _period(text: str, piece: str) -> tuple[int, int, str] | None:
     start, stop, unit = best
     if stop - start < LEAST * len(unit):
         return None
-    least = LEAST_BYTES if _LETTER.search(unit) else LEAST_BYTES_OF_SIGNS
-    return best if len(text[start:stop].encode()) >= least else None
+    return best if len(text[start:stop].encode()) >= _least_bytes(unit) else None
+
+
+def _least_bytes(piece: str) -> int:
+    return LEAST_BYTES_OF_DATA if _DATA.search(piece) else LEAST_BYTES
 
 
 def _sentences(text: str) -> tuple[str, int] | None:
@@ -99,6 +103,7 @@ def _sentences(text: str) -> tuple[str, int] | None:
     for sentence, times in counts.most_common(3):
         if times < LEAST or times * len(sentence) < _SHARE * len(text):
             continue
-        if times * len(sentence.encode()) >= LEAST_BYTES and _LETTER.search(sentence):
+        size = len(sentence.encode())
+        if size >= _LEAST_OF_SENTENCE and times * size >= _least_bytes(sentence):
             return sentence, times
     return None
