@@ -13,8 +13,13 @@ from fastdatasets.checks.retry import retry_truncated as ask_again_for_truncated
 from fastdatasets.config.address import resolve_address
 from fastdatasets.config.backend import check, make_backend
 from fastdatasets.config.execution import ExecutionConfig
-from fastdatasets.config.export import check_scores, export_options
-from fastdatasets.config.new_run import check_not_of_run, check_output_file, new_run
+from fastdatasets.config.export import (
+    check_not_of_run,
+    check_output_file,
+    check_scores,
+    export_options,
+)
+from fastdatasets.config.new_run import new_run
 from fastdatasets.config.run import OutputOptions, RunConfig
 from fastdatasets.config.settings import load_settings
 from fastdatasets.exports.push import push_files

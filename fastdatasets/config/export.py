@@ -1,19 +1,29 @@
-"""ExportOptions from the options of a command."""
+"""ExportOptions from the options of a command, and where a file may be written."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from enum import StrEnum
+from pathlib import Path
 from typing import Any, TypeVar
 
 from fastdatasets.checks.kinds import Check, parse_kinds
 from fastdatasets.config.run import OutputOptions
+from fastdatasets.exports.files import DESCRIPTIONS
 from fastdatasets.exports.formats import parse_formats
-from store import UserError
+from fastdatasets.sources.files import expanded
+from store import RunFolder, UserError
 from store.export_options import ExportOptions, FileType, Keep, Labels, Reasoning
+from store.folder.run_folder import atomic_write
 from store.runs import Judge
 
 E = TypeVar("E", bound=StrEnum)
+
+RUN_FILES = (
+    *("work.", "run.lock", "progress.json", "distilled", "engine.", "jobs", "spill", "."),
+    *DESCRIPTIONS,
+)
 
 
 def export_options(output: OutputOptions, base: ExportOptions) -> ExportOptions:
@@ -68,3 +78,44 @@ def _member(values: type[E], option: str, value: str | None) -> E | None:
     except ValueError:
         known = ", ".join(values)
         raise UserError(f"{option} {value}: one of {known} is expected") from None
+
+
+def check_output_file(file: Path | None, sources: Sequence[str]) -> str | None:
+    """The absolute path of an --output-file; raises UserError where it cannot be written.
+
+    Checked with a temporary file in the same folder, as the export uses.
+    """
+    if file is None:
+        return None
+    local = [data for data in map(Path, sources) if data.is_absolute() and data.exists()]
+    try:
+        path = expanded(file).resolve()
+        if path.exists() and not path.is_file():
+            raise UserError(f"cannot write {path}: it is a folder, a device or a pipe, not a file")
+        for data in local:
+            if path.exists() and path.samefile(data):
+                raise UserError(f"cannot write {path}: it is the source of the run")
+            if data.is_dir() and data in path.parents:
+                raise UserError(
+                    f"cannot write {path}: it is in the source folder {data}, and the next run "
+                    "would read it as data. Choose a file outside of it"
+                )
+        for parent in path.parents:
+            if (run := RunFolder(parent)).exists():
+                check_not_of_run(path, run)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_write(path, keep=False) as temporary:
+            temporary.open("ab").close()
+    except (OSError, RuntimeError) as error:  # RuntimeError: links in a circle
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"cannot write {file}: {reason}") from None
+    return str(path)
+
+
+def check_not_of_run(path: Path, run: RunFolder) -> None:
+    """Raise UserError where a path is one of the files that a run keeps in its folder."""
+    folder = run.path.resolve()
+    if folder not in path.parents:
+        return
+    if path.parent != folder or path.name.startswith(RUN_FILES):
+        raise UserError(f"cannot write {path}: it is a file of run {run.name}")

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from math import inf
-from pathlib import Path
 from typing import Any
 
 from backends.registry import BackendInfo, default_backend, find_backend
@@ -13,12 +12,11 @@ from fastdatasets.checks.kinds import excluded_by
 from fastdatasets.checks.retry import check_answers_differ
 from fastdatasets.config.address import new_address
 from fastdatasets.config.checks import check_options
-from fastdatasets.config.export import check_scores, export_options
+from fastdatasets.config.export import check_output_file, check_scores, export_options
 from fastdatasets.config.request_params import parse_params, read_system_prompt
 from fastdatasets.config.run import RunConfig
 from fastdatasets.config.selection import selection_of
 from fastdatasets.config.settings import Settings
-from fastdatasets.exports.files import DESCRIPTIONS
 from fastdatasets.exports.formats import parse_formats
 from fastdatasets.pricing.images import most_image_tokens
 from fastdatasets.sources.dataset import parse_source
@@ -26,17 +24,12 @@ from fastdatasets.sources.files import expanded, local_path
 from fastdatasets.sources.sampling import check_weights
 from fastdatasets.stages.modes import FINAL_STAGE
 from fastdatasets.stages.prompts import answer_templates, default_templates, judge_templates
-from store import RunFolder, UserError
+from store import UserError
 from store.export_options import ExportOptions
-from store.folder.run_folder import atomic_write
 from store.runs import CheckOptions, Judge, Mode, Reading, Run, Turns, WeightedSource
 from store.work_store import utc_now
 
 DEFAULT_MAX_TOKENS = 4096
-RUN_FILES = (
-    *("work.", "run.lock", "progress.json", "distilled", "engine.", "jobs", "spill", "."),
-    *DESCRIPTIONS,
-)
 
 
 def new_run(config: RunConfig, settings: Settings) -> Run:
@@ -274,44 +267,3 @@ def _lora(config: RunConfig, backend: BackendInfo) -> str | None:
     if not (path / "adapter_config.json").is_file():
         raise UserError(f"no LoRA adapter at {path}: a folder with adapter_config.json is expected")
     return str(path)
-
-
-def check_output_file(file: Path | None, sources: Sequence[str]) -> str | None:
-    """The absolute path of an --output-file; raises UserError where it cannot be written.
-
-    Checked with a temporary file in the same folder, as the export uses.
-    """
-    if file is None:
-        return None
-    local = [data for data in map(Path, sources) if data.is_absolute() and data.exists()]
-    try:
-        path = expanded(file).resolve()
-        if path.exists() and not path.is_file():
-            raise UserError(f"cannot write {path}: it is a folder, a device or a pipe, not a file")
-        for data in local:
-            if path.exists() and path.samefile(data):
-                raise UserError(f"cannot write {path}: it is the source of the run")
-            if data.is_dir() and data in path.parents:
-                raise UserError(
-                    f"cannot write {path}: it is in the source folder {data}, and the next run "
-                    "would read it as data. Choose a file outside of it"
-                )
-        for parent in path.parents:
-            if (run := RunFolder(parent)).exists():
-                check_not_of_run(path, run)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_write(path, keep=False) as temporary:
-            temporary.open("ab").close()
-    except (OSError, RuntimeError) as error:  # RuntimeError: links in a circle
-        reason = getattr(error, "strerror", None) or error
-        raise UserError(f"cannot write {file}: {reason}") from None
-    return str(path)
-
-
-def check_not_of_run(path: Path, run: RunFolder) -> None:
-    """Raise UserError where a path is one of the files that a run keeps in its folder."""
-    folder = run.path.resolve()
-    if folder not in path.parents:
-        return
-    if path.parent != folder or path.name.startswith(RUN_FILES):
-        raise UserError(f"cannot write {path}: it is a file of run {run.name}")
