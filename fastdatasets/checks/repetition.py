@@ -25,7 +25,9 @@ _SENTENCE = re.compile(r"[\n.!?;。！？；]+")
 _STOP, _SPACE = re.compile(r"[,.!?;:，。！？；：\n]+"), re.compile(r"\s+")
 _NUMBERING = " \t-–*•#>|()（）[]:：、,，\"“”'‘’0123456789"
 _WANTED = re.compile(
-    r"repeat|\btimes\b|lyrics|song|poem|chorus|chant|mantra|重复|遍|次|歌|诗|词", re.IGNORECASE
+    r"repeat|\btimes\b|lyrics|song|poem|chorus|chant|mantra"
+    r"|重复|[一二三四五六七八九十百\d][遍次]|歌|诗|词牌|口号|口诀",
+    re.IGNORECASE,
 )
 
 
@@ -99,9 +101,10 @@ def _least_bytes(piece: str) -> int:
 def _sentences(text: str) -> tuple[str, int] | None:
     """The sentence or list item that is half of the answer or more, where it stands in it often."""
     counts = Counter(part.strip(_NUMBERING) for part in _SENTENCE.split(text))
+    total = sum(len(sentence) * times for sentence, times in counts.items())
     counts.pop("", None)
     for sentence, times in counts.most_common(3):
-        if times < LEAST or times * len(sentence) < _SHARE * len(text):
+        if times < LEAST or times * len(sentence) < _SHARE * total:
             continue
         size = len(sentence.encode())
         if size >= _LEAST_OF_SENTENCE and times * size >= _least_bytes(sentence):
