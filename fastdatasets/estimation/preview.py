@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
@@ -37,15 +37,15 @@ class PreviewedRequest:
 class Preview:
     """The lines about the dataset, and the first requests.
 
-    by_server: what of the requests depends on the server, which preview does not ask. tokenizer:
-    what counted their tokens; tokenizer_error: its relative error. image_tokens: the most of an
-    image; None: not known.
+    notes: what of the requests depends on the server, which preview does not ask, and how often
+    each is sent. tokenizer: what counted their tokens; tokenizer_error: its relative error.
+    image_tokens: the most of an image; None: not known.
     """
 
     lines: Sequence[str]
     records: int
     requests: Sequence[PreviewedRequest]
-    by_server: Sequence[str]
+    notes: Sequence[str]
     tokenizer: str
     tokenizer_error: float
     image_tokens: int | None
@@ -53,7 +53,7 @@ class Preview:
     def to_text(self) -> str:
         """The preview as lines for a person."""
         about = "about " if self.tokenizer_error else ""
-        shown = [*self.lines, *self.by_server, f"the first {len(self.requests)} requests:"]
+        shown = [*self.lines, *self.notes, f"the first {len(self.requests)} requests:"]
         for request in self.requests:
             shown += (
                 "",
@@ -84,12 +84,14 @@ def preview(
     """
     run = new_run(config, load_settings())
     dialect: Dialect | None = None
-    by_server: list[str] = []
+    notes: list[str] = []
     if find_backend(run.backend).uses_server:
-        dialect, by_server = _dialect(run, json_schema, max_tokens_name)
+        dialect, notes = _dialect(run, json_schema, max_tokens_name)
     counter = counter_for(run.model)
     lines: list[str] = []
-    with planned(run, lines.append) as store:
+    if run.samples > 1:
+        notes.append(f"each request is sent {run.samples} times, for --samples")
+    with planned(replace(run, samples=1), lines.append) as store:
         pending = store.requests.pending(1, RequestOrder.PREFIX)
         requests = [
             PreviewedRequest(
@@ -98,9 +100,7 @@ def preview(
             for one in islice(pending, SHOWN)
         ]
         records = store.records.count()
-    return Preview(
-        lines, records, requests, by_server, counter.name, counter.error, run.image_tokens
-    )
+    return Preview(lines, records, requests, notes, counter.name, counter.error, run.image_tokens)
 
 
 def _dialect(
@@ -114,13 +114,13 @@ def _dialect(
     check_thinking(run, serves_vllm=is_vllm)
     dialect = dialect_of(run.model, provider, max_tokens_name, json_schema, serves_vllm=is_vllm)
     opened = "open until the server is asked for its models:"
-    by_server: list[str] = []
+    notes: list[str] = []
     if is_vllm:
         option = "--think" if run.params["think"] else "--no-think"
-        by_server.append(f"{opened} {option} is sent like this to vLLM, and is an error elsewhere")
+        notes.append(f"{opened} {option} is sent like this to vLLM, and is an error elsewhere")
     elif run.mode is Mode.AUGMENT and json_schema is None and not dialect.json_schema:
-        by_server.append(f"{opened} vLLM gets a JSON schema as well (--json-schema shows it)")
-    return dialect, by_server
+        notes.append(f"{opened} vLLM gets a JSON schema as well (--json-schema shows it)")
+    return dialect, notes
 
 
 def _body(request: Request, dialect: Dialect | None) -> dict[str, Any]:

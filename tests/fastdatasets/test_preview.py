@@ -82,7 +82,7 @@ def test_what_the_server_decides(
     shown = command("preview", *shared, *options, "--json")
     assert (shown.returncode, server.requests_log) == (0, [])
     preview = json.loads(shown.stdout)
-    assert preview["by_server"] == ([] if line is None else [f"{MODELS_ASKED} {line}"])
+    assert preview["notes"] == ([] if line is None else [f"{MODELS_ASKED} {line}"])
     command("augment" if "--num-aug" in options else "distill", *shared, *options)
     assert dict(sorted(preview["requests"][0]["body"].items())) in map(
         json.loads, server.bill.executions
@@ -162,3 +162,15 @@ def test_estimate_says_the_mapping(command: Command, tmp_path: Path) -> None:
         "sampled 4 of 5 rows",
         "left out: 1 rows without a question of the user",
     ]
+
+
+def test_samples(command: Command, tmp_path: Path) -> None:
+    """Several answers to a question are one request that is shown once, and a note."""
+    source = write_jsonl(tmp_path / "d.jsonl", [{"prompt": "Who?"}, {"prompt": "Why?"}])
+    options = ("--backend", "openai", "--model", "m", "--samples", 4, "--sample-size", 0)
+    done = command("preview", "--dataset-name", source, *options, "--json")
+    preview = json.loads(done.stdout)
+    assert [one["body"]["messages"][0]["content"] for one in preview["requests"]] == [
+        "Who?", "Why?",
+    ]  # fmt: skip
+    assert preview["notes"] == ["each request is sent 4 times, for --samples"]
