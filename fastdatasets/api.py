@@ -116,6 +116,8 @@ class EstimateOptions(ModelOptions, DataOptions):
     num_aug: opt.AugmentWith = None
     price_in: opt.PriceIn = None
     price_out: opt.PriceOut = None
+    judge_price_in: opt.JudgePriceIn = None
+    judge_price_out: opt.JudgePriceOut = None
     gpu_price: opt.GpuPrice = None
     output_dir: opt.OutputDir = None
 
@@ -193,7 +195,7 @@ def status(options: StatusOptions) -> StatusReport:
 def estimate(options: EstimateOptions) -> Estimate:
     """Estimate requests, tokens and cost of a distill or augment, before anything is sent."""
     from fastdatasets.estimation.estimate import estimate as count
-    from fastdatasets.pricing.prices import parse_price, parse_usd
+    from fastdatasets.pricing.prices import JUDGE_PRICE, parse_price, parse_usd
 
     gpu_price: Decimal | None = None
     if options.gpu_price is not None:
@@ -201,6 +203,7 @@ def estimate(options: EstimateOptions) -> Estimate:
     return count(
         _run_config(options, options.num_aug),
         price=parse_price(options.price_in, options.price_out),
+        judge_price=parse_price(options.judge_price_in, options.judge_price_out, JUDGE_PRICE),
         gpu_price=gpu_price,
         output_dir=options.output_dir,
     )

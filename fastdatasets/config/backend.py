@@ -13,7 +13,13 @@ from backends.registry import BackendInfo, find_backend
 from fastdatasets.config.execution import ExecutionConfig
 from fastdatasets.config.request_params import parse_headers, parse_pair
 from fastdatasets.config.settings import Settings
-from fastdatasets.pricing.prices import ModelPrice, find_price, parse_price
+from fastdatasets.pricing.prices import (
+    JUDGE_PRICE,
+    PRICE,
+    ModelPrice,
+    find_price,
+    parse_price,
+)
 from fastdatasets.stages.judge import run_of_judge
 from store import RunFolder, UserError
 from store.money import UNLIMITED, PriceSnapshot, Rates
@@ -51,17 +57,20 @@ def check_prices(execution: ExecutionConfig, run: Run) -> None:
     if budget_of(execution) is not None and is_local:
         raise UserError("--max-cost is for paid requests, and this run makes none")
     for one in runs:
-        price_of(prices_for(execution, run, one), one)
+        options = PRICE if one.model == run.model else JUDGE_PRICE
+        price_of(prices_for(execution, run, one), one, options)
 
 
 def prices_for(execution: ExecutionConfig, run: Run, one: Run) -> ExecutionConfig:
-    """The options without --price-in and --price-out where these are of another model's tokens.
+    """The options with the prices of the judge's tokens, where its model is another.
 
     one: of runs_of_requests(run).
     """
     if one.model == run.model:
         return execution
-    return replace(execution, price_in=None, price_out=None)
+    return replace(
+        execution, price_in=execution.judge_price_in, price_out=execution.judge_price_out
+    )
 
 
 def make_backend(
@@ -157,13 +166,14 @@ def headers_of(execution: ExecutionConfig, backend: BackendInfo) -> dict[str, st
     return headers if backend.uses_server else {}
 
 
-def price_of(execution: ExecutionConfig, run: Run) -> PriceSnapshot | None:
+def price_of(execution: ExecutionConfig, run: Run, options: str = PRICE) -> PriceSnapshot | None:
     """The current price at the run's server; None where it is not known, or nothing is billed.
 
-    Raises UserError for an invalid price, and where --max-cost has no price.
+    options: what those of the price begin with. Raises UserError for an invalid price, and where
+    --max-cost has no price.
     """
     max_cost = budget_of(execution)
-    given = parse_price(execution.price_in, execution.price_out)
+    given = parse_price(execution.price_in, execution.price_out, options)
     backend = find_backend(run.backend)
     if not backend.uses_server or run.skip_generation:
         return None
@@ -174,7 +184,7 @@ def price_of(execution: ExecutionConfig, run: Run) -> PriceSnapshot | None:
             where = "in a batch" if batch else "live"
             raise UserError(
                 f"--max-cost needs a price, and none of {run.model} {where} at {run.base_url} is "
-                "known: give --price-in and --price-out, in USD per million tokens"
+                f"known: give {options}-in and {options}-out, in USD per million tokens"
             )
         return None
     if max_cost is not None and run.images and run.image_tokens is None:

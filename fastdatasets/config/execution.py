@@ -25,5 +25,7 @@ class ExecutionConfig:
     max_cost: opt.MaxCost = None  # USD, as the user wrote it
     price_in: opt.PriceIn = None  # USD per million tokens
     price_out: opt.PriceOut = None
+    judge_price_in: opt.JudgePriceIn = None
+    judge_price_out: opt.JudgePriceOut = None
     yes: opt.Yes = False
     resubmit_lost: bool = False  # an option of resume only

@@ -533,6 +533,22 @@ PriceOut = Annotated[
         "USD per million completion tokens, replaces the known price; with --price-in.", panel=COST
     ),
 ]
+JudgePriceIn = Annotated[
+    str | None,
+    Option(
+        "The same as --price-in, of the judge's model where that is another; with "
+        "--judge-price-out.",
+        panel=COST,
+    ),
+]
+JudgePriceOut = Annotated[
+    str | None,
+    Option(
+        "The same as --price-out, of the judge's model where that is another; with "
+        "--judge-price-in.",
+        panel=COST,
+    ),
+]
 MaxCost = Annotated[
     str | None,
     Option(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from decimal import Decimal
+from typing import Any
 
 from backends.registry import find_backend
 from fastdatasets.config.backend import budget_of
@@ -12,7 +13,7 @@ from fastdatasets.config.execution import ExecutionConfig
 from fastdatasets.config.settings import Settings
 from fastdatasets.estimation.estimate import MAX_COUNTED_QUICKLY, Estimate, expected
 from fastdatasets.estimation.text import one_line
-from fastdatasets.pricing.prices import parse_price, usd
+from fastdatasets.pricing.prices import JUDGE_PRICE, PRICE, parse_price, usd
 from fastdatasets.pricing.tokens import counter_for
 from fastdatasets.progress import RunProgress
 from store import RunFolder, Unfinished, WorkStore
@@ -31,17 +32,20 @@ def keep_cost_options(
     invalid amounts.
     """
     budget_of(execution)
-    given = parse_price(execution.price_in, execution.price_out) is not None
     kept = store.costs.options()
     cap = execution.max_cost or kept.get("max_cost")
-    price_in = execution.price_in if given else kept.get("price_in")
-    price_out = execution.price_out if given else kept.get("price_out")
-    if cap is None and price_in is None:
+    prices: dict[str, Any] = {}
+    for options, name in ((PRICE, "price"), (JUDGE_PRICE, "judge_price")):
+        named = {key: getattr(execution, key) for key in (f"{name}_in", f"{name}_out")}
+        price_in, price_out = named.values()
+        given = parse_price(price_in, price_out, options) is not None
+        prices |= named if given else {key: kept.get(key) for key in named}
+    if cap is None and not any(prices.values()):
         return execution
-    store.costs.set_options({"max_cost": cap, "price_in": price_in, "price_out": price_out})
+    store.costs.set_options({"max_cost": cap, **prices})
     if cap is not None and execution.max_cost is None:
         say(f"--max-cost {cap} of this run holds; another --max-cost replaces it")
-    return replace(execution, max_cost=cap, price_in=price_in, price_out=price_out)
+    return replace(execution, max_cost=cap, **prices)
 
 
 def open_costs(
@@ -65,6 +69,7 @@ def open_costs(
         max_attempts=execution.max_attempts,
         prompts=MAX_COUNTED_QUICKLY,
         price=parse_price(execution.price_in, execution.price_out),
+        judge_price=parse_price(execution.judge_price_in, execution.judge_price_out, JUDGE_PRICE),
     )
     judge: str | None = None
     if run.judge is not None and find_backend(run.judge.backend).uses_server:

@@ -102,19 +102,22 @@ def estimate(
     run_config: RunConfig,
     *,
     price: ModelPrice | None = None,
+    judge_price: ModelPrice | None = None,
     gpu_price: Decimal | None = None,
     output_dir: Path | None = None,
 ) -> Estimate:
     """Sample and plan in a temporary store, and count tokens; raises UserError as the run would.
 
-    price: replaces the known ones, for batch and live. gpu_price: USD per hour. output_dir: of
-    finished runs, for the speed of this machine.
+    price, judge_price: replace the known ones, for batch and live. gpu_price: USD per hour.
+    output_dir: of finished runs, for the speed of this machine.
     """
     settings = load_settings()
     run = new_run(run_config, settings)
     lines: list[str] = []
     with planned(run, lines.append) as store:
-        estimated = expected(store, run, counter_for(run.model), price=price)
+        estimated = expected(
+            store, run, counter_for(run.model), price=price, judge_price=judge_price
+        )
     runs = newest_first(output_dir or settings.fastdatasets_output_dir)
     local = local_quote(estimated.volume, run.model, runs, gpu_price)
     return replace(estimated, local=local, lines=tuple(lines))
@@ -128,10 +131,12 @@ def expected(
     max_attempts: int = 3,
     prompts: int = MAX_COUNTED,
     price: ModelPrice | None = None,
+    judge_price: ModelPrice | None = None,
 ) -> Estimate:
     """Estimate what is left of a run whose next stage is planned, from at most so many prompts.
 
-    price: replaces the known ones, for batch and live.
+    price, judge_price: replace the known ones, for batch and live; judge_price is of a judge whose
+    model is another.
     """
     backlog = store.requests.backlog(max_attempts)
     counts = [
@@ -176,7 +181,9 @@ def expected(
         estimated,
         batch=quote(estimated.volume, batch),
         live=quote(estimated.volume, live),
-        judge=None if run.judge is None else _judge(store, run, estimated, price),
+        judge=None
+        if run.judge is None
+        else _judge(store, run, estimated, price if run.judge.model == run.model else judge_price),
     )
 
 
@@ -184,7 +191,7 @@ SCORE_TOKENS = 80  # of a reason in two sentences and a score; assumed
 
 
 def _judge(store: WorkStore, run: Run, teacher: Estimate, price: ModelPrice | None) -> Estimate:
-    """The judge's requests, one for each answer; price: replaces those of the teacher's model."""
+    """The judge's requests, one for each answer; price: replaces the known ones of its model."""
     judge, limit = run_of_judge(run), int(run.params["max_tokens"])
     counter = counter_for(judge.model, quick=True)
     empty = AnswerToJudge(0, 0, 0, "", 0, "-", "", "", "-", None, None, None, None)
@@ -219,9 +226,7 @@ def _judge(store: WorkStore, run: Run, teacher: Estimate, price: ModelPrice | No
         local=LocalQuote(),
     )
     batch, live = (
-        (price if judge.model == run.model else None)
-        or find_price(judge.model, judge.base_url, batch=batch)
-        for batch in (True, False)
+        price or find_price(judge.model, judge.base_url, batch=batch) for batch in (True, False)
     )
     return replace(
         estimated, batch=quote(estimated.volume, batch), live=quote(estimated.volume, live)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from fastdatasets.estimation.estimate import Estimate
+from fastdatasets.pricing.prices import JUDGE_PRICE, PRICE
 
 
 def one_line(estimate: Estimate, backend: str, judge: str | None = None) -> str:
@@ -12,7 +13,10 @@ def one_line(estimate: Estimate, backend: str, judge: str | None = None) -> str:
     later = f", later {estimate.later_answers} answers" if estimate.later_answers else ""
     costs = estimate.quote(backend).costs(estimate.model, estimate.base_url)
     if judge is not None and estimate.judge is not None:
-        of_judge = estimate.judge.quote(judge).costs(estimate.judge.model, estimate.judge.base_url)
+        options = PRICE if estimate.judge.model == estimate.model else JUDGE_PRICE
+        of_judge = estimate.judge.quote(judge).costs(
+            estimate.judge.model, estimate.judge.base_url, options
+        )
         costs += f"; then {estimate.judge.requests} scores by the judge: {of_judge}"
     return (
         f"{estimate.unique_requests} requests left{later}: {_prompt_tokens(estimate)} prompt "
@@ -49,11 +53,12 @@ def to_text(estimate: Estimate) -> str:
             "prompt and answer are as long as its record's own"
         ]
     if (judge := estimate.judge) is not None:
+        options = PRICE if judge.model == estimate.model else JUDGE_PRICE
         lines += [
             f"judge: {judge.requests} requests, about {judge.prompt_tokens} prompt tokens, "
             f"{judge.completion_tokens} completion tokens ({judge.completion_basis})",
-            f"judge, batch: {judge.batch.describe(judge.model, judge.base_url)}",
-            f"judge, live: {judge.live.describe(judge.model, judge.base_url)}",
+            f"judge, batch: {judge.batch.describe(judge.model, judge.base_url, options)}",
+            f"judge, live: {judge.live.describe(judge.model, judge.base_url, options)}",
         ]
     return "\n".join(lines)
 

@@ -76,13 +76,19 @@ def given_price(price_in: Decimal, price_out: Decimal) -> ModelPrice:
     )
 
 
-def parse_price(price_in: str | None, price_out: str | None) -> ModelPrice | None:
+PRICE = "--price"  # what the options of the teacher's price begin with
+JUDGE_PRICE = "--judge-price"
+
+
+def parse_price(
+    price_in: str | None, price_out: str | None, options: str = PRICE
+) -> ModelPrice | None:
     """The price that two options give; None where neither is given; raises UserError."""
     if price_in is None and price_out is None:
         return None
     if price_in is None or price_out is None:
-        raise UserError("--price-in and --price-out go together: give both or none")
-    return given_price(parse_usd("--price-in", price_in), parse_usd("--price-out", price_out))
+        raise UserError(f"{options}-in and {options}-out go together: give both or none")
+    return given_price(parse_usd(f"{options}-in", price_in), parse_usd(f"{options}-out", price_out))
 
 
 def parse_usd(option: str, text: str) -> Decimal:

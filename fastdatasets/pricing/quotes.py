@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from backends.registry import LOCAL
-from fastdatasets.pricing.prices import ModelPrice, usd
+from fastdatasets.pricing.prices import PRICE, ModelPrice, usd
 from store import RunFolder, UserError, WorkStore
 from store.errors import StoreHeld
 from store.status import State
@@ -40,16 +40,19 @@ class Quote:
     expected_cost: Decimal | None = None
     max_cost: Decimal | None = None
 
-    def costs(self, model: str, base_url: str | None) -> str:
-        """The costs in words; without a price, the model and address that have none."""
+    def costs(self, model: str, base_url: str | None, options: str = PRICE) -> str:
+        """The costs in words; without a price, the model and address that have none.
+
+        options: what those of the price begin with.
+        """
         if self.min_cost is None or self.max_cost is None:
             where = f" at {base_url}" if base_url else ""
-            return f"no price is known for {model}{where}: give --price-in and --price-out"
+            return f"no price is known for {model}{where}: give {options}-in and {options}-out"
         return _costs(self.min_cost, self.expected_cost, self.max_cost)
 
-    def describe(self, model: str, base_url: str | None) -> str:
+    def describe(self, model: str, base_url: str | None, options: str = PRICE) -> str:
         """The costs in words, with the prices and their source."""
-        costs = self.costs(model, base_url)
+        costs = self.costs(model, base_url, options)
         if self.max_cost is None:
             return costs
         return (

@@ -105,11 +105,16 @@ def test_judge_of_its_own(server: LLMServer, distill: Callable[..., Any], comman
         "Rate {{ instruction }}\n[Answer]\n{{ answer }}\n[End of the answer]"
     )
     options = ("--judge-model", "gpt-4.1-mini", "--judge-template", "judge.j2")
-    distill(*options, "--price-in", 1, "--price-out", 1)
+    prices = ("--price-in", 1, "--price-out", 1, "--judge-price-in", 2, "--judge-price-out", 3)
+    said = distill(*options, *prices, "--max-cost", 1)
     assert [row["score"] for row in rows()] == [1, 1, 1]
     assert asked(server) == [("gpt-4.1-mini", 3), ("m", 3)]
-    stages = json.loads(command("status", "r", "--json").stdout)["cost"]["stages"]
-    assert [(one["name"], one["answers"]) for one in stages] == [("answer", 3), ("judge", 3)]
+    cost = json.loads(command("status", "r", "--json").stdout)["cost"]
+    assert [(one["name"], one["answers"]) for one in cost["stages"]] == [
+        ("answer", 3), ("judge", 3),
+    ]  # fmt: skip
+    assert cost["spent"] == pytest.approx(3 * (110 + 230) / 1e6)
+    assert "; then 3 scores by the judge: " in said
 
 
 def test_what_a_check_rejected_is_not_judged(
@@ -159,6 +164,10 @@ REFUSED = [
     (
         ("--judge-model", "other", "--max-cost", 1, "--price-in", 1, "--price-out", 1),
         "--max-cost needs a price, and none of other ",
+    ),
+    (
+        ("--judge-model", "other", "--judge-price-in", 1),
+        "--judge-price-in and --judge-price-out go together: give both or none",
     ),
 ]
 
