@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from fastdatasets.api import (
         augment,
         cancel,
+        compare,
         distill,
         estimate,
         export,
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = [
     "augment",
     "cancel",
+    "compare",
     "distill",
     "estimate",
     "export",

@@ -22,9 +22,11 @@ from typing import TYPE_CHECKING, ParamSpec, TypeVar
 from fastdatasets.config import options as opt
 from fastdatasets.config.execution import ExecutionConfig
 from fastdatasets.config.run import DataOptions, ModelOptions, OutputOptions, RunConfig
+from store.errors import UserError
 from store.runs import Mode
 
 if TYPE_CHECKING:
+    from fastdatasets.comparison.report import Comparison
     from fastdatasets.estimation.estimate import Estimate
     from fastdatasets.estimation.preview import Preview
     from fastdatasets.progress import Display
@@ -140,6 +142,18 @@ class ExportCommandOptions(LocationOptions, OutputOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
+class CompareOptions(LocationOptions, ExecutionConfig):
+    """Options of compare; those of execution are of the judge's run."""
+
+    first: opt.ComparedRun = field(kw_only=False)
+    second: opt.ComparedRun = field(kw_only=False)
+    judge_model: opt.PreferenceModel = None
+    judge_backend: opt.PreferenceBackend = None
+    run: opt.PreferenceRun = None
+    sample_size: opt.PairsToJudge = 0
+
+
+@dataclass(frozen=True, kw_only=True)
 class PushOptions:
     """Options of push."""
 
@@ -241,6 +255,24 @@ def export(options: ExportCommandOptions) -> RunResult:
     from fastdatasets.commands import export_again
 
     return export_again(options.run, options.output_dir, options, options.display)
+
+
+@takes(CompareOptions)
+def compare(options: CompareOptions) -> Comparison:
+    """Compare the answers of two runs to the same questions, and have a judge compare them."""
+    from fastdatasets.comparison.compare import Judging
+    from fastdatasets.comparison.compare import compare as compare_runs
+
+    judging: Judging | None = None
+    if options.judge_model is not None:
+        judging = Judging(
+            options.judge_model, options.judge_backend, options.run, options.sample_size
+        )
+    elif options.judge_backend or options.run or options.sample_size:
+        raise UserError("name the judge: --judge-model")
+    return compare_runs(
+        (options.first, options.second), options.output_dir, judging, options, options.display
+    )
 
 
 @takes(PushOptions)

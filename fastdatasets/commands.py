@@ -57,8 +57,22 @@ def start(
     display: Display | None = None,
 ) -> RunResult:
     """Create a run, or continue the one of that name, as far as possible."""
+    run = new_run(config, load_settings())
+    is_named = config.backend is not None
+    return start_run(run, output_dir, name, execution, display, backend_is_named=is_named)
+
+
+def start_run(
+    run: Run,
+    output_dir: Path | None,
+    name: str | None,
+    execution: ExecutionConfig,
+    display: Display | None,
+    *,
+    backend_is_named: bool,
+) -> RunResult:
+    """Create this run, or continue the one of that name if it is the same."""
     settings = load_settings()
-    run = new_run(config, settings)
     output_dir = output_dir or settings.fastdatasets_output_dir
     named = None if name is None else named_folder(name, output_dir)
     if named is not None and run.export.output_file is not None:
@@ -82,7 +96,8 @@ def start(
                 f"note: this is a new run; {others[0].name}{more} over the same source is "
                 f"unfinished (fastdatasets resume {others[0].path})"
             )
-        progress.say(f"run {folder.path}: {_describe_backend(config, run)}, model {run.model}")
+        backend = _describe_backend(run, is_named=backend_is_named)
+        progress.say(f"run {folder.path}: {backend}, model {run.model}")
         resolve_server(store, progress, settings, execution, earlier)
         return work(folder, store, progress, settings, execution, earlier, run.export)
 
@@ -218,9 +233,9 @@ def _export_options(
     return replace(stored, output_file=None)
 
 
-def _describe_backend(config: RunConfig, run: Run) -> str:
+def _describe_backend(run: Run, *, is_named: bool) -> str:
     """The backend, and why it was chosen where the user named none."""
-    if config.backend is not None:
+    if is_named:
         return f"backend {run.backend}"
     if find_backend(run.backend).uses_server:
         return f"backend {run.backend} (LLM_API_KEY or LLM_API_BASE is set)"

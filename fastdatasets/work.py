@@ -98,8 +98,9 @@ def work(
         check_thinking(one, serves_vllm=serves_vllm)
         if not serves_vllm:
             return backend
-        if execution.json_schema is None and (run.num_aug or run.judge):
-            what = "variants" if run.num_aug else "scores"
+        of_all = "preferences" if "json_schema" in run.params else None
+        what = "variants" if run.num_aug else "scores" if run.judge else of_all
+        if execution.json_schema is None and what is not None:
             progress.say(f"{one.base_url} is a vLLM server: requests for {what} have a JSON schema")
         return make_backend(priced, one, settings, folder, serves_vllm=True)
 

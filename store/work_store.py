@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Self
 
 from store.answers import Answers
+from store.comparison import Comparison
 from store.costs.costs import Costs
 from store.database.connection import Database, OnWait
 from store.database.relations import Connection
@@ -54,6 +55,7 @@ class WorkStore:
         self.results = Results(database, self.costs)
         self.answers = Answers(database)
         self.scores = Scores(database, self.answers)
+        self.comparison = Comparison(database)
         self.exports = Exports(database, self.planning)
 
     @classmethod

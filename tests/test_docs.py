@@ -31,6 +31,7 @@ API = (
     *(api.distill, api.augment, api.resume, api.status, api.estimate, api.cancel, api.export),
     api.preview,
     api.push,
+    api.compare,
 )
 
 

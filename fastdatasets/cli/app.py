@@ -18,6 +18,7 @@ from fastdatasets.terminal import open_standard_files, readable, readable_json
 from store.errors import FastDatasetsError
 
 if TYPE_CHECKING:
+    from fastdatasets.comparison.report import Comparison
     from fastdatasets.estimation.estimate import Estimate
     from fastdatasets.estimation.preview import Preview
     from fastdatasets.runs.result import RunResult
@@ -110,6 +111,14 @@ def _show_cancel(result: RunResult | None) -> None:
 @command(app, api.export)
 def _show_export(result: RunResult) -> None:
     _finish(result)
+
+
+@command(app, api.compare, has_json=True)
+def _show_compare(comparison: Comparison, *, as_json: bool) -> None:
+    from fastdatasets.comparison.text import to_json, to_text
+
+    print(readable_json(to_json(comparison)) if as_json else readable(to_text(comparison)))
+    comparison.raise_if_left()
 
 
 @command(app, api.push)

@@ -127,7 +127,7 @@ def probe_server(execution: ExecutionConfig, run: Run, settings: Settings, *, is
 
     assert run.base_url is not None, "the backend uses a server"
     thinks = "think" in run.params and provider_for(run.base_url) is GENERIC
-    asks_for_json = run.mode is Mode.AUGMENT or run.judge is not None
+    asks_for_json = run.mode is Mode.AUGMENT or run.judge is not None or "json_schema" in run.params
     has_schema = asks_for_json and execution.json_schema is None
     if not (is_new or has_schema or thinks):
         return False

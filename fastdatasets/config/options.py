@@ -221,6 +221,44 @@ JudgeTemplate = Annotated[
     Path | None,
     Option("The judge's prompt, a Jinja2 file; turns --judge on.", panel=MODEL),
 ]
+ComparedRun = Annotated[
+    str,
+    Option("A run: its name, or the path of its folder.", metavar="RUN", is_argument=True),
+]
+PreferenceModel = Annotated[
+    str | None,
+    Option(
+        "Have this model say which of both answers to a question is better, asked both ways round.",
+        panel=MODEL,
+        flag="--judge-model",
+    ),
+]
+PreferenceBackend = Annotated[
+    str | None,
+    Option(
+        "The judge's backend. Default: openai where LLM_API_KEY or LLM_API_BASE is set, else vllm.",
+        panel=MODEL,
+        flag="--judge-backend",
+    ),
+]
+PreferenceRun = Annotated[
+    str | None,
+    Option(
+        "Name of the judge's run; an existing one is continued. Default: compare-RUN-RUN.",
+        panel=OUTPUT,
+        flag="--run",
+    ),
+]
+PairsToJudge = Annotated[
+    int,
+    Option(
+        "With --judge-model: pairs of a new run of the judge, chosen by a hash. Default: all.",
+        panel=DATA,
+        flag="--sample-size",
+        min=0,
+        max=2**62,
+    ),
+]
 SystemPrompt = Annotated[
     str | None,
     Option(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from json import JSONDecoder
 from typing import Any
@@ -85,16 +86,16 @@ class Judge:
             row,
             answer="\n".join(filter(None, (answer.output, answer.tool_calls))),
             system=answer.system or "",
-            turns=[] if answer.history is None else _turns(answer.history),
+            turns=turns_of(answer.history),
         )
         return msgspec.structs.replace(
             request, version=answer.version, repeat=0, about=answer.request_id
         )
 
 
-def _turns(history: str) -> list[dict[str, str]]:
+def turns_of(history: str | None) -> list[dict[str, str]]:
     """Earlier turns as role and text; tool calls are JSON."""
-    turns: list[dict[str, Any]] = msgspec.json.decode(history)
+    turns: list[dict[str, Any]] = [] if history is None else msgspec.json.decode(history)
     return [
         {
             "role": turn["role"],
@@ -120,17 +121,9 @@ def read_score(judgement: Judgement) -> Score:
     None where there is no such object: nothing is guessed from prose.
     """
     score, reason = None, ""
-    text = judgement.text.rpartition("</think>")[2]
-    start = text.find("{")
-    while start >= 0:
-        try:
-            value, end = _DECODER.raw_decode(text, start)
-        except (ValueError, RecursionError):
-            start = text.find("{", start + 1)
-            continue
+    for value in json_objects(judgement.text):
         if (found := _score_in(value)) is not None:
             score, reason = found, str(value.get("reason") or "")
-        start = text.find("{", end)
     return Score(
         judgement.record,
         judgement.ordinal,
@@ -139,6 +132,20 @@ def read_score(judgement: Judgement) -> Score:
         score,
         reason,
     )
+
+
+def json_objects(text: str) -> Iterator[dict[str, Any]]:
+    """The JSON objects in what a model wrote, after its thinking."""
+    text = text.rpartition("</think>")[2]
+    start = text.find("{")
+    while start >= 0:
+        try:
+            value, end = _DECODER.raw_decode(text, start)
+        except (ValueError, RecursionError):
+            start = text.find("{", start + 1)
+            continue
+        yield value
+        start = text.find("{", end)
 
 
 def _score_in(value: dict[str, Any]) -> int | None:

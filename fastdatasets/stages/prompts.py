@@ -47,6 +47,12 @@ def judge_templates(named: Path | None) -> dict[str, str]:
     return own_template("judge", named, answer="text", system="text", turns=[])
 
 
+def compare_templates() -> dict[str, str]:
+    """The package's templates of pairs of answers, which are the questions of a judge's run."""
+    templates = default_templates("compare")
+    return {name.replace("compare", "answer", 1): text for name, text in templates.items()}
+
+
 def default_templates(stage: str) -> dict[str, str]:
     """The package's templates of a stage by language; of answers: the guide's."""
     return {

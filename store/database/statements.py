@@ -21,7 +21,7 @@ def load_file(package: str, name: str) -> dict[str, str]:
 
 NOUNS = (
     *("runs", "records", "images", "planning", "requests", "limits"),
-    *("results", "costs", "answers", "scores", "exports", "jobs"),
+    *("results", "costs", "answers", "scores", "compare", "exports", "jobs"),
 )
 SCHEMA = (files("store") / "sql" / "schema.sql").read_text("utf-8")
 QUERIES: dict[str, str] = {}

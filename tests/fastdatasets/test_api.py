@@ -84,7 +84,8 @@ def test_signatures() -> None:
         assert parameters == list(inspect.signature(call.options).parameters.values())
         by_position = [one.name for one in parameters if one.kind is not one.KEYWORD_ONLY]
         of_dataset = name in ("distill", "augment", "estimate", "preview")
-        first = "dataset_name" if of_dataset else "run"
-        assert by_position == [first, *(["repository"] if name == "push" else [])]
+        others = {"push": ["run", "repository"], "compare": ["first", "second"]}
+        expected = ["dataset_name"] if of_dataset else others.get(name, ["run"])
+        assert by_position == expected
         assert call is getattr(api, name)
         assert call.__doc__

@@ -1,0 +1,1 @@
+"""Two runs compared: figures, pairs of answers for a judge, and their text."""
