@@ -75,6 +75,6 @@ class RunResult:
             cut = f"; {self.status.truncated} were cut off at the token limit, which "
             cut += "resume --retry-truncated doubles"
             raise Unfinished(
-                "no row has an output to train on, so no training file was written"
+                "no row is left to train on, so no training file was written"
                 + (cut if self.status.truncated else "")
             )

@@ -74,7 +74,10 @@ def _sample(
         verify=run.checks.verify,
         say=say,
     ) as opened:
-        say(f"columns: {opened.mapping.describe(opened.names)}")
+        verify = run.checks.verify
+        names = [name for name in opened.names if name != verify]
+        shown = opened.mapping.describe(names)
+        say(f"columns: {shown}" + (f"; answers are verified with {verify}" if verify else ""))
         try:
             sampling = store.records.sample(
                 share,

@@ -241,8 +241,8 @@ WITH answers AS MATERIALIZED (
            md5_number_upper(concat_ws(chr(10), coalesce(variants.instruction, records.instruction), input, history,
                                       followups)) AS question
     FROM answers
-    SEMI JOIN (SELECT beginning FROM answers GROUP BY beginning HAVING count(DISTINCT (record, ordinal)) > 1)
-        USING (beginning)
+    SEMI JOIN (SELECT beginning FROM answers GROUP BY beginning
+               HAVING min(record) < max(record) OR min(ordinal) < max(ordinal)) USING (beginning)
     JOIN (SELECT request_id, text FROM results) USING (request_id)
     JOIN records USING (record)
     LEFT JOIN variants USING (record, ordinal)

@@ -60,6 +60,7 @@ def test_verify(distill: Callable[..., str]) -> None:
     said = distill("--verify", "result", q2="The answer is 4.", q3="#### 6", q4="It is 7.")
     assert verdicts() == {"2 + 3?": ["verify: 6, and the dataset has 5"]}
     assert trained() == {"2 + 2?", "2 + 4?"}
+    assert "columns: instruction ← prompt; answers are verified with result\n" in said
     assert "flagged by checks: 1 verify\n" in said
     assert "left out of the training files: 1 verify\n" in said
     assert [row["final_answer"] for row in sorted(rows("distilled.json"), key=str)] == [
@@ -120,6 +121,25 @@ def test_duplicates(distill: Callable[..., str], command: Command) -> None:
     assert trained() == {"2 + 2?", "2 + 3?", "2 + 4?"} - {question}
 
 
+def test_variants_have_no_answer_in_the_dataset(server: LLMServer, command: Command) -> None:
+    """In an augment the dataset's answer is that of the sample, not of its variants."""
+    Path("own_g.py").write_text(OWN)
+    write_jsonl(Path("d.jsonl"), [{"prompt": "2 + 2?", "output": "Four", "result": "4"}])
+
+    def answer(body: dict[str, Any]) -> str:
+        question = body["messages"][-1]["content"]
+        return "5" if len(question) == len("2 + 2?") else '["7 + 7?"]'
+
+    server.answer = answer
+    options = ("--sample-size", 0, "--backend", "openai", "--model", "m", "--run", "r")
+    checks = ("--num-aug", 1, "--verify", "result", "--check", "own_g:original")
+    done = command("augment", "--high-quality-file", "d.jsonl", *options, *checks)
+    assert done.returncode == 0, done.stderr
+    assert verdicts() == {
+        "2 + 2?": ["own_g:original: Four", "verify: 5, and the dataset has 4"],
+    }
+
+
 OWN = '''
 import json, os, signal
 from pathlib import Path
@@ -136,6 +156,9 @@ def kept(row):
 
 def tested(row):
     return "tested" if row["row"] == 3 else None
+
+def original(row):
+    return row["original_output"] or None
 
 def judges(row):
     return True

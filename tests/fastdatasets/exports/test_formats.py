@@ -247,6 +247,6 @@ def test_no_training_row(command: Command) -> None:
         ],
     )
     assert done.stderr.splitlines()[-1] == (
-        "fastdatasets: no row has an output to train on, so no training file was written"
+        "fastdatasets: no row is left to train on, so no training file was written"
     )
     assert sorted(path.name for path in RUN.glob("distilled*")) == ["distilled.json"]
