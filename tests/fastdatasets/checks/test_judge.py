@@ -18,6 +18,8 @@ from tests.conftest import Command, start, write_jsonl
 from tests.llmserver import LLMServer, Reply, Usage
 
 QUESTIONS = ["Who?", "Why?", "How?"]
+
+pytestmark = pytest.mark.quick(1)  # of both backends
 USAGE = Usage(prompt_tokens=100, completion_tokens=10)
 
 
@@ -172,6 +174,7 @@ REFUSED = [
 ]
 
 
+@pytest.mark.quick(4)
 @pytest.mark.parametrize(("options", "message"), REFUSED)
 def test_refused(distill: Callable[..., Any], options: tuple[object, ...], message: str) -> None:
     """What cannot be judged, or paid, is an error before anything is made."""

@@ -16,6 +16,8 @@ from tests.llmserver import LLMServer, Reply
 
 QUESTIONS = ["Who?", "Why?", "How?"]
 
+pytestmark = pytest.mark.quick(1)  # of both backends
+
 
 @pytest.fixture(params=["openai", "openai-batch"])
 def backend(request: pytest.FixtureRequest) -> str:
@@ -125,6 +127,7 @@ SAME = [
 ]
 
 
+@pytest.mark.quick(2)
 @pytest.mark.parametrize(("options", "message"), SAME)
 def test_answers_that_would_be_equal(
     distill: Callable[..., Any], options: tuple[object, ...], message: str
