@@ -9,14 +9,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self
 
-from store.answers import Answers
-from store.comparison import Comparison
+from store.answers.answers import Answers
+from store.answers.comparison import Comparison
+from store.answers.exports import Exports
+from store.answers.scores import Scores
 from store.costs.costs import Costs
 from store.database.connection import Database, OnWait
 from store.database.relations import Connection
 from store.database.statements import SCHEMA
 from store.errors import DiskFull, NoSuchTable, UserError
-from store.exports import Exports
 from store.images import Images
 from store.jobs.journal import Journal
 from store.limits import Limits
@@ -34,7 +35,6 @@ from store.runs import (
     run_as_made,
     servers,
 )
-from store.scores import Scores
 from store.status import Counts, State, Status, Tokens
 
 VERSION = 6

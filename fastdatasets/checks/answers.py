@@ -19,7 +19,7 @@ from fastdatasets.checks.phrases import (
 )
 from fastdatasets.checks.repetition import check_repetition
 from fastdatasets.checks.schema import validator_of
-from store.answers import AnswerToCheck
+from store.answers.answers import AnswerToCheck
 from store.runs import CheckOptions, Run
 
 CheckAnswer = Callable[[AnswerToCheck], str | None]

@@ -9,7 +9,7 @@ from fastdatasets.checks.final_answer import final_answers_by, wants_final_answe
 from fastdatasets.checks.kinds import Check
 from fastdatasets.checks.own import CheckFailedError
 from store import WorkStore
-from store.answers import AnswerToCheck, CheckedAnswer
+from store.answers.answers import AnswerToCheck, CheckedAnswer
 from store.planning import Verdict
 from store.runs import Run
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from store.answers import AnswerToCheck
+from store.answers.answers import AnswerToCheck
 from store.runs import Language, Run
 
 _SCANNED = 2000  # characters; the script of a longer text shows in its beginning

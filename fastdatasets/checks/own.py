@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from store import UserError
-from store.answers import AnswerToCheck
+from store.answers.answers import AnswerToCheck
 
 _NAME = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*)*:[^\W\d]\w*")
 

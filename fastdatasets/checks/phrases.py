@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from store.answers import AnswerToCheck
+from store.answers.answers import AnswerToCheck
 
 _SHOWN = 60  # characters of an answer in a reason
 

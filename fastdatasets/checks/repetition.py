@@ -10,7 +10,7 @@ import re
 from collections import Counter
 from itertools import groupby, pairwise
 
-from store.answers import AnswerToCheck
+from store.answers.answers import AnswerToCheck
 
 LEAST = 5  # times that a piece follows itself, or that a sentence stands in an answer
 LEAST_BYTES = 150  # of UTF-8, of all these together; where they are numbers, code or a table:

@@ -28,7 +28,7 @@ from fastdatasets.config.settings import load_settings
 from fastdatasets.progress import Display
 from fastdatasets.runs.folders import find_run, named_folder, new_folder
 from store import Busy, RunFolder, Unfinished, UserError, WorkStore
-from store.comparison import AnswerOfPair
+from store.answers.comparison import AnswerOfPair
 from store.errors import StoreHeld
 from store.runs import Run
 from store.work_store import utc_now

@@ -15,7 +15,7 @@ from fastdatasets.comparison.report import Preferences
 from fastdatasets.stages.judge import json_objects, turns_of
 from fastdatasets.stages.prompts import compare_templates
 from store import UserError, WorkStore
-from store.comparison import AnswerOfPair
+from store.answers.comparison import AnswerOfPair
 from store.folder.private_files import private_files
 from store.folder.run_folder import atomic_write, disk_full_raised
 from store.runs import Run, Turns

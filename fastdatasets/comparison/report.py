@@ -8,7 +8,7 @@ from decimal import Decimal
 
 from fastdatasets.runs.folders import is_unfinished
 from store import RunFolder, Unfinished
-from store.comparison import Compared, RunFigures
+from store.answers.comparison import Compared, RunFigures
 from store.money import dollars
 from store.runs import Run
 

@@ -21,8 +21,8 @@ from fastdatasets.pricing.tokens import TokenCounter, counter_for
 from fastdatasets.runs.folders import newest_first
 from fastdatasets.stages.judge import Judge, run_of_judge
 from store import WorkStore
+from store.answers.scores import AnswerToJudge
 from store.runs import Run
-from store.scores import AnswerToJudge
 
 MAX_COUNTED = 20_000  # prompts at most whose tokens are counted; beyond that a sample of so many
 MAX_COUNTED_QUICKLY = 2_000

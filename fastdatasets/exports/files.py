@@ -18,7 +18,7 @@ from fastdatasets.exports.formats import (
     select_json,
     select_typed,
 )
-from store.answers import Answers
+from store.answers.answers import Answers
 from store.export_options import ExportOptions, FileType
 from store.folder.run_folder import atomic_write, disk_full_raised
 from store.runs import Mode

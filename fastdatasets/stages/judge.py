@@ -12,9 +12,9 @@ import msgspec
 from backends import Progress
 from fastdatasets.stages.stage import RequestWriter
 from store import WorkStore
+from store.answers.scores import AnswerToJudge, Judgement, Score
 from store.planning import PlannedRequest, Row
 from store.runs import Run
-from store.scores import AnswerToJudge, Judgement, Score
 
 BEST = 10
 

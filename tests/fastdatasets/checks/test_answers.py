@@ -14,7 +14,7 @@ from fastdatasets.checks.kinds import Check
 from fastdatasets.config.new_run import new_run
 from fastdatasets.config.run import RunConfig
 from fastdatasets.config.settings import Settings
-from store.answers import AnswerToCheck
+from store.answers.answers import AnswerToCheck
 from store.runs import Run
 
 LIGHT = "a city of endless light"

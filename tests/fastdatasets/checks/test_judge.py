@@ -13,7 +13,7 @@ import pytest
 
 from backends.openai_batch.failpoints import FailPoint
 from fastdatasets.stages.judge import read_score
-from store.scores import Judgement
+from store.answers.scores import Judgement
 from tests.conftest import Command, start, write_jsonl
 from tests.llmserver import LLMServer, Reply, Usage
 

@@ -10,7 +10,7 @@ import msgspec
 if TYPE_CHECKING:
     from store.database.connection import Database
 
-from store.answers import Answers, Selection
+from store.answers.answers import Answers, Selection
 from store.database.arrow import SCORE_SCHEMA, table_of
 
 PAGE = 20_000  # judgements read at a time
