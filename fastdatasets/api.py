@@ -151,6 +151,8 @@ class CompareOptions(LocationOptions, ExecutionConfig):
     judge_backend: opt.PreferenceBackend = None
     run: opt.PreferenceRun = None
     sample_size: opt.PairsToJudge = 0
+    judge_price_in: str | None = field(default=None, init=False)  # --price-in is the judge's
+    judge_price_out: str | None = field(default=None, init=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -270,8 +272,11 @@ def compare(options: CompareOptions) -> Comparison:
         )
     elif options.judge_backend or options.run or options.sample_size:
         raise UserError("name the judge: --judge-model")
+    execution = ExecutionConfig(
+        **{name: getattr(options, name) for name in ExecutionConfig.__dataclass_fields__}
+    )
     return compare_runs(
-        (options.first, options.second), options.output_dir, judging, options, options.display
+        (options.first, options.second), options.output_dir, judging, execution, options.display
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -77,6 +77,7 @@ def compare(
     with _read(second) as other:
         sides.append(_Side("place_1", second, other.run()))
         compared = other.comparison.compare(numbers)
+        del numbers  # not needed by the judge's run, which has memory of its own too
         if not compared.common:
             raise UserError(
                 f"runs {first.name} and {second.name} have no question in common: a question is "
@@ -90,26 +91,34 @@ def compare(
         name = judging.run or "-".join(("compare", *(side.folder.name for side in ordered)))
         folder = named_folder(name, output_dir)
         file = file_of_pairs(folder.path, [side.run for side in ordered])
-        if folder.exists():
-            if not file.exists():
-                raise UserError(
-                    f"run {name} is of other runs, of the same names or another: choose a name for "
-                    "this one with --run"
-                )
-        elif len(pairs := other.comparison.pairs(judging.pairs or ALL)):
-            for side in sides:
-                check_can_be_judged(side.folder.name, side.run)
-            new_folder(output_dir, folder, utc_now())
-            with _read(first) as one:
-                stores = {"place_0": one, "place_1": other}
-                texts = [_texts(stores[side.place], pairs, side.place) for side in ordered]
-                write_pairs(file, zip(*texts, strict=True))
-        else:
-            return replace(comparison, judge=no_preferences(judging.model))
+        if not folder.exists():
+            if not _make_pairs(file, ordered, other, judging.pairs or ALL):
+                return replace(comparison, judge=no_preferences(judging.model))
+        elif not file.exists():
+            raise UserError(
+                f"run {name} is of other runs, of the same names or another: choose a name for "
+                "this one with --run"
+            )
     judged = _judge(folder, name, file, judging, output_dir, execution, display)
     if ordered != sides:
         judged = replace(judged, first=judged.second, second=judged.first)
     return replace(comparison, judge=judged)
+
+
+def _make_pairs(file: Path, ordered: Sequence[_Side], second: WorkStore, most: int) -> bool:
+    """Write the file of pairs, unless there are none. second: the store that has both numbers."""
+    pairs = second.comparison.pairs(most)
+    if not len(pairs):
+        return False
+    for side in ordered:
+        check_can_be_judged(side.folder.name, side.run)
+    new_folder(file.parent.parent, RunFolder(file.parent), utc_now())
+    (first,) = (side.folder for side in ordered if side.place == "place_0")
+    with _read(first) as one:
+        stores = {"place_0": one, "place_1": second}
+        texts = [_texts(stores[side.place], pairs, side.place) for side in ordered]
+        write_pairs(file, zip(*texts, strict=True))
+    return True
 
 
 @contextmanager

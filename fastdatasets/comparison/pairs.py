@@ -45,18 +45,12 @@ def check_can_be_judged(name: str, run: Run) -> None:
 
 
 def as_judge(run: Run) -> Run:
-    """A run of pairs with the judge's template and a forced schema."""
+    """A run of pairs with the judge's template and parameters, and a forced schema."""
     # At a server the model's own temperature, since several models refuse any other.
-    own: dict[str, Any] = (
-        {}
-        if find_backend(run.backend).uses_server
-        else {"temperature": run.params.get("temperature", 0.0)}
-    )
-    return replace(
-        run,
-        templates=compare_templates(),
-        params=run.params | own | {"json_schema": PREFERENCE_SCHEMA},
-    )
+    own = {} if find_backend(run.backend).uses_server else {"temperature": 0.0}
+    limit = {"max_tokens": run.params["max_tokens"]}
+    params: dict[str, Any] = {**own, **limit, "json_schema": PREFERENCE_SCHEMA}
+    return replace(run, templates=compare_templates(), params=params)
 
 
 def file_of_pairs(folder: Path, runs: Iterable[Run]) -> Path:

@@ -155,6 +155,19 @@ def test_cap(server: LLMServer, command: Command) -> None:
 
 
 @pytest.mark.slow
+def test_no_wait(server: LLMServer, command: Command) -> None:
+    """Without waiting the comparison is shown, what is left is said, and the next one goes on."""
+    server.looks = None
+    done = command(*arguments("openai-batch", "--no-wait"), "--json")
+    first = json.loads(done.stdout)["judge"]
+    assert (done.returncode, first["judged"]) == (3, 0)
+    assert f"fastdatasets: {first['left']}\n" in done.stderr
+    server.settle()
+    done = command(*arguments("openai-batch"), "--json")
+    assert (done.returncode, json.loads(done.stdout)["judge"], asked(server)) == (0, JUDGED, 8)
+
+
+@pytest.mark.slow
 def test_sample(server: LLMServer, command: Command) -> None:
     """A sample of the pairs is asked about, each in both orders, with a schema where asked for."""
     done = command(*arguments("openai"), "--sample-size", 2, "--json-schema", "--json")
