@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from backends.registry import find_backend
+from fastdatasets.checks.ingest import check_all
 from fastdatasets.checks.kinds import parse_kinds
 from fastdatasets.checks.retry import retry_flagged as ask_again_for_flagged
 from fastdatasets.checks.retry import retry_truncated as ask_again_for_truncated
@@ -209,6 +210,7 @@ def _export_what_is_answered(
     folder: RunFolder, store: WorkStore, progress: RunProgress, options: ExportOptions
 ) -> RunResult:
     """Write a run's files in any state, and count the rows that they lack."""
+    check_all(store, store.run())  # a command that was killed may have left some
     counted = progress.update_now(store)
     files = export(folder, store, store.run(), counted, options, progress.say)
     status = progress.finish(store)

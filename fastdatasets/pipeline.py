@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 
 from backends import Backend
-from fastdatasets.checks.ingest import check_duplicates
+from fastdatasets.checks.ingest import check_all
 from fastdatasets.exports.writers import Exported, export
 from fastdatasets.progress import PipelineProgress
 from fastdatasets.runs.reuse import EarlierRun, ReusedAnswers
@@ -58,8 +58,7 @@ def advance_run(
             progress.say(
                 f"{records} records have fewer than {run.num_aug} variants: {missing} missing"
             )
-    if not run.skip_generation:
-        check_duplicates(store)
+    check_all(store, run)
     if run.judge is not None and (unread := store.scores.unread()):
         progress.say(f"{unread} answers have no score: what the judge wrote has none from 1 to 10")
     files = export(folder, store, run, progress.update_now(store), options, progress.say)

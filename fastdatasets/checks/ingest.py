@@ -53,11 +53,15 @@ def check_answers(store: WorkStore, run: Run) -> None:
         store.answers.add_checked(checked, verdicts)
 
 
-def check_duplicates(store: WorkStore) -> None:
-    """Store a verdict for each answer that is one to another question too.
+def check_all(store: WorkStore, run: Run) -> None:
+    """Check the answers that a run has, also for what one alone does not show: duplicates.
 
-    May be called at any time; of all answers at once, so best when they are there.
+    May be called at any time; of all answers at once, so best when they are there. Raises UserError
+    as check_answers.
     """
+    if run.skip_generation:
+        return
+    check_answers(store, run)
     store.answers.reject_duplicates(Check.DUPLICATE, LEAST_OF_DUPLICATES)
 
 

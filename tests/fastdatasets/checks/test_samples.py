@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import Command, write_jsonl
+from backends.openai_batch.failpoints import FailPoint
+from tests.conftest import Command, start, write_jsonl
 from tests.llmserver import LLMServer, Reply
 
 QUESTIONS = ["Who?", "Why?", "How?"]
@@ -118,6 +119,19 @@ def test_flagged_answers(server: LLMServer, distill: Callable[..., Any], command
         "the run: none\n",
     )
     assert sum(server.bill.executions.values()) == 5
+
+
+def test_export_after_a_kill(server: LLMServer, command: Command) -> None:
+    """Answers that a killed command left unchecked are checked before they are exported."""
+    numbered(server, Why0=Reply("Cut", finish_reason="length"))
+    write_jsonl(Path("d.jsonl"), [{"prompt": question} for question in QUESTIONS])
+    options = ("--sample-size", 0, "--backend", "openai-batch", "--model", "m", "--run", "r")
+    point = {"FASTDATASETS_FAILPOINT": FailPoint.COLLECTED.value}
+    killed = start("distill", "--dataset-name", "d.jsonl", *options, env=point)
+    killed.communicate()
+    assert killed.returncode == -9
+    command("export", "r")
+    assert set(outputs()) == {"Who?", "How?"}
 
 
 SAME = [
