@@ -1,6 +1,6 @@
 """Every option of every command: its type, its help, its limits, in one place.
 
-An option is a field of a dataclass (config/run.py, config/execution.py, api.py), annotated with one
+An option is a field of a dataclass (config/run.py, execution.py, commands.py), annotated with one
 of these; the command line, the Python API and the tests of the docs are made from the fields.
 Imports nothing heavy: --help reads this.
 """
