@@ -431,7 +431,7 @@ def test_prompt_tokens_are_those_of_the_engine(command: Command, tmp_path: Path)
     ]
     options = ("--dataset-name", write_jsonl(tmp_path / "d.jsonl", rows), "--sample-size", 0)
     reported = json.loads(command("estimate", *options, "--backend", "vllm", "--json").stdout)
-    run = ("--backend", "vllm", "--max-output-tokens", 4, "--run", "r")
+    run = ("--backend", "vllm", "--max-output-tokens", 4, "--run", "r", "--keep-flagged")
     assert command("distill", *options, *run).returncode == 0
     counted = json.loads(command("status", "r", "--json").stdout)["tokens"]["prompt"]
     assert reported["prompt_tokens"] == counted

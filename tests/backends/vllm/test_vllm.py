@@ -116,7 +116,8 @@ def test_killed_run_is_resumed(command_process: Command, tmp_path: Path) -> None
     prompts = [f"Name the number {number}." for number in range(160)]
     source = write_jsonl(tmp_path / "d.jsonl", [{"prompt": prompt} for prompt in prompts])
     options = ("--sample-size", 0, "--max-output-tokens", 24, "--engine-arg", "max_num_seqs=4")
-    process = start("distill", "--dataset-name", source, "--run", "killed", *options, *WORKER)
+    keep = "--keep-flagged"  # most of these answers are cut off
+    process = start("distill", "--dataset-name", source, "--run", "killed", keep, *options, *WORKER)
     wait_for_answers(process, "killed")
     family = children(process.pid)
     (engine,) = engines(process)
@@ -227,7 +228,7 @@ def test_long_prompt_and_lora(command_process: Command, tmp_path: Path) -> None:
 
     one = write_jsonl(tmp_path / "one.jsonl", [{"prompt": "Name a colour."}])
     words = ("distill", "--dataset-name", one, "--max-output-tokens", 12, "--run", "adapted")
-    done = command_process(*words, "--lora", an_adapter(tmp_path / "adapter"))
+    done = command_process(*words, "--keep-flagged", "--lora", an_adapter(tmp_path / "adapter"))
     assert done.returncode == 0, done.stderr
     assert not plain[0]["output"].startswith(distilled("adapted")[0]["output"])
     refused = command_process(*words)

@@ -179,7 +179,7 @@ def test_beside_a_local_file(command_process: Command, hub: Hub, tmp_path: Path)
     assert (done.returncode, distilled("instruction", "output", "source")) == (
         0,
         [
-            ("Add", "2", str(local)),
+            ("Add", "2", "local.jsonl"),
             ("Question 4", "4", "owner/plain"),
             ("Question 0", "0", "owner/plain"),
         ],
