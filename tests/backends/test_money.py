@@ -204,6 +204,7 @@ FAULTS: dict[str, tuple[str, Any]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.quick(1)
 @pytest.mark.parametrize("name", FAULTS)
 def test_cap_holds_through_faults(server: LLMServer, name: str) -> None:

@@ -103,6 +103,7 @@ def test_preview_and_estimate(command: Command, server: LLMServer, backend: str)
     assert ", without 4 images, whose tokens are not known of m\n" in unknown
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("point", [FailPoint.PLANNED, FailPoint.UPLOADED, FailPoint.BATCH_SENT])
 @pytest.mark.quick(1)
 def test_resume_after_a_kill(command: Command, server: LLMServer, point: FailPoint) -> None:
@@ -122,6 +123,7 @@ def stopped_before_it_sends(command: Command, backend: str) -> subprocess.Comple
     return command("distill", *options(backend, ROWS, *prices), "--run", "r")
 
 
+@pytest.mark.slow
 def test_a_changed_file(command: Command, server: LLMServer, backend: str) -> None:
     """A request whose file has changed since fails and says so; the others go on."""
     assert stopped_before_it_sends(command, backend).returncode == 3
@@ -185,6 +187,7 @@ def test_what_is_refused(
     assert server.requests_log == []
 
 
+@pytest.mark.slow
 def test_equal_images_are_one_request(command: Command, server: LLMServer, backend: str) -> None:
     """By their bytes, wherever these are; --reuse takes the answer, but not of a changed file."""
     written(Path("data/copy.png"), png(0))

@@ -164,6 +164,7 @@ def test_empty_rows_are_not_asked(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_sample_is_seeded_and_grows(tmp_path: Path) -> None:
     """A seed gives one sample, another seed another; a larger sample begins with a smaller."""
     source = write_jsonl(tmp_path / "d.jsonl", ROWS)

@@ -12,6 +12,7 @@ from tests.hub import Hub
 RUN = Path("output/r")
 
 
+@pytest.mark.slow
 @pytest.mark.quick(1)
 @pytest.mark.parametrize("private", [False, True])
 def test_push(command: Command, command_process: Command, tmp_path: Path, private: bool) -> None:

@@ -117,6 +117,7 @@ def test_second_run_asks_nothing() -> None:
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_larger_sample_asks_only_what_is_new() -> None:
     """A larger sample buys what two earlier runs, one of them named twice, do not have."""
     source = write_jsonl(Path("d.jsonl"), ROWS)
@@ -268,6 +269,7 @@ def test_retry_is_the_request_of_a_higher_limit() -> None:
     assert (backend.asked, outputs("b")) == ([("5", 20)], [5, 15])
 
 
+@pytest.mark.slow
 def test_through_the_command_line(command: Command) -> None:
     """A run that takes all of another's answers, a retry of one that was cut off, an export."""
 

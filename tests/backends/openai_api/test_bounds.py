@@ -252,6 +252,7 @@ def test_one_endless_line(runs: Runs) -> None:
     runs.check_done(without=("Question 3",))
 
 
+@pytest.mark.slow
 @pytest.mark.quick(1)
 @pytest.mark.parametrize("where", [LOOK, POST, CONTENT])
 def test_call_that_trickles(runs: Runs, monkeypatch: pytest.MonkeyPatch, where: str) -> None:

@@ -134,6 +134,7 @@ def test_lost_answer_is_looked_for(runs: Runs, name: str) -> None:
     runs.check_done()
 
 
+@pytest.mark.slow
 @pytest.mark.quick(1)
 @pytest.mark.parametrize("order", ["newest", "oldest", "shuffled"])
 def test_adoption_among_many_batches(

@@ -67,6 +67,7 @@ def check_done(without: tuple[str, ...] = ()) -> None:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.quick(1)
 @pytest.mark.parametrize("concurrency", [1, 7])
 def test_as_many_at_once_as_allowed(

@@ -138,6 +138,7 @@ def test_what_a_check_rejected_is_not_judged(
     assert asked(server) == [("m", 5)]
 
 
+@pytest.mark.slow
 def test_retried_answers_are_judged_again(
     server: LLMServer, distill: Callable[..., Any], command: Command
 ) -> None:
@@ -182,6 +183,7 @@ def test_refused(distill: Callable[..., Any], options: tuple[object, ...], messa
     assert not Path("output").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("point", [FailPoint.CREATED, FailPoint.COLLECTED])
 @pytest.mark.quick(1)
 def test_kill_between_stages(server: LLMServer, point: FailPoint) -> None:

@@ -121,6 +121,7 @@ def test_flagged_answers(server: LLMServer, distill: Callable[..., Any], command
     assert sum(server.bill.executions.values()) == 5
 
 
+@pytest.mark.slow
 def test_export_after_a_kill(server: LLMServer, command: Command) -> None:
     """Answers that a killed command left unchecked are checked before they are exported."""
     numbered(server, Why0=Reply("Cut", finish_reason="length"))

@@ -103,6 +103,7 @@ def test_whole_comparison(distill: Distill, command: Command) -> None:
     )
 
 
+@pytest.mark.slow
 def test_text(distill: Distill, command: Command) -> None:
     """The same for a person: both runs side by side, without what neither has."""
     distill("one", ["Who?", "Why?", "How?", "When?"], "--price-in", 1000, "--price-out", 2000)
@@ -159,6 +160,7 @@ def test_samples(server: LLMServer, distill: Distill, command: Command) -> None:
     assert shown["scores"] == {"first": 1, "ties": 1, "second": 1}
 
 
+@pytest.mark.slow
 def test_errors(distill: Distill, command: Command) -> None:
     """What cannot be compared is said in a line, with exit code 1."""
     distill("one", ["Who?"])

@@ -104,6 +104,7 @@ def test_preference(server: LLMServer, command: Command, backend: str) -> None:
     assert (done.returncode, json.loads(done.stdout)["judge"], asked(server)) == (0, swapped, 8)
 
 
+@pytest.mark.slow
 @pytest.mark.quick(1)
 def test_position_bias(server: LLMServer, command: Command, backend: str) -> None:
     """A judge that always prefers the first answer prefers none: each pair is a tie."""
@@ -121,6 +122,7 @@ def test_position_bias(server: LLMServer, command: Command, backend: str) -> Non
     assert (done.returncode, json.loads(done.stdout)["judge"]) == (0, ties)
 
 
+@pytest.mark.slow
 def test_text(server: LLMServer, command: Command) -> None:
     """What the judge prefers, how often the longer answer won, what could not be read."""
     teachers = server.answer
@@ -190,6 +192,7 @@ def test_nothing_to_judge(server: LLMServer, command: Command) -> None:
     assert not Path("output/compare-a-c").exists()
 
 
+@pytest.mark.slow
 def test_failed_start_leaves_nothing(command: Command) -> None:
     """A judge that cannot be paid is an error, and no folder is left."""
     done = command(*arguments("openai"), "--max-cost", 1)

@@ -71,6 +71,7 @@ def test_parameters_reach_the_server(server: LLMServer, command: Command, backen
     )
 
 
+@pytest.mark.slow
 def test_parameters_are_part_of_the_run(server: LLMServer, command: Command) -> None:
     """A run is not continued with others, and answers to requests with others are not reused."""
     assert command(*DISTILL, "r", "--param", "seed=7").returncode == 0

@@ -126,6 +126,7 @@ distill(sys.argv[1:], model="m", run="r", sample_size=0, skip_generation=True, d
 """
 
 
+@pytest.mark.slow
 def test_killed_while_sampling(command: Command, tmp_path: Path) -> None:
     """After a kill -9 between two datasets a resume leaves out what the first one has already."""
     first = questions(tmp_path, "A", LONG, name="a.jsonl")

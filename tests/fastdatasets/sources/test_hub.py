@@ -137,6 +137,7 @@ def test_cache_is_shared(command_process: Command, hub: Hub, tmp_path: Path) -> 
     assert {path.stat().st_mode & 0o777 for path in Path("output/r").iterdir()} == {0o600}
 
 
+@pytest.mark.slow
 def test_rows_are_chosen(command_process: Command, hub: Hub, tmp_path: Path) -> None:
     """Rows of a dataset of the Hub are chosen by its columns, those that are not used too."""
     done = command_process(
@@ -149,6 +150,7 @@ def test_rows_are_chosen(command_process: Command, hub: Hub, tmp_path: Path) -> 
     assert "left out: 3 rows for which --where is not true" in done.stderr.splitlines()
 
 
+@pytest.mark.slow
 def test_configuration_and_split(command_process: Command, hub: Hub, tmp_path: Path) -> None:
     """A configuration's split is read, all its parquet files in order, and nothing is said beside
     what the command says.

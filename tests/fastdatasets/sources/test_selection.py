@@ -136,6 +136,7 @@ def test_strata(
     assert [small < large for small, large in pairwise(samples)] == [True] * 3
 
 
+@pytest.mark.slow
 def test_everything_at_once(command: Command, tmp_path: Path) -> None:
     """Reasons are counted one row each; estimate, preview, the run and its card say the same."""
     rows: list[dict[str, object]] = [

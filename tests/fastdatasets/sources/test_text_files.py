@@ -71,6 +71,7 @@ def test_json_of_wide_rows(tmp_path: Path) -> None:
     assert read(path) == [(f"q{row}", str(row)) for row in range(500)]
 
 
+@pytest.mark.slow
 def test_json_of_merged_sources(tmp_path: Path) -> None:
     """One column with texts, numbers, lists and objects, and times late in the file, is read by
     the row.
