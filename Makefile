@@ -82,7 +82,7 @@ status: install ## Say what is done and what is left of a run: the newest, or RU
 export: install ## Write a run's files again: FORMATS=alpaca,sharegpt RUN=…
 	$(COMMAND) export $(RUN_OPTIONS) $(call option,--formats,FORMATS)
 
-test: install ## Run every test, the real engine included (on two cores about twelve minutes)
+test: install ## Run every test, the real engine included (on two cores about fourteen minutes)
 	$(BIN)/python -m pytest $(IN_PARALLEL) $(ARGS)
 
 test-quick: install ## Run the tests that take seconds
