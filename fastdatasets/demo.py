@@ -17,7 +17,7 @@ from fastdatasets.terminal import open_standard_files, readable
 from store import FastDatasetsError, UserError
 
 RECORDS = 24
-MAX_TOKENS = 160  # enough for an answer, and the demo ends in a minute
+MAX_TOKENS = 320  # most answers end before, and the demo in a minute
 
 
 def demo_dataset() -> Path:
