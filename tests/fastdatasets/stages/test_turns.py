@@ -242,3 +242,25 @@ def test_all_answers_of_a_row_are_kept(server: LLMServer, backend: str) -> None:
         ("WHY?", ["So."]),
     ]
     assert server.bill.total == 2
+
+
+def test_samples_of_a_conversation(server: LLMServer) -> None:
+    """Each of several answers is the last of a conversation of its own."""
+    numbers: dict[str, int] = {}
+
+    def answer(body: dict[str, Any]) -> str:
+        question = body["messages"][-1]["content"]
+        numbers[question] = numbers.get(question, -1) + 1
+        earlier = [one["content"] for one in body["messages"] if one["role"] == "assistant"]
+        return " ".join((*earlier[-1:], f"{question[:-1]}{numbers[question]}"))
+
+    server.answer = answer
+    distill(talks(), "openai", Turns.ALL, samples=2)
+    rows = rows_of_run("generation", "history", "output")
+    assert [(generation, len(history)) for generation, history, _ in rows] == [
+        (generation, length) for length in (4, 0, 2) for generation in range(2)
+    ]
+    for _, history, output in rows:
+        answers = [turn["content"] for turn in history if turn["role"] == "assistant"]
+        assert output.startswith(" ".join(answers[-1:]))
+    assert sorted(output[0:4] for _, _, output in rows[:2]) == ["Who0", "Who1"]
