@@ -124,6 +124,12 @@ def start(*arguments: object, env: Mapping[str, str] | None = None) -> subproces
     )
 
 
+def ended(process: subprocess.Popen[str]) -> int:
+    """The exit code of a command, when it has ended."""
+    process.communicate(timeout=500)
+    return process.returncode
+
+
 PEAK = """
 import resource, subprocess, sys
 code = subprocess.call(sys.argv[1:])
@@ -161,6 +167,13 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[LLMServer]:
         monkeypatch.setenv("FASTDATASETS_POLL_SECONDS", "0")
         monkeypatch.setenv("FASTDATASETS_ADOPT_GRACE_SECONDS", "0")
         yield server
+
+
+@pytest.fixture(params=["openai", "openai-batch"])
+def backend(request: pytest.FixtureRequest) -> str:
+    """Either backend of a server."""
+    name: str = request.param
+    return name
 
 
 @pytest.fixture

@@ -39,13 +39,6 @@ SENT: list[Any] = [
 ]  # fmt: skip
 
 
-@pytest.fixture(params=["openai", "openai-batch"])
-def backend(request: pytest.FixtureRequest) -> str:
-    """Either backend of a server."""
-    name: str = request.param
-    return name
-
-
 def options(backend: str, rows: list[dict[str, object]], *more: object) -> list[object]:
     """Options of a run of rows whose images are beside their file."""
     for shade in (0, 1):

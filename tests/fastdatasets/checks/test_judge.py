@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,20 +13,13 @@ import pytest
 from backends.openai_batch.failpoints import FailPoint
 from fastdatasets.stages.judge import read_score
 from store.answers.scores import Judgement
-from tests.conftest import Command, start, write_jsonl
+from tests.conftest import Command, ended, start, write_jsonl
 from tests.llmserver import LLMServer, Reply, Usage
 
 QUESTIONS = ["Who?", "Why?", "How?"]
 
 pytestmark = pytest.mark.quick(1)  # of both backends
 USAGE = Usage(prompt_tokens=100, completion_tokens=10)
-
-
-@pytest.fixture(params=["openai", "openai-batch"])
-def backend(request: pytest.FixtureRequest) -> str:
-    """Either backend of a server."""
-    name: str = request.param
-    return name
 
 
 @pytest.fixture(autouse=True)
@@ -196,12 +188,6 @@ def test_kill_between_stages(server: LLMServer, point: FailPoint) -> None:
     server.settle()
     assert ([row["score"] for row in rows()], asked(server)) == ([1, 1, 1], [("m", 6)])
     assert server.bill.twice() == []
-
-
-def ended(process: subprocess.Popen[str]) -> int:
-    """The exit code of a command."""
-    process.communicate(timeout=60)
-    return process.returncode
 
 
 WRITTEN = {

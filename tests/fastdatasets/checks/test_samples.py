@@ -20,13 +20,6 @@ QUESTIONS = ["Who?", "Why?", "How?"]
 pytestmark = pytest.mark.quick(1)  # of both backends
 
 
-@pytest.fixture(params=["openai", "openai-batch"])
-def backend(request: pytest.FixtureRequest) -> str:
-    """Either backend of a server."""
-    name: str = request.param
-    return name
-
-
 @pytest.fixture
 def distill(command: Command, backend: str) -> Callable[..., Any]:
     """Distill the questions as the run 'r'."""

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from backends.openai_batch.failpoints import FailPoint
-from tests.conftest import Command, start, write_jsonl
+from tests.conftest import Command, ended, start, write_jsonl
 from tests.llmserver import LLMServer, Reply, Usage
 
 USAGE = Usage(100, 10)
@@ -32,13 +31,6 @@ def judge(first: str, second: str) -> str:
     one, other = (int(answer.split()[-1]) for answer in (first, second))
     better = "first" if one > other else "second" if one < other else "tie"
     return f'{{"reason": "R", "better": "{better}"}}'
-
-
-@pytest.fixture(params=["openai", "openai-batch"])
-def backend(request: pytest.FixtureRequest) -> str:
-    """Either backend of a server."""
-    name: str = request.param
-    return name
 
 
 @pytest.fixture(autouse=True)
@@ -211,12 +203,6 @@ def test_kill(server: LLMServer, command: Command, point: FailPoint) -> None:
     server.settle()
     assert (done.returncode, json.loads(done.stdout)["judge"], asked(server)) == (0, JUDGED, 8)
     assert server.bill.twice() == []
-
-
-def ended(process: subprocess.Popen[str]) -> int:
-    """The exit code of a command."""
-    process.communicate(timeout=60)
-    return process.returncode
 
 
 PROMPT = """Compare two answers of AI assistants to the same question of a user.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +16,8 @@ from fastdatasets.config.run import RunConfig
 from fastdatasets.runs.result import RunResult
 from store import UserError
 from store.runs import Mode, Turns
+from tests.conftest import ended, write_jsonl
 from tests.conftest import start as start_command
-from tests.conftest import write_jsonl
 from tests.llmserver import LLMServer, Reply
 
 pytestmark = pytest.mark.quick(1)  # of both backends
@@ -30,13 +29,6 @@ CALL = {
     "type": "function",
     "function": {"name": "weather", "arguments": '{"town":"Bonn"}'},
 }
-
-
-@pytest.fixture(params=["openai", "openai-batch"])
-def backend(request: pytest.FixtureRequest) -> str:
-    """Either backend of a server."""
-    name: str = request.param
-    return name
 
 
 @pytest.fixture(autouse=True)
@@ -151,12 +143,6 @@ def test_all_questions_turn_by_turn(server: LLMServer, backend: str) -> None:
     assert distill(talks(), backend, Turns.ALL).status.state == "done"
     assert messages(server) == TURN_BY_TURN
     check_turn_by_turn()
-
-
-def ended(process: subprocess.Popen[str]) -> int:
-    """The exit code of a command that has ended."""
-    process.communicate()
-    return process.returncode
 
 
 @pytest.mark.slow
