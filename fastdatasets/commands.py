@@ -135,14 +135,14 @@ def resume(
             store.limits.change(max_output_tokens)
         if retry_failed:
             store.results.retry_failed()
-        if retry_truncated:
+        if retry_truncated or retry_flagged is not None:
             progress.update_now(store)  # else progress.json would say 'done' after a crash here
+        if retry_truncated:
             again = ask_again_for_truncated(store)
             progress.say(
                 f"{again} requests with truncated answers are sent again, with twice the limit"
             )
         if retry_flagged is not None:
-            progress.update_now(store)
             again = ask_again_for_flagged(store, parse_kinds("--retry-flagged", retry_flagged))
             progress.say(f"{again} requests with flagged answers are sent again")
         options = _export_options(folder, store.run(), output_file, progress.say)

@@ -6,13 +6,16 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
-from backends.registry import find_backend
 from fastdatasets.comparison.report import Preferences
-from fastdatasets.stages.judge import json_objects, turns_of
+from fastdatasets.stages.judge import (
+    json_objects,
+    params_of_judge,
+    shown_to_judge,
+    turns_of,
+)
 from fastdatasets.stages.prompts import compare_templates
 from store import UserError, WorkStore
 from store.answers.comparison import AnswerOfPair
@@ -46,10 +49,8 @@ def check_can_be_judged(name: str, run: Run) -> None:
 
 def as_judge(run: Run) -> Run:
     """A run of pairs with the judge's template and parameters, and a forced schema."""
-    # At a server the model's own temperature, since several models refuse any other.
-    own = {} if find_backend(run.backend).uses_server else {"temperature": 0.0}
     limit = {"max_tokens": run.params["max_tokens"]}
-    params: dict[str, Any] = {**own, **limit, "json_schema": PREFERENCE_SCHEMA}
+    params = {**params_of_judge(run.backend), **limit, "json_schema": PREFERENCE_SCHEMA}
     return replace(run, templates=compare_templates(), params=params)
 
 
@@ -76,13 +77,9 @@ def write_pairs(path: Path, pairs: Iterable[tuple[AnswerOfPair, AnswerOfPair]]) 
                     f"{turn['role']}: {turn['text']}" for turn in turns_of(one.history)
                 ),
             }
-            texts = [_text(one), _text(other)]
+            texts = [shown_to_judge(each.text, each.tool_calls) for each in (one, other)]
             for first, second in (texts, reversed(texts)):
                 file.write(encoder.encode(question | {FIRST: first, SECOND: second}) + b"\n")
-
-
-def _text(answer: AnswerOfPair) -> str:
-    return "\n".join(filter(None, (answer.text, answer.tool_calls)))
 
 
 def read_better(text: str) -> str | None:

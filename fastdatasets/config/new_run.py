@@ -22,6 +22,7 @@ from fastdatasets.pricing.images import most_image_tokens
 from fastdatasets.sources.dataset import parse_source
 from fastdatasets.sources.files import expanded, local_path
 from fastdatasets.sources.sampling import check_weights
+from fastdatasets.stages.judge import params_of_judge
 from fastdatasets.stages.modes import FINAL_STAGE
 from fastdatasets.stages.prompts import answer_templates, default_templates, judge_templates
 from store import UserError
@@ -132,12 +133,12 @@ def _templates(config: RunConfig) -> dict[str, str]:
     templates = answer_templates(config.prompt_template)
     if config.mode is Mode.AUGMENT:
         templates |= default_templates("vary")
-    if has_judge(config):
+    if _has_judge(config):
         templates |= judge_templates(config.judge_template)
     return templates
 
 
-def has_judge(config: RunConfig) -> bool:
+def _has_judge(config: RunConfig) -> bool:
     """Whether answers are to be judged."""
     named = (config.judge_model, config.judge_backend, config.judge_template)
     return config.judge or any(value is not None for value in named)
@@ -150,7 +151,7 @@ def _judge(
     model: str,
 ) -> Judge | None:
     """The judge; raises UserError. model: the teacher's."""
-    if not has_judge(config):
+    if not _has_judge(config):
         return None
     if config.skip_generation:
         raise UserError("--judge is for the teacher's answers, and --skip-generation takes none")
@@ -161,9 +162,8 @@ def _judge(
         model = _absolute(config.judge_model, backend)
     elif backend.uses_server != teacher.uses_server:
         raise UserError(f"name the judge's model for {backend.name}: --judge-model")
-    # At a server the model's own temperature, since several models refuse any other.
-    own: dict[str, Any] = {} if backend.uses_server else {"temperature": 0.0}
-    return Judge(backend.name, new_address(backend, settings), model, own)
+    params = params_of_judge(backend.name)
+    return Judge(backend.name, new_address(backend, settings), model, params)
 
 
 def _sources(config: RunConfig) -> tuple[WeightedSource, ...]:

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from backends import Progress
+from backends.registry import find_backend
 from fastdatasets.stages.stage import RequestWriter
 from store import WorkStore
 from store.answers.scores import AnswerToJudge, Judgement, Score
@@ -84,7 +85,7 @@ class Judge:
         )
         request = self._writer.request(
             row,
-            answer="\n".join(filter(None, (answer.output, answer.tool_calls))),
+            answer=shown_to_judge(answer.output, answer.tool_calls),
             system=answer.system or "",
             turns=turns_of(answer.history),
         )
@@ -93,22 +94,28 @@ class Judge:
         )
 
 
+def params_of_judge(backend: str) -> dict[str, Any]:
+    """What enters each request to a judge beside its limit: a temperature of 0 where it is local.
+
+    At a server the model's own, since several models refuse any other.
+    """
+    return {} if find_backend(backend).uses_server else {"temperature": 0.0}
+
+
+def shown_to_judge(text: str | None, tool_calls: str | None) -> str:
+    """A turn as the judge reads it; tool_calls: JSON."""
+    return "\n".join(filter(None, (text, tool_calls)))
+
+
 def turns_of(history: str | None) -> list[dict[str, str]]:
     """Earlier turns as role and text; tool calls are JSON."""
     turns: list[dict[str, Any]] = [] if history is None else msgspec.json.decode(history)
     return [
         {
             "role": turn["role"],
-            "text": "\n".join(
-                filter(
-                    None,
-                    (
-                        turn.get("content"),
-                        msgspec.json.encode(turn["tool_calls"]).decode()
-                        if turn.get("tool_calls")
-                        else None,
-                    ),
-                )
+            "text": shown_to_judge(
+                turn.get("content"),
+                msgspec.json.encode(calls).decode() if (calls := turn.get("tool_calls")) else None,
             ),
         }
         for turn in turns
